@@ -1,0 +1,9 @@
+//! The pure core of Millrace: decides, does no I/O.
+//!
+//! It names no Kafka client, no database, no WebAssembly, no thread, clock or file: all of that
+//! comes in through [`ports`]. Modules are listed in the order data flows through them.
+
+pub mod record;
+pub mod topology;
+pub mod context;
+pub mod ports;

@@ -1,0 +1,154 @@
+//! The traits the core asks for, and the errors they may answer with. Each has a real
+//! implementation in the runtime and a fake in the simulation.
+
+use crate::context::Context;
+use crate::record::{Batch, Changes, Input, Offset, Output, TopicPartition};
+
+/// What a failure asks for, not where it came from.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Passing: the same call may succeed later.
+    #[error("{0}")]
+    Retry(String),
+    /// Somebody else owns the tasks now: drop them without committing and rejoin.
+    #[error("{0}")]
+    Fenced(String),
+    /// The local copy of a task's state can't be trusted: rebuild it from the changelogs.
+    #[error("{0}")]
+    Corrupt(String),
+    /// The module failed on a record and the policy says to stop.
+    #[error("{0}")]
+    Guest(Fault),
+    /// Nothing the process can do about it.
+    #[error("{0}")]
+    Fatal(String),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum FaultKind {
+    Deserialization,
+    Processing,
+    Serialization,
+    /// A panic or another trap.
+    Trap,
+    /// The call took longer than allowed.
+    Timeout,
+    /// It wanted more memory than allowed.
+    Memory,
+    /// It wrote more output, or more state, than allowed.
+    Flood,
+}
+
+/// A module's failure in a call.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Fault {
+    pub kind: FaultKind,
+    /// The record's position in the input, when the module knows it.
+    pub index: Option<usize>,
+    /// The node that failed, when the module knows it.
+    pub node: Option<String>,
+    pub message: String,
+}
+
+/// An instance of the module, bound to one task. It is called from one thread at a time.
+///
+/// A call lends `context` to the instance: its host functions act on it. A call that fails
+/// leaves the instance unusable until [`Guest::reset`]; what it did to the context is undone by
+/// the caller. `input` and `changes` are handed back unchanged.
+pub trait Guest: Send {
+    /// Makes a fresh instance and calls its `init`.
+    fn reset(&mut self, context: &mut Context) -> Result<(), Fault>;
+    /// One timestamp per record of `input`, whose records are all of one topic.
+    fn extract(&mut self, input: &mut Input, partition_time: Option<i64>) -> Result<Vec<i64>, Fault>;
+    fn process(&mut self, input: &mut Input, context: &mut Context) -> Result<Vec<Output>, Fault>;
+    fn punctuate(&mut self, schedule: u32, timestamp: i64, context: &mut Context) -> Result<Vec<Output>, Fault>;
+    fn flush(&mut self, store: &str, changes: &mut Changes, context: &mut Context) -> Result<Vec<Output>, Fault>;
+}
+
+/// Index of a store in its subtopology's list of stores.
+pub type StoreIndex = usize;
+
+/// How far a task's database has come, stored beside the state, in the same atomic write.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Positions {
+    /// Of each logged store, by name: the changelog offset from which on it lacks records.
+    pub changelogs: Vec<(String, Offset)>,
+    /// Of each input partition: the next record to process.
+    pub inputs: Vec<(TopicPartition, Offset)>,
+    /// Highest record timestamp processed.
+    pub stream_time: Option<i64>,
+}
+
+/// One atomic write: all stores of a task and its positions. Later writes of a key win.
+#[derive(Debug, Default)]
+pub struct Write<'a> {
+    /// Store, key, new value; `None` deletes.
+    pub entries: Vec<(StoreIndex, &'a [u8], Option<&'a [u8]>)>,
+    /// Merged into what is stored: positions it does not name stay.
+    pub positions: Positions,
+}
+
+/// The committed state of one task.
+pub trait Database: Send {
+    /// Calls `found` with the index in `keys` and the value of every key that exists. The keys are
+    /// given in ascending order without repetition.
+    fn get(&self, store: StoreIndex, keys: &[&[u8]], found: &mut dyn FnMut(usize, &[u8])) -> Result<(), Error>;
+    /// Visits `from <= key < to` in key order, or in reverse, until `visit` says false.
+    fn scan(
+        &self,
+        store: StoreIndex,
+        range: (Option<&[u8]>, Option<&[u8]>),
+        reverse: bool,
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<(), Error>;
+    /// All or nothing, also across a crash; what was written before is never lost to this write.
+    fn write(&mut self, write: Write<'_>) -> Result<(), Error>;
+    fn positions(&self) -> Result<Positions, Error>;
+    /// Empties one store and forgets its changelog position.
+    fn clear(&mut self, store: StoreIndex) -> Result<(), Error>;
+}
+
+/// A record the log refused for itself (too large, invalid), which says nothing of its neighbours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rejected {
+    /// Position in the batch that was sent.
+    pub index: usize,
+    pub message: String,
+}
+
+/// What the group remembers of a partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Committed {
+    pub offset: Offset,
+    /// Kafka Streams' encoding of the partition time; see `commit`.
+    pub metadata: String,
+}
+
+/// Where a worker's records go: one producer, and the group's offsets.
+pub trait Log: Send {
+    /// Begins a transaction unless one is open. Does nothing under at-least-once.
+    fn begin(&mut self) -> Result<(), Error>;
+    /// Takes the records over for writing, in order per partition. `partitions` names one for each
+    /// record, or `None` for the default partitioner. Topics are full names.
+    fn send(&mut self, topic: &str, partitions: Partitions<'_>, records: &Batch) -> Result<Vec<Rejected>, Error>;
+    /// Waits until all that was sent is written, and says where each partition ends that it wrote
+    /// to since the last call: the offset after its own last record.
+    fn flush(&mut self) -> Result<Vec<(TopicPartition, Offset)>, Error>;
+    /// At-least-once: commits to the group. Exactly-once: adds to the transaction and commits it;
+    /// an error of class `Retry` means that the transaction was aborted.
+    fn commit(&mut self, offsets: &[(TopicPartition, Committed)]) -> Result<(), Error>;
+    /// Drops what the open transaction wrote.
+    fn abort(&mut self) -> Result<(), Error>;
+}
+
+/// Which partitions records go to.
+#[derive(Debug, Clone, Copy)]
+pub enum Partitions<'a> {
+    /// By murmur2 of the key.
+    ByKey,
+    /// All to this one, as changelogs are.
+    One(u32),
+    /// One for each record; -1 by key.
+    Each(&'a [i32]),
+}

@@ -1,0 +1,176 @@
+//! Owns the shapes records have on their way through: columns, batches, offsets, ids.
+//! Must not know where they come from or go to.
+
+use std::fmt;
+use std::sync::Arc;
+
+/// Nullable byte strings, end to end; a length of -1 is null, as in Kafka's record format.
+///
+/// Columns made by the host are well-formed; one that came from a guest must pass
+/// [`Column::check`] before it is read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Column {
+    pub bytes: Vec<u8>,
+    pub lengths: Vec<i32>,
+}
+
+impl Column {
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.lengths.len()
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.lengths.is_empty()
+    }
+
+    pub fn push(&mut self, value: Option<&[u8]>) {
+        match value {
+            Some(bytes) => {
+                self.bytes.extend_from_slice(bytes);
+                let length = i32::try_from(bytes.len()).expect("Kafka bounds a record far below 2 GiB");
+                self.lengths.push(length);
+            }
+            None => self.lengths.push(-1),
+        }
+    }
+
+    /// Whether the lengths are legal and add up to exactly the bytes.
+    #[must_use]
+    pub fn check(&self) -> bool {
+        let mut total = 0_usize;
+        for &length in &self.lengths {
+            match usize::try_from(length) {
+                Ok(length) => total = total.saturating_add(length),
+                Err(_) if length == -1 => {}
+                Err(_) => return false,
+            }
+        }
+        total == self.bytes.len()
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = Option<&[u8]>> {
+        let mut rest = self.bytes.as_slice();
+        self.lengths.iter().map(move |&length| {
+            let length = usize::try_from(length).ok()?;
+            let (head, tail) = rest.split_at(length);
+            rest = tail;
+            Some(head)
+        })
+    }
+}
+
+impl<'a> FromIterator<Option<&'a [u8]>> for Column {
+    fn from_iter<I: IntoIterator<Item = Option<&'a [u8]>>>(items: I) -> Self {
+        let mut column = Self::default();
+        for item in items {
+            column.push(item);
+        }
+        column
+    }
+}
+
+/// One header of record `index` of its batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Header {
+    pub index: u32,
+    pub key: String,
+    pub value: Option<Vec<u8>>,
+}
+
+/// Records in order; keys, values and timestamps have equal lengths.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Batch {
+    pub keys: Column,
+    pub values: Column,
+    /// Milliseconds since the Unix epoch.
+    pub timestamps: Vec<i64>,
+    /// In record order.
+    pub headers: Vec<Header>,
+}
+
+impl Batch {
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.timestamps.len()
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.timestamps.is_empty()
+    }
+}
+
+/// What a module is given to process: records of one task in processing order.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Input {
+    /// Of each record, the index of its topic in the task's input topics.
+    pub topics: Vec<u32>,
+    pub offsets: Vec<i64>,
+    pub records: Batch,
+}
+
+/// Records a module wants written to one topic, in order. The topic is named as in the graph:
+/// internal topics without the application id.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Output {
+    pub topic: String,
+    pub records: Batch,
+    /// `None`: Kafka's default partitioner.
+    pub partitions: Option<Vec<i32>>,
+    /// Of each record, the index of the input record it stems from. Empty: unknown.
+    pub origins: Vec<u32>,
+}
+
+/// What changed in a cached store since the last commit, one row per key.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Changes {
+    pub keys: Column,
+    pub old_values: Column,
+    pub new_values: Column,
+    pub timestamps: Vec<i64>,
+    pub headers: Vec<Header>,
+}
+
+/// A position in a partition: always the next offset to read or to be written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Offset(pub i64);
+
+impl fmt::Display for Offset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A partition of a topic, by the topic's full name in Kafka.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TopicPartition {
+    pub topic: Arc<str>,
+    pub partition: u32,
+}
+
+impl TopicPartition {
+    pub fn new(topic: impl Into<Arc<str>>, partition: u32) -> Self {
+        Self { topic: topic.into(), partition }
+    }
+}
+
+impl fmt::Display for TopicPartition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.topic, self.partition)
+    }
+}
+
+/// A subtopology and a partition; written `0_1`, which is also its directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TaskId {
+    pub subtopology: u32,
+    pub partition: u32,
+}
+
+impl fmt::Display for TaskId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}_{}", self.subtopology, self.partition)
+    }
+}

@@ -1,0 +1,1 @@
+//! Owns the commands of the binary and what they print.

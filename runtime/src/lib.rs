@@ -1,0 +1,12 @@
+//! The host: adapters around the core, listed in the order data flows through them.
+//! Builds the binary `millrace`.
+
+pub mod config;
+pub mod kafka;
+pub mod source;
+pub mod worker;
+pub mod guest;
+pub mod store;
+pub mod sink;
+pub mod cli;
+pub mod app;

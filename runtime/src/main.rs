@@ -1,0 +1,3 @@
+//! The binary `millrace`.
+
+fn main() {}

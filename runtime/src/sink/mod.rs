@@ -1,0 +1,1 @@
+//! Owns the producer: sending, acknowledgements, transactions. Must not know tasks.
