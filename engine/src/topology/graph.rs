@@ -83,6 +83,8 @@ pub struct GlobalStore {
     pub source: String,
     pub topic: String,
     pub processor: String,
+    /// How many of the sources were declared before it; decides the number of its subtopology.
+    pub position: u32,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
