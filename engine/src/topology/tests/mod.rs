@@ -1,4 +1,0 @@
-//! What the planner makes of whole graphs.
-
-mod derived;
-mod refused;

@@ -1,0 +1,321 @@
+//! Owns the shape of a case: a topology as a list of steps, and what is fed to it. It is what
+//! goes to the Java side as a line of JSON, so `Cases.java` must read every field named here.
+//! Must not know how either side runs it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::value::Type;
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Case {
+    /// Unique among the cases of a run.
+    pub name: String,
+    /// Record caches on: cached stores forward at commits, and the drivers commit after each record.
+    pub caching: bool,
+    /// What the wall clock says at the start.
+    #[serde(rename = "startMs")]
+    pub start_ms: i64,
+    pub steps: Vec<Step>,
+    pub events: Vec<Event>,
+}
+
+/// What the result of a step is, named by the step's position; an operator takes the results of
+/// earlier steps.
+pub type StepId = usize;
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Step {
+    /// The name given to the node; none: generated.
+    #[serde(default)]
+    pub name: Option<String>,
+    #[serde(flatten)]
+    pub operator: Operator,
+}
+
+/// The operators, by their words in Kafka Streams' DSL. Functions are named, not described: see
+/// `functions`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "op", rename_all = "camelCase")]
+pub enum Operator {
+    // Sources.
+    Stream {
+        topics: Vec<String>,
+        key: Type,
+        value: Type,
+    },
+    Table {
+        topic: String,
+        key: Type,
+        value: Type,
+        store: Option<Store>,
+    },
+    // From a stream to a stream.
+    Filter {
+        from: StepId,
+        predicate: String,
+    },
+    FilterNot {
+        from: StepId,
+        predicate: String,
+    },
+    Map {
+        from: StepId,
+        selector: String,
+        key: Type,
+        mapper: String,
+        value: Type,
+    },
+    MapValues {
+        from: StepId,
+        mapper: String,
+        value: Type,
+    },
+    FlatMap {
+        from: StepId,
+        expander: String,
+        selector: String,
+        key: Type,
+        value: Type,
+    },
+    FlatMapValues {
+        from: StepId,
+        expander: String,
+        value: Type,
+    },
+    SelectKey {
+        from: StepId,
+        selector: String,
+        key: Type,
+    },
+    Peek {
+        from: StepId,
+    },
+    Merge {
+        from: StepId,
+        other: StepId,
+    },
+    /// Its results are taken by `Branch` steps.
+    Split {
+        from: StepId,
+        branches: Vec<Branch>,
+        default: DefaultBranch,
+    },
+    /// A branch of a split: `index` counts the branches, the default one comes last.
+    Branch {
+        from: StepId,
+        index: usize,
+    },
+    Repartition {
+        from: StepId,
+        key: Type,
+        value: Type,
+        topic: Option<String>,
+    },
+    ToTable {
+        from: StepId,
+        key: Type,
+        value: Type,
+        store: Option<Store>,
+    },
+    /// The fixed processor `Stamp`: headers from the record's metadata and the clocks.
+    Stamp {
+        from: StepId,
+    },
+    /// The fixed processor `Tally`: a store of its own, and punctuation.
+    Tally {
+        from: StepId,
+        key: Type,
+        store: Store,
+        punctuation: Option<Punctuation>,
+    },
+    // From a stream to a grouped stream.
+    GroupBy {
+        from: StepId,
+        selector: String,
+        key: Type,
+        value: Type,
+        topic: Option<String>,
+    },
+    GroupByKey {
+        from: StepId,
+        key: Type,
+        value: Type,
+        topic: Option<String>,
+    },
+    // From a grouped stream to a table.
+    Count {
+        from: StepId,
+        key: Type,
+        store: Option<Store>,
+    },
+    Reduce {
+        from: StepId,
+        combiner: String,
+        key: Type,
+        value: Type,
+        store: Option<Store>,
+    },
+    Aggregate {
+        from: StepId,
+        combiner: String,
+        key: Type,
+        value: Type,
+        store: Option<Store>,
+    },
+    // From a table.
+    TableFilter {
+        from: StepId,
+        predicate: String,
+        key: Type,
+        value: Type,
+        store: Option<Store>,
+    },
+    TableFilterNot {
+        from: StepId,
+        predicate: String,
+        key: Type,
+        value: Type,
+        store: Option<Store>,
+    },
+    TableMapValues {
+        from: StepId,
+        mapper: String,
+        key: Type,
+        value: Type,
+        store: Option<Store>,
+    },
+    ToStream {
+        from: StepId,
+    },
+    // Ends.
+    To {
+        from: StepId,
+        topic: Topic,
+        key: Type,
+        value: Type,
+    },
+    ForEach {
+        from: StepId,
+    },
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Branch {
+    pub predicate: String,
+    pub name: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum DefaultBranch {
+    None,
+    Unnamed,
+}
+
+/// `Materialized`, of the types that the operator says.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Store {
+    pub name: Option<String>,
+    pub persistent: bool,
+    pub logged: bool,
+    pub cached: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Punctuation {
+    pub clock: Clock,
+    #[serde(rename = "intervalMs")]
+    pub interval_ms: i64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Clock {
+    StreamTime,
+    WallClock,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Topic {
+    Named(String),
+    /// `<prefix>-even` or `<prefix>-odd`, by the weight of the value.
+    ByWeight(String),
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "camelCase")]
+pub enum Event {
+    Record(Record),
+    AdvanceWallClock { ms: u64 },
+}
+
+/// A record of a topic; bytes are written in hex.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    pub topic: String,
+    #[serde(with = "crate::hex::optional")]
+    pub key: Option<Vec<u8>>,
+    #[serde(with = "crate::hex::optional")]
+    pub value: Option<Vec<u8>>,
+    pub timestamp: i64,
+    pub headers: Vec<Header>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Header {
+    pub key: String,
+    #[serde(with = "crate::hex::optional")]
+    pub value: Option<Vec<u8>>,
+}
+
+impl Operator {
+    /// Whether the DSL takes a name for its node here.
+    #[must_use]
+    pub fn takes_name(&self) -> bool {
+        match self {
+            Self::Branch { .. } | Self::Repartition { .. } | Self::GroupBy { .. } | Self::GroupByKey { .. } => false,
+            Self::Reduce { store, .. } | Self::Aggregate { store, .. } => store.is_some(),
+            _ => true,
+        }
+    }
+
+    /// The results this operator takes.
+    #[must_use]
+    pub fn inputs(&self) -> Vec<StepId> {
+        self.clone().inputs_mut().into_iter().map(|input| *input).collect()
+    }
+
+    /// The same, to be renumbered.
+    pub fn inputs_mut(&mut self) -> Vec<&mut StepId> {
+        match self {
+            Self::Stream { .. } | Self::Table { .. } => Vec::new(),
+            Self::Merge { from, other } => vec![from, other],
+            Self::Filter { from, .. }
+            | Self::FilterNot { from, .. }
+            | Self::Map { from, .. }
+            | Self::MapValues { from, .. }
+            | Self::FlatMap { from, .. }
+            | Self::FlatMapValues { from, .. }
+            | Self::SelectKey { from, .. }
+            | Self::Peek { from }
+            | Self::Split { from, .. }
+            | Self::Branch { from, .. }
+            | Self::Repartition { from, .. }
+            | Self::ToTable { from, .. }
+            | Self::Stamp { from }
+            | Self::Tally { from, .. }
+            | Self::GroupBy { from, .. }
+            | Self::GroupByKey { from, .. }
+            | Self::Count { from, .. }
+            | Self::Reduce { from, .. }
+            | Self::Aggregate { from, .. }
+            | Self::TableFilter { from, .. }
+            | Self::TableFilterNot { from, .. }
+            | Self::TableMapValues { from, .. }
+            | Self::ToStream { from }
+            | Self::To { from, .. }
+            | Self::ForEach { from } => vec![from],
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! Owns what "the same" means: `describe`, records, stores, changelogs. Kafka Streams is right.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::{Debug, Write};
+
+use crate::outcome::{Entry, Outcome, Written};
+use crate::readable::{self, bytes_as};
+
+/// The first difference, for people to read.
+pub fn check(kafka: &Outcome, ours: &Outcome) -> Result<(), String> {
+    if kafka.error.is_some() != ours.error.is_some() {
+        return Err(format!("Kafka Streams failed with {:?},\nMillrace with {:?}", kafka.error, ours.error));
+    }
+    describes(&kafka.describe, &ours.describe)?;
+    let names: BTreeSet<&String> = kafka.topics.keys().chain(ours.topics.keys()).collect();
+    for name in names {
+        let none = Vec::new();
+        let left = kafka.topics.get(name).unwrap_or(&none);
+        let right = ours.topics.get(name).unwrap_or(&none);
+        if name.ends_with("-changelog") {
+            rows(&format!("changelog {name}, compacted"), &compacted(left), &compacted(right), changelog_row)?;
+        } else {
+            rows(&format!("topic {name}"), left, right, record_row)?;
+        }
+    }
+    let (left, right) = (kafka.stores.keys().collect::<Vec<_>>(), ours.stores.keys().collect::<Vec<_>>());
+    rows("the names of the stores", &left, &right, |name| (*name).clone())?;
+    for (name, entries) in &kafka.stores {
+        rows(&format!("store {name}"), entries, &ours.stores[name], entry_row)?;
+    }
+    Ok(())
+}
+
+/// Line by line. Left out are the order in which Java's hash sets list topics and stores, and the
+/// address of an extractor.
+fn describes(kafka: &str, ours: &str) -> Result<(), String> {
+    let lines = |text: &str| text.trim_end().lines().map(normal_line).collect::<Vec<_>>();
+    rows("describe", &lines(kafka), &lines(ours), Clone::clone)
+}
+
+fn normal_line(line: &str) -> String {
+    let line = line.trim_end();
+    if let Some((head, _)) = line.split_once("(extractor class: ") {
+        return format!("{head}(extractor)");
+    }
+    let (Some(start), Some(end)) = (line.find('['), line.rfind(']')) else { return line.to_owned() };
+    let mut items: Vec<&str> = line[start + 1..end].split(", ").collect();
+    items.sort_unstable();
+    format!("{}[{}]{}", &line[..start], items.join(", "), &line[end + 1..])
+}
+
+type Compacted = (Vec<u8>, Option<Vec<u8>>, i64, usize);
+
+/// The last record of each key; how many headers it has is compared too, because changelogs have none.
+fn compacted(records: &[Written]) -> Vec<Compacted> {
+    let mut last = BTreeMap::new();
+    for record in records {
+        let key = record.key.clone().unwrap_or_default();
+        last.insert(key, (record.value.clone(), record.timestamp, record.headers.len()));
+    }
+    last.into_iter().map(|(key, (value, timestamp, headers))| (key, value, timestamp, headers)).collect()
+}
+
+fn changelog_row((key, value, timestamp, headers): &Compacted) -> String {
+    format!("{} -> {} @ {timestamp}, {headers} headers", bytes_as(None, Some(key)), bytes_as(None, value.as_deref()))
+}
+
+fn record_row(record: &Written) -> String {
+    readable::record(None, None, record)
+}
+
+fn entry_row(entry: &Entry) -> String {
+    let (key, value) = (bytes_as(None, entry.key.as_deref()), bytes_as(None, entry.value.as_deref()));
+    let timestamp = entry.timestamp.map_or_else(String::new, |timestamp| format!(" @ {timestamp}"));
+    format!("{key} -> {value}{timestamp}")
+}
+
+/// Both sides from a little before the first row that differs.
+fn rows<T: PartialEq + Debug>(what: &str, kafka: &[T], ours: &[T], show: impl Fn(&T) -> String) -> Result<(), String> {
+    let Some(first) = (0..kafka.len().max(ours.len())).find(|&index| kafka.get(index) != ours.get(index)) else {
+        return Ok(());
+    };
+    let mut out = format!("{what} differs from row {first} on ({} rows against {})\n", kafka.len(), ours.len());
+    for (side, rows) in [("Kafka Streams", kafka), ("Millrace", ours)] {
+        let _ = writeln!(out, "  {side}:");
+        for (index, row) in rows.iter().enumerate().skip(first.saturating_sub(2)).take(6) {
+            let mark = if index == first { ">" } else { " " };
+            let _ = writeln!(out, "  {mark} {index}: {}", show(row));
+        }
+    }
+    Err(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(key: &str, value: Option<&str>, timestamp: i64) -> Written {
+        let bytes = |text: &str| text.as_bytes().to_vec();
+        Written { key: Some(bytes(key)), value: value.map(bytes), timestamp, headers: Vec::new() }
+    }
+
+    fn outcome(topic: &str, records: Vec<Written>) -> Outcome {
+        Outcome { topics: BTreeMap::from([(topic.to_owned(), records)]), ..Outcome::default() }
+    }
+
+    #[test]
+    fn every_record_of_a_topic_counts() {
+        let all = vec![written("a", Some("1"), 5), written("a", Some("2"), 6)];
+        assert_eq!(check(&outcome("t", all.clone()), &outcome("t", all.clone())), Ok(()));
+        let difference = check(&outcome("t", all.clone()), &outcome("t", all[..1].to_vec())).unwrap_err();
+        assert!(difference.contains("topic t differs from row 1 on (2 rows against 1)"), "{difference}");
+        assert!(check(&outcome("t", all[..1].to_vec()), &outcome("t", vec![written("a", Some("1"), 6)])).is_err());
+        assert!(check(&outcome("t", all), &Outcome::default()).is_err());
+    }
+
+    #[test]
+    fn only_the_last_record_of_a_key_counts_in_a_changelog() {
+        let all = vec![written("b", Some("1"), 5), written("a", Some("1"), 6), written("b", None, 7)];
+        let compact = vec![written("a", Some("1"), 6), written("b", None, 7)];
+        assert_eq!(check(&outcome("x-changelog", all.clone()), &outcome("x-changelog", compact)), Ok(()));
+        let stale = vec![written("a", Some("1"), 6), written("b", None, 5)];
+        assert!(check(&outcome("x-changelog", all), &outcome("x-changelog", stale)).is_err());
+    }
+
+    #[test]
+    fn describe_leaves_out_what_java_leaves_to_chance() {
+        let java = "Topologies:\n    Source: S (topics: [b, a])\n    Sink: T (extractor class: X@1)\n\n";
+        let ours = "Topologies:\n    Source: S (topics: [a, b])\n    Sink: T (extractor class: y)\n";
+        let of = |text: &str| Outcome { describe: text.to_owned(), ..Outcome::default() };
+        assert_eq!(check(&of(java), &of(ours)), Ok(()));
+        assert!(check(&of(java), &of(&ours.replace("[a, b]", "[a]"))).is_err());
+        assert!(check(&of(java), &of(&ours.replace("Sink: T", "Sink: U"))).is_err());
+    }
+}

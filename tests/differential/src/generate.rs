@@ -1,0 +1,359 @@
+//! Owns the making of a case from a seed: random operators on random streams, types kept right.
+//! A seed's case changes when this file does, so a failure is kept by its case, not by its seed.
+
+mod events;
+
+use crate::case::{Branch, Case, Clock, DefaultBranch, Operator, Punctuation, Step, StepId, Store, Topic};
+use crate::functions::{COMBINERS, EXPANDERS, MAPPERS, PREDICATES, SELECTORS};
+use crate::random::Random;
+use crate::value::Type;
+
+#[must_use]
+pub fn case(seed: u64) -> Case {
+    let mut random = Random::new(seed);
+    let named_percent = *random.pick(&[0, 0, 30, 100]);
+    let caching = random.chance(30);
+    let mut generator =
+        Generator { random, named_percent, steps: Vec::new(), live: Vec::new(), topics: Vec::new(), sinks: Vec::new() };
+    generator.sources();
+    for _ in 0..2 + generator.random.below(7) {
+        generator.grow();
+    }
+    generator.close();
+    let Generator { mut random, steps, topics, .. } = generator;
+    let events = events::events(&mut random, &topics);
+    Case { name: format!("seed-{seed}"), caching, start_ms: 500, steps, events }
+}
+
+/// A topic that is read, with the types of its keys and values.
+pub(crate) type SourceTopic = (String, Type, Type);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Stream,
+    Table,
+}
+
+/// A result that operators can be put on.
+#[derive(Debug, Clone, Copy)]
+struct Live {
+    step: StepId,
+    kind: Kind,
+    key: Type,
+    value: Type,
+    used: bool,
+}
+
+struct Generator {
+    random: Random,
+    named_percent: usize,
+    steps: Vec<Step>,
+    live: Vec<Live>,
+    topics: Vec<SourceTopic>,
+    /// Topics written so far, with their types.
+    sinks: Vec<SourceTopic>,
+}
+
+impl Generator {
+    fn push(&mut self, operator: Operator) -> StepId {
+        let id = self.steps.len();
+        let named = operator.takes_name() && self.random.chance(self.named_percent);
+        let name = if named { Some(format!("n{id}")) } else { None };
+        self.steps.push(Step { name, operator });
+        id
+    }
+
+    fn result(&mut self, operator: Operator, kind: Kind, key: Type, value: Type) {
+        let step = self.push(operator);
+        self.live.push(Live { step, kind, key, value, used: false });
+    }
+
+    fn key_type(&mut self) -> Type {
+        *self.random.pick(&[Type::String, Type::String, Type::String, Type::Long, Type::Integer])
+    }
+
+    fn value_type(&mut self) -> Type {
+        *self.random.pick(&[
+            Type::String,
+            Type::String,
+            Type::String,
+            Type::Long,
+            Type::Long,
+            Type::Integer,
+            Type::Double,
+            Type::Json,
+        ])
+    }
+
+    fn function(&mut self, names: &[&str]) -> String {
+        (*self.random.pick(names)).to_owned()
+    }
+
+    /// The name of an internal topic.
+    fn topic_name(&mut self) -> Option<String> {
+        let id = self.steps.len();
+        if self.random.chance(40) { Some(format!("t{id}")) } else { None }
+    }
+
+    fn store(&mut self) -> Store {
+        let id = self.steps.len();
+        Store {
+            name: if self.random.chance(60) { Some(format!("s{id}")) } else { None },
+            persistent: self.random.chance(60),
+            logged: self.random.chance(80),
+            cached: self.random.chance(75),
+        }
+    }
+
+    /// Required where the defaults would not know the formats: without `Materialized`, Kafka
+    /// Streams takes its default serdes, which are those of strings here.
+    fn maybe_store(&mut self, key: Type, value: Type) -> Option<Store> {
+        let default_fits = key == Type::String && value == Type::String;
+        if default_fits && self.random.chance(40) { None } else { Some(self.store()) }
+    }
+
+    fn maybe_view_store(&mut self) -> Option<Store> {
+        if self.random.chance(40) { Some(self.store()) } else { None }
+    }
+
+    fn sources(&mut self) {
+        for _ in 0..1 + self.random.below(3) {
+            let (key, value) = (self.key_type(), self.value_type());
+            let number = self.topics.len();
+            let table = self.random.chance(30);
+            let count = if !table && self.random.chance(20) { 2 } else { 1 };
+            let topics: Vec<String> = (number..number + count).map(|n| format!("in-{n}")).collect();
+            self.topics.extend(topics.iter().map(|topic| (topic.clone(), key, value)));
+            if table {
+                let store = self.maybe_view_store();
+                self.result(Operator::Table { topic: topics[0].clone(), key, value, store }, Kind::Table, key, value);
+            } else {
+                self.result(Operator::Stream { topics, key, value }, Kind::Stream, key, value);
+            }
+        }
+    }
+
+    /// Puts an operator on a result, on a recent one more often.
+    fn grow(&mut self) {
+        let count = self.live.len();
+        let index = if self.random.chance(60) { count - 1 } else { self.random.below(count) };
+        self.live[index].used = true;
+        let from = self.live[index];
+        match from.kind {
+            Kind::Stream => self.grow_stream(from),
+            Kind::Table => self.grow_table(from),
+        }
+    }
+
+    fn grow_stream(&mut self, from: Live) {
+        match self.random.below(18) {
+            0 => self.filter(from),
+            1 => self.map(from),
+            2 | 3 => self.map_values(from),
+            4 => self.flat_map(from),
+            5 => self.flat_map_values(from),
+            6 => {
+                let (selector, key) = (self.function(SELECTORS), self.key_type());
+                self.result(Operator::SelectKey { from: from.step, selector, key }, Kind::Stream, key, from.value);
+            }
+            7 => self.result(Operator::Peek { from: from.step }, Kind::Stream, from.key, from.value),
+            8 | 9 => self.merge(from),
+            10 => self.split(from),
+            11 => {
+                let topic = self.topic_name();
+                let operator = Operator::Repartition { from: from.step, key: from.key, value: from.value, topic };
+                self.result(operator, Kind::Stream, from.key, from.value);
+            }
+            12 => {
+                let store = self.maybe_store(from.key, from.value);
+                let operator = Operator::ToTable { from: from.step, key: from.key, value: from.value, store };
+                self.result(operator, Kind::Table, from.key, from.value);
+            }
+            13 => self.process(from),
+            _ => self.group(from),
+        }
+    }
+
+    fn filter(&mut self, from: Live) {
+        let predicate = self.function(PREDICATES);
+        let operator = if self.random.chance(70) {
+            Operator::Filter { from: from.step, predicate }
+        } else {
+            Operator::FilterNot { from: from.step, predicate }
+        };
+        self.result(operator, Kind::Stream, from.key, from.value);
+    }
+
+    /// A mapper, and the type it answers.
+    fn mapper(&mut self, value: Type) -> (String, Type) {
+        let mapper = self.function(MAPPERS);
+        let to = match mapper.as_str() {
+            "convert" => self.value_type(),
+            "mark" | "describe" => Type::String,
+            _ => value,
+        };
+        (mapper, to)
+    }
+
+    fn expander(&mut self, value: Type) -> (String, Type) {
+        let expander = self.function(EXPANDERS);
+        let to = if expander == "words" { Type::String } else { value };
+        (expander, to)
+    }
+
+    fn map(&mut self, from: Live) {
+        let (selector, key) = (self.function(SELECTORS), self.key_type());
+        let (mapper, value) = self.mapper(from.value);
+        self.result(Operator::Map { from: from.step, selector, key, mapper, value }, Kind::Stream, key, value);
+    }
+
+    fn map_values(&mut self, from: Live) {
+        let (mapper, value) = self.mapper(from.value);
+        self.result(Operator::MapValues { from: from.step, mapper, value }, Kind::Stream, from.key, value);
+    }
+
+    fn flat_map(&mut self, from: Live) {
+        let (selector, key) = (self.function(SELECTORS), self.key_type());
+        let (expander, value) = self.expander(from.value);
+        self.result(Operator::FlatMap { from: from.step, expander, selector, key, value }, Kind::Stream, key, value);
+    }
+
+    fn flat_map_values(&mut self, from: Live) {
+        let (expander, value) = self.expander(from.value);
+        self.result(Operator::FlatMapValues { from: from.step, expander, value }, Kind::Stream, from.key, value);
+    }
+
+    /// With another stream of the same types; a filter if there is none.
+    fn merge(&mut self, from: Live) {
+        let fits = |live: &&mut Live| {
+            live.kind == Kind::Stream && live.step != from.step && (live.key, live.value) == (from.key, from.value)
+        };
+        let mut others: Vec<&mut Live> = self.live.iter_mut().filter(fits).collect();
+        if others.is_empty() {
+            return self.filter(from);
+        }
+        let other = self.random.below(others.len());
+        others[other].used = true;
+        let other = others[other].step;
+        self.result(Operator::Merge { from: from.step, other }, Kind::Stream, from.key, from.value);
+    }
+
+    fn split(&mut self, from: Live) {
+        let named = self.random.chance(40);
+        let branches: Vec<Branch> = (0..1 + self.random.below(3))
+            .map(|index| Branch {
+                predicate: self.function(PREDICATES),
+                name: if named { Some(format!("b{index}")) } else { None },
+            })
+            .collect();
+        let default = if self.random.chance(60) { DefaultBranch::Unnamed } else { DefaultBranch::None };
+        let count = branches.len() + usize::from(default == DefaultBranch::Unnamed);
+        let split = self.push(Operator::Split { from: from.step, branches, default });
+        for index in 0..count {
+            self.result(Operator::Branch { from: split, index }, Kind::Stream, from.key, from.value);
+        }
+    }
+
+    fn process(&mut self, from: Live) {
+        if self.random.chance(30) {
+            return self.result(Operator::Stamp { from: from.step }, Kind::Stream, from.key, from.value);
+        }
+        let mut store = self.store();
+        store.name = Some(format!("tally{}", self.steps.len()));
+        let clock = *self.random.pick(&[Clock::StreamTime, Clock::WallClock]);
+        let interval_ms = *self.random.pick(&[1, 50, 100, 700]);
+        let punctuation = if self.random.chance(60) { Some(Punctuation { clock, interval_ms }) } else { None };
+        let operator = Operator::Tally { from: from.step, key: from.key, store, punctuation };
+        self.result(operator, Kind::Stream, from.key, Type::Long);
+    }
+
+    fn group(&mut self, from: Live) {
+        let topic = self.topic_name();
+        let (grouped, key) = if self.random.chance(60) {
+            let (selector, key) = (self.function(SELECTORS), self.key_type());
+            (self.push(Operator::GroupBy { from: from.step, selector, key, value: from.value, topic }), key)
+        } else {
+            (self.push(Operator::GroupByKey { from: from.step, key: from.key, value: from.value, topic }), from.key)
+        };
+        self.aggregate(grouped, key, from.value);
+        if self.random.chance(15) {
+            self.aggregate(grouped, key, from.value);
+        }
+    }
+
+    fn aggregate(&mut self, from: StepId, key: Type, value: Type) {
+        match self.random.below(3) {
+            0 => {
+                let store = self.maybe_view_store();
+                self.result(Operator::Count { from, key, store }, Kind::Table, key, Type::Long);
+            }
+            1 => {
+                let (combiner, store) = (self.function(COMBINERS), self.maybe_view_store());
+                self.result(Operator::Reduce { from, combiner, key, value, store }, Kind::Table, key, value);
+            }
+            _ => {
+                let (combiner, to) = (self.function(COMBINERS), self.value_type());
+                let store = self.maybe_store(Type::String, to);
+                self.result(Operator::Aggregate { from, combiner, key, value: to, store }, Kind::Table, key, to);
+            }
+        }
+    }
+
+    fn grow_table(&mut self, table: Live) {
+        let (from, key, value) = (table.step, table.key, table.value);
+        match self.random.below(5) {
+            0 | 1 => {
+                let (predicate, store) = (self.function(PREDICATES), self.maybe_view_store());
+                let operator = if self.random.chance(70) {
+                    Operator::TableFilter { from, predicate, key, value, store }
+                } else {
+                    Operator::TableFilterNot { from, predicate, key, value, store }
+                };
+                self.result(operator, Kind::Table, key, value);
+            }
+            2 | 3 => {
+                let (mapper, to) = self.mapper(value);
+                let store = self.maybe_view_store();
+                let operator = Operator::TableMapValues { from, mapper, key, value: to, store };
+                self.result(operator, Kind::Table, key, to);
+            }
+            _ => self.result(Operator::ToStream { from }, Kind::Stream, key, value),
+        }
+    }
+
+    /// Writes what nothing has taken yet, most of it, to topics.
+    fn close(&mut self) {
+        let mut leaves: Vec<Live> = self.live.iter().filter(|live| !live.used).copied().collect();
+        if leaves.is_empty() {
+            leaves.extend(self.live.last().copied());
+        }
+        for (index, leaf) in leaves.into_iter().enumerate() {
+            if index == 0 || self.random.chance(85) {
+                self.write(leaf);
+            }
+        }
+    }
+
+    fn write(&mut self, leaf: Live) {
+        let from = match leaf.kind {
+            Kind::Stream => leaf.step,
+            Kind::Table => self.push(Operator::ToStream { from: leaf.step }),
+        };
+        if self.random.chance(8) {
+            self.push(Operator::ForEach { from });
+            return;
+        }
+        let (key, value) = (leaf.key, leaf.value);
+        let shared = self.sinks.iter().find(|sink| (sink.1, sink.2) == (key, value)).map(|sink| sink.0.clone());
+        let topic = match shared {
+            Some(topic) if self.random.chance(30) => Topic::Named(topic),
+            _ if self.random.chance(15) => Topic::ByWeight(format!("by{from}")),
+            _ => {
+                let topic = format!("out-{from}");
+                self.sinks.push((topic.clone(), key, value));
+                Topic::Named(topic)
+            }
+        };
+        self.push(Operator::To { from, topic, key, value });
+    }
+}

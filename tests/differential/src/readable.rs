@@ -1,0 +1,192 @@
+//! Owns how a case is shown to people: as the DSL calls it makes, and the records one a line.
+//! Must not know what came of it.
+
+use std::fmt::Write;
+
+use crate::bytes;
+use crate::case::{Case, Event, Header, Operator, Step, StepId, Store, Topic};
+use crate::hex;
+use crate::outcome::Written;
+use crate::value::{Type, Value};
+
+/// The whole case.
+#[must_use]
+pub fn case(case: &Case) -> String {
+    let mut out = String::new();
+    let caching = if case.caching { "on" } else { "off" };
+    let _ = writeln!(out, "case {}, caching {caching}, wall clock {} ms", case.name, case.start_ms);
+    for (id, one) in case.steps.iter().enumerate() {
+        let _ = writeln!(out, "  {}", step(id, one));
+    }
+    for event in &case.events {
+        let _ = match event {
+            Event::AdvanceWallClock { ms } => writeln!(out, "  advance the wall clock by {ms} ms"),
+            Event::Record(record) => {
+                let (key, value) = source_types(case, &record.topic);
+                let key = bytes_as(key, record.key.as_deref());
+                let value = bytes_as(value, record.value.as_deref());
+                let headers = headers(&record.headers);
+                writeln!(out, "  pipe {} {key} -> {value} @ {}{headers}", record.topic, record.timestamp)
+            }
+        };
+    }
+    out
+}
+
+fn source_types(case: &Case, name: &str) -> (Option<Type>, Option<Type>) {
+    for step in &case.steps {
+        match &step.operator {
+            Operator::Stream { topics, key, value } if topics.iter().any(|topic| topic == name) => {
+                return (Some(*key), Some(*value));
+            }
+            Operator::Table { topic, key, value, .. } if topic == name => return (Some(*key), Some(*value)),
+            _ => {}
+        }
+    }
+    (None, None)
+}
+
+/// Bytes as a value of a type where they are one, else as hex.
+#[must_use]
+pub fn bytes_as(ty: Option<Type>, bytes: Option<&[u8]>) -> String {
+    let Some(bytes) = bytes else { return "null".to_owned() };
+    match ty.and_then(|ty| bytes::read(ty, bytes)) {
+        Some(Value::String(text)) => format!("{text:?}"),
+        Some(Value::Long(number)) => format!("{number}L"),
+        Some(Value::Integer(number)) => number.to_string(),
+        Some(Value::Double(number)) => format!("{number:?}"),
+        Some(Value::Json(weighed)) => format!("{{{:?}, {}}}", weighed.text, weighed.weight),
+        None => match std::str::from_utf8(bytes) {
+            Ok(text) if !text.contains(char::is_control) => format!("{text:?}"),
+            _ => format!("0x{}", hex::encode(bytes)),
+        },
+    }
+}
+
+/// A record that was written, as its types where they are known.
+#[must_use]
+pub fn record(key: Option<Type>, value: Option<Type>, record: &Written) -> String {
+    let (key, value) = (bytes_as(key, record.key.as_deref()), bytes_as(value, record.value.as_deref()));
+    format!("{key} -> {value} @ {}{}", record.timestamp, headers(&record.headers))
+}
+
+fn headers(headers: &[Header]) -> String {
+    let mut out = String::new();
+    for header in headers {
+        let _ = write!(out, " {}={}", header.key, bytes_as(None, header.value.as_deref()));
+    }
+    if out.is_empty() { out } else { format!(" [{}]", out.trim_start()) }
+}
+
+fn step(id: StepId, step: &Step) -> String {
+    let name = step.name.as_ref().map_or_else(String::new, |name| format!(" as {name:?}"));
+    let left = if matches!(step.operator, Operator::To { .. } | Operator::ForEach { .. }) {
+        String::new()
+    } else {
+        format!("v{id} = ")
+    };
+    format!("{left}{}{name}", call(&step.operator))
+}
+
+fn call(operator: &Operator) -> String {
+    match operator {
+        Operator::Stream { topics, key, value } => {
+            format!("builder.stream({}, {key:?}, {value:?})", topics.join(" + "))
+        }
+        Operator::Table { topic, key, value, store } => {
+            format!("builder.table({topic}, {key:?}, {value:?}){}", materialized(store.as_ref()))
+        }
+        Operator::Merge { from, other } => format!("v{from}.merge(v{other})"),
+        Operator::Branch { from, index } => format!("v{from}[{index}]"),
+        other => {
+            let (name, arguments) = method(other);
+            let from = other.inputs().first().copied().unwrap_or_default();
+            format!("v{from}.{name}({arguments}){}", materialized(store_of(other)))
+        }
+    }
+}
+
+/// The method of an operator that has one input, and its arguments.
+fn method(operator: &Operator) -> (&'static str, String) {
+    let named = |topic: &Option<String>| topic.as_ref().map_or_else(String::new, |topic| format!(", topic {topic:?}"));
+    match operator {
+        Operator::Filter { predicate, .. } | Operator::TableFilter { predicate, .. } => ("filter", predicate.clone()),
+        Operator::FilterNot { predicate, .. } | Operator::TableFilterNot { predicate, .. } => {
+            ("filterNot", predicate.clone())
+        }
+        Operator::Map { selector, key, mapper, value, .. } => {
+            ("map", format!("{selector}: {key:?}, {mapper}: {value:?}"))
+        }
+        Operator::MapValues { mapper, value, .. } | Operator::TableMapValues { mapper, value, .. } => {
+            ("mapValues", format!("{mapper}: {value:?}"))
+        }
+        Operator::FlatMap { expander, selector, key, value, .. } => {
+            ("flatMap", format!("{expander}: {value:?}, {selector}: {key:?}"))
+        }
+        Operator::FlatMapValues { expander, value, .. } => ("flatMapValues", format!("{expander}: {value:?}")),
+        Operator::SelectKey { selector, key, .. } => ("selectKey", format!("{selector}: {key:?}")),
+        Operator::Split { branches, default, .. } => {
+            let texts = branches.iter().map(|branch| match &branch.name {
+                Some(name) => format!("{} as {name:?}", branch.predicate),
+                None => branch.predicate.clone(),
+            });
+            ("split", format!("{}; default {default:?}", texts.collect::<Vec<_>>().join(", ")))
+        }
+        Operator::Repartition { key, value, topic, .. } => {
+            ("repartition", format!("{key:?}, {value:?}{}", named(topic)))
+        }
+        Operator::ToTable { key, value, .. } => ("toTable", format!("{key:?}, {value:?}")),
+        Operator::Tally { punctuation, .. } => match punctuation {
+            Some(punctuation) => {
+                ("process", format!("Tally every {} ms of {:?}", punctuation.interval_ms, punctuation.clock))
+            }
+            None => ("process", "Tally".to_owned()),
+        },
+        Operator::GroupBy { selector, key, topic, .. } => ("groupBy", format!("{selector}: {key:?}{}", named(topic))),
+        Operator::GroupByKey { topic, .. } => ("groupByKey", named(topic).trim_start_matches(", ").to_owned()),
+        Operator::Reduce { combiner, .. } => ("reduce", combiner.clone()),
+        Operator::Aggregate { combiner, value, .. } => ("aggregate", format!("{combiner}: {value:?}")),
+        Operator::To { topic, key, value, .. } => match topic {
+            Topic::Named(topic) => ("to", format!("{topic}, {key:?}, {value:?}")),
+            Topic::ByWeight(prefix) => ("to", format!("{prefix}-even or -odd, {key:?}, {value:?}")),
+        },
+        Operator::Stamp { .. } => ("process", "Stamp".to_owned()),
+        Operator::Peek { .. } => ("peek", String::new()),
+        Operator::Count { .. } => ("count", String::new()),
+        Operator::ToStream { .. } => ("toStream", String::new()),
+        Operator::ForEach { .. } => ("foreach", String::new()),
+        Operator::Stream { .. } | Operator::Table { .. } | Operator::Merge { .. } | Operator::Branch { .. } => {
+            unreachable!("`call` writes these itself")
+        }
+    }
+}
+
+fn store_of(operator: &Operator) -> Option<&Store> {
+    match operator {
+        Operator::Tally { store, .. } => Some(store),
+        Operator::ToTable { store, .. }
+        | Operator::Count { store, .. }
+        | Operator::Reduce { store, .. }
+        | Operator::Aggregate { store, .. }
+        | Operator::TableFilter { store, .. }
+        | Operator::TableFilterNot { store, .. }
+        | Operator::TableMapValues { store, .. } => store.as_ref(),
+        _ => None,
+    }
+}
+
+fn materialized(store: Option<&Store>) -> String {
+    let Some(store) = store else { return String::new() };
+    let mut out = " in a store".to_owned();
+    if let Some(name) = &store.name {
+        let _ = write!(out, " {name:?}");
+    }
+    for (set, text) in
+        [(!store.persistent, ", in memory"), (!store.logged, ", not logged"), (!store.cached, ", not cached")]
+    {
+        if set {
+            out.push_str(text);
+        }
+    }
+    out
+}

@@ -1,0 +1,429 @@
+//! Owns the cases written by hand: what Kafka Streams is known to do, said twice, by the case and
+//! by the records it must write. The expectation is held against Kafka Streams too, so that it
+//! can't be wrong.
+
+use millrace_differential::bytes;
+use millrace_differential::case::{Branch, Case, Clock, DefaultBranch, Event, Header, Operator, Punctuation, Record};
+use millrace_differential::case::{Step, Store, Topic};
+use millrace_differential::value::{Type, Value};
+
+use Type::{Long, String as Text};
+
+pub(crate) struct Known {
+    pub(crate) case: Case,
+    /// Of some topics, the records: key, value, timestamp, headers, as `readable` shows them.
+    pub(crate) written: Vec<(&'static str, Vec<&'static str>)>,
+}
+
+struct Sketch(Known);
+
+fn sketch(name: &str, steps: Vec<Operator>) -> Sketch {
+    let steps = steps.into_iter().map(|operator| Step { name: None, operator }).collect();
+    let case = Case { name: name.to_owned(), caching: false, start_ms: 0, steps, events: Vec::new() };
+    Sketch(Known { case, written: Vec::new() })
+}
+
+impl Sketch {
+    fn caching(mut self) -> Self {
+        self.0.case.caching = true;
+        self
+    }
+
+    fn pipe(self, key: &str, value: &str, timestamp: i64) -> Self {
+        self.record("in", key, value, timestamp, &[])
+    }
+
+    /// An empty key or value: null.
+    fn record(mut self, topic: &str, key: &str, value: &str, timestamp: i64, headers: &[(&str, &str)]) -> Self {
+        let text = |text: &str| Some(text.as_bytes().to_vec()).filter(|bytes| !bytes.is_empty());
+        let headers =
+            headers.iter().map(|(key, value)| Header { key: (*key).to_owned(), value: text(value) }).collect();
+        let record = Record { topic: topic.to_owned(), key: text(key), value: text(value), timestamp, headers };
+        self.0.case.events.push(Event::Record(record));
+        self
+    }
+
+    fn advance(mut self, ms: u64) -> Self {
+        self.0.case.events.push(Event::AdvanceWallClock { ms });
+        self
+    }
+
+    fn writes(mut self, topic: &'static str, records: &[&'static str]) -> Self {
+        self.0.written.push((topic, records.to_vec()));
+        self
+    }
+}
+
+fn stream(topics: &[&str]) -> Operator {
+    Operator::Stream { topics: topics.iter().map(|topic| (*topic).to_owned()).collect(), key: Text, value: Text }
+}
+
+fn table(store: Option<Store>) -> Operator {
+    Operator::Table { topic: "in".to_owned(), key: Text, value: Text, store }
+}
+
+fn store(name: &str) -> Option<Store> {
+    Some(Store { name: Some(name.to_owned()), persistent: true, logged: true, cached: true })
+}
+
+fn to(from: usize, topic: &str, value: Type) -> Operator {
+    Operator::To { from, topic: Topic::Named(topic.to_owned()), key: Text, value }
+}
+
+fn group_by_key(from: usize) -> Operator {
+    Operator::GroupByKey { from, key: Text, value: Text, topic: None }
+}
+
+fn select_key(from: usize, selector: &str) -> Operator {
+    Operator::SelectKey { from, selector: selector.to_owned(), key: Text }
+}
+
+fn count(from: usize, name: &str) -> Operator {
+    Operator::Count { from, key: Text, store: store(name) }
+}
+
+fn reduce(from: usize, combiner: &str) -> Operator {
+    Operator::Reduce { from, combiner: combiner.to_owned(), key: Text, value: Text, store: store("reduced") }
+}
+
+pub(crate) fn cases() -> Vec<Known> {
+    let mut all = grouping();
+    all.extend(repartitioning());
+    all.extend(tables());
+    all.extend(streams());
+    all.extend(processors());
+    all.extend(caches());
+    all.into_iter().map(|sketch| sketch.0).collect()
+}
+
+fn grouping() -> Vec<Sketch> {
+    vec![
+        sketch(
+            "grouping drops null keys and aggregations null values",
+            vec![
+                stream(&["in"]),
+                group_by_key(0),
+                count(1, "counts"),
+                Operator::ToStream { from: 2 },
+                to(3, "out", Long),
+            ],
+        )
+        .pipe("a", "x", 1)
+        .pipe("", "x", 2)
+        .pipe("a", "", 3)
+        .pipe("a", "x", 4)
+        .writes("out", &["\"a\" -> 1L @ 1", "\"a\" -> 2L @ 4"])
+        .writes("app-counts-changelog", &["\"a\" -> 1L @ 1", "\"a\" -> 2L @ 4"]),
+        sketch(
+            "an aggregate has the highest timestamp and the headers of the record in hand",
+            vec![
+                stream(&["in"]),
+                group_by_key(0),
+                reduce(1, "add"),
+                Operator::ToStream { from: 2 },
+                to(3, "out", Text),
+            ],
+        )
+        .record("in", "a", "x", 9, &[("h", "1")])
+        .record("in", "a", "y", 5, &[("h", "2")])
+        .writes("out", &["\"a\" -> \"x\" @ 9 [h=\"1\"]", "\"a\" -> \"x+y\" @ 9 [h=\"2\"]"])
+        .writes("app-reduced-changelog", &["\"a\" -> \"x\" @ 9", "\"a\" -> \"x+y\" @ 9"]),
+        sketch(
+            "a reducer that answers null deletes, and the next record starts anew with its own timestamp",
+            vec![
+                stream(&["in"]),
+                group_by_key(0),
+                reduce(1, "addDropLarge"),
+                Operator::ToStream { from: 2 },
+                to(3, "out", Text),
+            ],
+        )
+        .pipe("a", "123456", 9)
+        .pipe("a", "123456", 5)
+        .pipe("a", "x", 2)
+        .writes("out", &["\"a\" -> \"123456\" @ 9", "\"a\" -> null @ 9", "\"a\" -> \"x\" @ 2"]),
+    ]
+}
+
+fn repartitioning() -> Vec<Sketch> {
+    vec![
+        sketch(
+            "a changed key goes through a repartition topic, with its timestamp and headers and without null keys",
+            vec![
+                stream(&["in"]),
+                select_key(0, "dropOdd"),
+                group_by_key(1),
+                count(2, "counts"),
+                Operator::ToStream { from: 3 },
+                to(4, "out", Long),
+            ],
+        )
+        .record("in", "a", "xx", 7, &[("h", "1")])
+        .record("in", "a", "x", 8, &[])
+        .record("in", "", "xx", 3, &[])
+        .writes("app-counts-repartition", &["\"xx\" -> \"xx\" @ 7 [h=\"1\"]", "\"xx\" -> \"xx\" @ 3"])
+        .writes("out", &["\"xx\" -> 1L @ 7 [h=\"1\"]", "\"xx\" -> 2L @ 7"]),
+        sketch(
+            "two aggregations of one unnamed grouping have a repartition topic each",
+            vec![
+                stream(&["in"]),
+                Operator::GroupBy { from: 0, selector: "ofValue".to_owned(), key: Text, value: Text, topic: None },
+                count(1, "counts"),
+                reduce(1, "latest"),
+            ],
+        )
+        .pipe("a", "x", 1)
+        .writes("app-counts-repartition", &["\"x\" -> \"x\" @ 1"])
+        .writes("app-reduced-repartition", &["\"x\" -> \"x\" @ 1"]),
+        sketch(
+            "two aggregations of one named grouping share its repartition topic",
+            vec![
+                stream(&["in"]),
+                Operator::GroupBy {
+                    from: 0,
+                    selector: "ofValue".to_owned(),
+                    key: Text,
+                    value: Text,
+                    topic: Some("shared".to_owned()),
+                },
+                count(1, "counts"),
+                reduce(1, "latest"),
+            ],
+        )
+        .pipe("a", "x", 1)
+        .writes("app-shared-repartition", &["\"x\" -> \"x\" @ 1"])
+        .writes("app-counts-changelog", &["\"x\" -> 1L @ 1"])
+        .writes("app-reduced-changelog", &["\"x\" -> \"x\" @ 1"]),
+    ]
+}
+
+fn tables() -> Vec<Sketch> {
+    let filter =
+        |store| Operator::TableFilter { from: 0, predicate: "evenValue".to_owned(), key: Text, value: Text, store };
+    vec![
+        sketch(
+            "a table forwards every tombstone and drops null keys",
+            vec![table(store("all")), Operator::ToStream { from: 0 }, to(1, "out", Text)],
+        )
+        .pipe("a", "x", 1)
+        .pipe("a", "", 2)
+        .pipe("b", "", 3)
+        .pipe("", "x", 4)
+        .writes("out", &["\"a\" -> \"x\" @ 1", "\"a\" -> null @ 2", "\"b\" -> null @ 3"])
+        .writes("app-all-changelog", &["\"a\" -> \"x\" @ 1", "\"a\" -> null @ 2", "\"b\" -> null @ 3"]),
+        sketch(
+            "a table takes records that are out of order, with their own timestamps",
+            vec![table(store("all")), Operator::ToStream { from: 0 }, to(1, "out", Text)],
+        )
+        .pipe("a", "new", 9)
+        .pipe("a", "old", 5)
+        .writes("out", &["\"a\" -> \"new\" @ 9", "\"a\" -> \"old\" @ 5"]),
+        sketch(
+            "a filter of a table without a store forwards a tombstone for whatever it leaves out",
+            vec![table(None), filter(None), Operator::ToStream { from: 1 }, to(2, "out", Text)],
+        )
+        .pipe("a", "x", 1)
+        .pipe("a", "xx", 2)
+        .pipe("a", "x", 3)
+        .pipe("a", "x", 4)
+        .writes("out", &["\"a\" -> null @ 1", "\"a\" -> \"xx\" @ 2", "\"a\" -> null @ 3", "\"a\" -> null @ 4"]),
+        sketch(
+            "a filter of a table with a store forwards only tombstones that delete something",
+            vec![table(store("all")), filter(store("even")), Operator::ToStream { from: 1 }, to(2, "out", Text)],
+        )
+        .pipe("a", "x", 1)
+        .pipe("a", "xx", 2)
+        .pipe("a", "x", 3)
+        .pipe("a", "x", 4)
+        .writes("out", &["\"a\" -> \"xx\" @ 2", "\"a\" -> null @ 3"])
+        .writes("app-even-changelog", &["\"a\" -> \"xx\" @ 2", "\"a\" -> null @ 3"]),
+        sketch(
+            "to_table after a new key repartitions and takes null as a deletion",
+            vec![
+                stream(&["in"]),
+                Operator::Map {
+                    from: 0,
+                    selector: "ofKey".to_owned(),
+                    key: Text,
+                    mapper: "dropOdd".to_owned(),
+                    value: Text,
+                },
+                Operator::ToTable { from: 1, key: Text, value: Text, store: store("all") },
+                Operator::ToStream { from: 2 },
+                to(3, "out", Text),
+            ],
+        )
+        .pipe("a", "xx", 1)
+        .pipe("a", "x", 2)
+        .pipe("", "xx", 3)
+        .writes("out", &["\"a\" -> \"xx\" @ 1", "\"a\" -> null @ 2"])
+        .writes("app-all-changelog", &["\"a\" -> \"xx\" @ 1", "\"a\" -> null @ 2"]),
+    ]
+}
+
+fn streams() -> Vec<Sketch> {
+    let branch = |predicate: &str| Branch { predicate: predicate.to_owned(), name: None };
+    vec![
+        sketch(
+            "merged streams keep the order in which records go through the graph",
+            vec![
+                stream(&["in"]),
+                Operator::FlatMapValues { from: 0, expander: "words".to_owned(), value: Text },
+                Operator::MapValues { from: 0, mapper: "mark".to_owned(), value: Text },
+                Operator::Merge { from: 2, other: 1 },
+                to(3, "out", Text),
+            ],
+        )
+        .pipe("a", "x y", 1)
+        .writes("out", &["\"a\" -> \"x\" @ 1", "\"a\" -> \"y\" @ 1", "\"a\" -> \"x y!\" @ 1"]),
+        sketch(
+            "a record goes to the first branch that takes it, else to the default",
+            vec![
+                stream(&["in"]),
+                Operator::Split {
+                    from: 0,
+                    branches: vec![branch("largeValue"), branch("evenValue")],
+                    default: DefaultBranch::Unnamed,
+                },
+                Operator::Branch { from: 1, index: 0 },
+                Operator::Branch { from: 1, index: 1 },
+                Operator::Branch { from: 1, index: 2 },
+                to(2, "large", Text),
+                to(3, "even", Text),
+                to(4, "rest", Text),
+            ],
+        )
+        .pipe("a", "123456", 1)
+        .pipe("b", "12", 2)
+        .pipe("c", "1", 3)
+        .writes("large", &["\"a\" -> \"123456\" @ 1"])
+        .writes("even", &["\"b\" -> \"12\" @ 2"])
+        .writes("rest", &["\"c\" -> \"1\" @ 3"]),
+        sketch(
+            "a repartition drops null keys and keeps null values",
+            vec![
+                stream(&["in"]),
+                Operator::Repartition { from: 0, key: Text, value: Text, topic: Some("r".to_owned()) },
+                to(1, "out", Text),
+            ],
+        )
+        .pipe("", "x", 5)
+        .pipe("a", "", 2)
+        .writes("app-r-repartition", &["\"a\" -> null @ 2"])
+        .writes("out", &["\"a\" -> null @ 2"]),
+        sketch(
+            "a topic chosen by the record",
+            vec![
+                stream(&["in"]),
+                Operator::To { from: 0, topic: Topic::ByWeight("by".to_owned()), key: Text, value: Text },
+            ],
+        )
+        .pipe("a", "x", 1)
+        .pipe("a", "xx", 2)
+        .writes("by-odd", &["\"a\" -> \"x\" @ 1"])
+        .writes("by-even", &["\"a\" -> \"xx\" @ 2"]),
+    ]
+}
+
+fn processors() -> Vec<Sketch> {
+    let tally = |clock| Operator::Tally {
+        from: 0,
+        key: Text,
+        store: store("sums").expect("a store"),
+        punctuation: Some(Punctuation { clock, interval_ms: 10 }),
+    };
+    vec![
+        sketch(
+            "a processor sees where a record is from",
+            vec![stream(&["in"]), Operator::Stamp { from: 0 }, to(1, "out", Text)],
+        )
+        .pipe("a", "xx", 4)
+        .record("in", "b", "xx", 3, &[("h", "1")])
+        .writes(
+            "out",
+            &[
+                "\"a\" -> \"xx\" @ 4 [from=\"in-0@0\" times=\"4/0\"]",
+                "\"b\" -> \"xx\" @ 3 [h=\"1\" from=\"in-0@1\" times=\"4/0\"]",
+            ],
+        ),
+        sketch(
+            "stream time punctuates at multiples of the interval, once however many have passed",
+            vec![stream(&["in"]), tally(Clock::StreamTime), to(1, "out", Long)],
+        )
+        .pipe("a", "x", 4)
+        .pipe("a", "x", 9)
+        .pipe("a", "xx", 45)
+        .pipe("a", "xx", 49)
+        .pipe("a", "xx", 50)
+        .writes(
+            "out",
+            &[
+                "\"a\" -> 1L @ 4",
+                "null -> 4L @ 4",
+                "\"a\" -> 1L @ 4",
+                "\"a\" -> 2L @ 9",
+                "\"a\" -> 4L @ 45",
+                "null -> 45L @ 45",
+                "\"a\" -> 4L @ 45",
+                "\"a\" -> 6L @ 49",
+                "\"a\" -> 8L @ 50",
+                "null -> 50L @ 50",
+                "\"a\" -> 8L @ 50",
+            ],
+        ),
+        sketch(
+            "the wall clock punctuates from the start on, and what the punctuation deletes is gone",
+            vec![stream(&["in"]), tally(Clock::WallClock), to(1, "out", Long)],
+        )
+        .pipe("a", "0123456789", 4)
+        .advance(9)
+        .advance(1)
+        .advance(35)
+        .pipe("a", "x", 5)
+        .writes(
+            "out",
+            &["\"a\" -> 10L @ 4", "null -> 10L @ 10", "\"a\" -> 10L @ 10", "null -> 45L @ 45", "\"a\" -> 1L @ 5"],
+        ),
+    ]
+}
+
+fn caches() -> Vec<Sketch> {
+    let steps = || {
+        vec![
+            stream(&["in"]),
+            Operator::FlatMapValues { from: 0, expander: "words".to_owned(), value: Text },
+            group_by_key(1),
+            count(2, "counts"),
+            Operator::ToStream { from: 3 },
+            to(4, "out", Long),
+        ]
+    };
+    vec![
+        sketch("without a cache every update is forwarded", steps())
+            .pipe("a", "x y z", 1)
+            .writes("out", &["\"a\" -> 1L @ 1", "\"a\" -> 2L @ 1", "\"a\" -> 3L @ 1"]),
+        sketch("a cached store forwards the last update of a key at the commit", steps())
+            .caching()
+            .pipe("a", "x y z", 1)
+            .pipe("a", "x", 2)
+            .writes("out", &["\"a\" -> 3L @ 1", "\"a\" -> 4L @ 2"]),
+    ]
+}
+
+/// Types for showing what was written: those of the step that writes the topic.
+pub(crate) fn types_of(case: &Case, topic: &str) -> (Option<Type>, Option<Type>) {
+    case.steps
+        .iter()
+        .find_map(|step| match &step.operator {
+            Operator::To { topic: Topic::Named(named), key, value, .. } if named == topic => {
+                Some((Some(*key), Some(*value)))
+            }
+            _ => None,
+        })
+        .unwrap_or((None, None))
+}
+
+/// Shows a changelog's bytes as a long where they can be one.
+pub(crate) fn long_if_eight_bytes(value: Option<&[u8]>) -> Option<Type> {
+    value.filter(|value| value.len() == bytes::write(&Value::Long(0)).len()).map(|_| Long)
+}

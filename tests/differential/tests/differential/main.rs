@@ -1,0 +1,67 @@
+//! Owns the comparison's tests. `MILLRACE_SEED=17` runs one generated case alone and shows it,
+//! `MILLRACE_SEEDS=1000` generates more of them.
+
+mod by_hand;
+
+use std::sync::OnceLock;
+
+use millrace_differential::case::Case;
+use millrace_differential::outcome::{Outcome, Written};
+use millrace_differential::{generate, kafka, readable};
+
+const GENERATED: u64 = 96;
+
+struct Judged {
+    case: Case,
+    kafka: Outcome,
+}
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} must be a number, not {text}")))
+}
+
+fn generated() -> Vec<Case> {
+    match number("MILLRACE_SEED") {
+        Some(seed) => vec![generate::case(seed)],
+        None => (0..number("MILLRACE_SEEDS").unwrap_or(GENERATED)).map(generate::case).collect(),
+    }
+}
+
+/// All cases, with what Kafka Streams makes of them: one JVM for all tests.
+fn judged() -> &'static [Judged] {
+    static JUDGED: OnceLock<Vec<Judged>> = OnceLock::new();
+    JUDGED.get_or_init(|| {
+        let cases: Vec<Case> = by_hand::cases().into_iter().map(|known| known.case).chain(generated()).collect();
+        let outcomes = kafka::outcomes(&cases).unwrap_or_else(|error| panic!("{error:#}"));
+        cases.into_iter().zip(outcomes).map(|(case, kafka)| Judged { case, kafka }).collect()
+    })
+}
+
+#[test]
+fn kafka_streams_accepts_every_case() {
+    for Judged { case, kafka } in judged() {
+        assert_eq!(kafka.error, None, "{}", readable::case(case));
+    }
+}
+
+#[test]
+fn kafka_streams_does_what_the_cases_by_hand_say() {
+    let mut wrong = Vec::new();
+    for (known, Judged { case, kafka }) in by_hand::cases().iter().zip(judged()) {
+        for (topic, expected) in &known.written {
+            let (key, value) = by_hand::types_of(case, topic);
+            let show = |record: &Written| {
+                let value = value.or_else(|| by_hand::long_if_eight_bytes(record.value.as_deref()));
+                readable::record(key, value, record)
+            };
+            let written: Vec<String> = kafka.topics.get(*topic).into_iter().flatten().map(show).collect();
+            if &written != expected {
+                wrong.push(format!(
+                    "{}\n{topic}: expected {expected:#?}, but there is {written:#?}",
+                    readable::case(case)
+                ));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}

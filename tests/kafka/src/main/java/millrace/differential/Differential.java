@@ -1,0 +1,185 @@
+package millrace.differential;
+
+import com.fasterxml.jackson.databind.JsonNode;
+import com.fasterxml.jackson.databind.ObjectMapper;
+import com.fasterxml.jackson.databind.node.ArrayNode;
+import com.fasterxml.jackson.databind.node.ObjectNode;
+import java.io.BufferedReader;
+import java.io.BufferedWriter;
+import java.io.IOException;
+import java.nio.ByteBuffer;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.time.Duration;
+import java.time.Instant;
+import java.util.Comparator;
+import java.util.HexFormat;
+import java.util.List;
+import java.util.Map;
+import java.util.Properties;
+import java.util.TreeMap;
+import java.util.TreeSet;
+import java.util.stream.Stream;
+import org.apache.kafka.common.header.Header;
+import org.apache.kafka.common.header.Headers;
+import org.apache.kafka.common.header.internals.RecordHeaders;
+import org.apache.kafka.common.serialization.ByteArrayDeserializer;
+import org.apache.kafka.common.serialization.ByteArraySerializer;
+import org.apache.kafka.common.utils.Bytes;
+import org.apache.kafka.streams.KeyValue;
+import org.apache.kafka.streams.StreamsConfig;
+import org.apache.kafka.streams.TestOutputTopic;
+import org.apache.kafka.streams.Topology;
+import org.apache.kafka.streams.TopologyTestDriver;
+import org.apache.kafka.streams.processor.StateStore;
+import org.apache.kafka.streams.state.KeyValueIterator;
+import org.apache.kafka.streams.state.KeyValueStore;
+import org.apache.kafka.streams.state.TimestampedKeyValueStore;
+import org.apache.kafka.streams.state.internals.WrappedStateStore;
+import org.apache.kafka.streams.test.TestRecord;
+
+/**
+ * Kafka Streams' side of the differential tests (tests/differential): runs each case, a line of JSON, in
+ * TopologyTestDriver, and writes what came of it as a line of JSON.
+ *
+ * <p>Usage: Differential CASES RESULTS
+ */
+public final class Differential {
+    private static final ObjectMapper JSON = new ObjectMapper();
+    private static final HexFormat HEX = HexFormat.of();
+
+    private Differential() {}
+
+    public static void main(final String[] args) throws IOException {
+        if (args.length != 2) {
+            throw new IllegalArgumentException("usage: Differential CASES RESULTS");
+        }
+        final Path states = Files.createTempDirectory("millrace-differential-");
+        try (BufferedReader cases = Files.newBufferedReader(Path.of(args[0]));
+             BufferedWriter results = Files.newBufferedWriter(Path.of(args[1]))) {
+            for (String line = cases.readLine(); line != null; line = cases.readLine()) {
+                results.write(JSON.writeValueAsString(result(JSON.readTree(line), states)));
+                results.newLine();
+            }
+        } finally {
+            delete(states);
+        }
+    }
+
+    private static ObjectNode result(final JsonNode testCase, final Path states) {
+        final ObjectNode result = JSON.createObjectNode();
+        result.set("name", testCase.get("name"));
+        try {
+            final Topology topology = Cases.topology(testCase);
+            result.put("describe", topology.describe().toString());
+            try (TopologyTestDriver driver = driver(topology, testCase, states)) {
+                for (final JsonNode event : testCase.get("events")) {
+                    feed(driver, event);
+                }
+                result.set("topics", topics(driver));
+                result.set("stores", stores(driver));
+            }
+        } catch (final RuntimeException e) {
+            result.put("error", causes(e));
+        }
+        return result;
+    }
+
+    private static TopologyTestDriver driver(final Topology topology, final JsonNode testCase, final Path states) {
+        final Properties config = new Properties();
+        config.put(StreamsConfig.APPLICATION_ID_CONFIG, "app");
+        config.put(StreamsConfig.STATE_DIR_CONFIG, states.resolve(testCase.get("name").textValue()).toString());
+        config.put(StreamsConfig.DEFAULT_KEY_SERDE_CLASS_CONFIG, "org.apache.kafka.common.serialization.Serdes$StringSerde");
+        config.put(StreamsConfig.DEFAULT_VALUE_SERDE_CLASS_CONFIG, "org.apache.kafka.common.serialization.Serdes$StringSerde");
+        config.put(StreamsConfig.STATESTORE_CACHE_MAX_BYTES_CONFIG, testCase.get("caching").booleanValue() ? 1 << 20 : 0);
+        return new TopologyTestDriver(topology, config, Instant.ofEpochMilli(testCase.get("startMs").longValue()));
+    }
+
+    private static void feed(final TopologyTestDriver driver, final JsonNode event) {
+        if (event.get("event").textValue().equals("advanceWallClock")) {
+            driver.advanceWallClockTime(Duration.ofMillis(event.get("ms").longValue()));
+            return;
+        }
+        final Headers headers = new RecordHeaders();
+        for (final JsonNode header : event.get("headers")) {
+            headers.add(header.get("key").textValue(), bytes(header.get("value")));
+        }
+        driver.createInputTopic(event.get("topic").textValue(), new ByteArraySerializer(), new ByteArraySerializer())
+            .pipeInput(new TestRecord<>(
+                bytes(event.get("key")), bytes(event.get("value")), headers, event.get("timestamp").longValue()));
+    }
+
+    /** Of each topic that was written, changelogs too, the records in order. */
+    private static ObjectNode topics(final TopologyTestDriver driver) {
+        final ObjectNode topics = JSON.createObjectNode();
+        for (final String name : new TreeSet<>(driver.producedTopicNames())) {
+            final ArrayNode records = topics.putArray(name);
+            final TestOutputTopic<byte[], byte[]> topic =
+                driver.createOutputTopic(name, new ByteArrayDeserializer(), new ByteArrayDeserializer());
+            for (final TestRecord<byte[], byte[]> record : topic.readRecordsToList()) {
+                final ObjectNode node = records.addObject();
+                node.put("key", hex(record.key())).put("value", hex(record.value())).put("timestamp", record.timestamp());
+                final ArrayNode headers = node.putArray("headers");
+                for (final Header header : record.headers()) {
+                    headers.addObject().put("key", header.key()).put("value", hex(header.value()));
+                }
+            }
+        }
+        return topics;
+    }
+
+    /** Of each store, the entries in key order; a timestamp where the store has them. */
+    private static ObjectNode stores(final TopologyTestDriver driver) {
+        final ObjectNode stores = JSON.createObjectNode();
+        for (final Map.Entry<String, StateStore> store : new TreeMap<>(driver.getAllStateStores()).entrySet()) {
+            final ArrayNode entries = stores.putArray(store.getKey());
+            final boolean timestamped = store.getValue() instanceof TimestampedKeyValueStore;
+            try (KeyValueIterator<Bytes, byte[]> all = bytesStore(store.getValue()).all()) {
+                while (all.hasNext()) {
+                    final KeyValue<Bytes, byte[]> entry = all.next();
+                    final ObjectNode node = entries.addObject().put("key", hex(entry.key.get()));
+                    if (timestamped) {
+                        final ByteBuffer buffer = ByteBuffer.wrap(entry.value);
+                        node.put("timestamp", buffer.getLong());
+                        node.put("value", HEX.formatHex(entry.value, buffer.position(), entry.value.length));
+                    } else {
+                        node.putNull("timestamp").put("value", hex(entry.value));
+                    }
+                }
+            }
+        }
+        return stores;
+    }
+
+    /** The store below the one that knows the types, which is the one that has the bytes. */
+    @SuppressWarnings("unchecked")
+    private static KeyValueStore<Bytes, byte[]> bytesStore(final StateStore store) {
+        return (KeyValueStore<Bytes, byte[]>) ((WrappedStateStore<?, ?, ?>) store).wrapped();
+    }
+
+    private static String hex(final byte[] bytes) {
+        return bytes == null ? null : HEX.formatHex(bytes);
+    }
+
+    private static byte[] bytes(final JsonNode hex) {
+        return hex.isNull() ? null : HEX.parseHex(hex.textValue());
+    }
+
+    private static String causes(final Throwable error) {
+        final StringBuilder text = new StringBuilder();
+        for (Throwable cause = error; cause != null; cause = cause.getCause()) {
+            text.append(text.isEmpty() ? "" : ": ").append(cause);
+        }
+        return text.toString();
+    }
+
+    private static void delete(final Path folder) throws IOException {
+        final List<Path> paths;
+        try (Stream<Path> walk = Files.walk(folder)) {
+            paths = walk.sorted(Comparator.reverseOrder()).toList();
+        }
+        for (final Path path : paths) {
+            Files.delete(path);
+        }
+    }
+}
