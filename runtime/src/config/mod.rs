@@ -1,1 +1,140 @@
-//! Owns the configuration: the TOML file, its environment overrides, validation. The only place that reads the environment.
+//! Owns the configuration: the TOML file, its environment overrides, validation. The only place
+//! that reads the environment.
+//!
+//! A file is flattened to dotted keys (`file`), the environment is laid over it (`environment`),
+//! and both are held against one table of keys (`keys`, whose types are in `value`) or, below
+//! `kafka.`, against the properties that may be passed through (`clients`). `load` makes a
+//! [`Config`] of it, or says everything that is wrong.
+
+mod keys;
+mod value;
+mod file;
+mod environment;
+mod properties;
+mod clients;
+mod load;
+mod problem;
+mod listing;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::path::PathBuf;
+
+use millrace_engine::topology::OffsetReset;
+
+pub use clients::KafkaConfig;
+pub use environment::Environment;
+pub use listing::{effective, reference};
+pub use load::Options;
+pub use problem::{Invalid, Origin};
+pub use properties::{PROPERTIES, Scope};
+
+/// An application and how it is run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    pub application_id: String,
+    /// `group.instance.id`: static membership.
+    pub instance_id: Option<String>,
+    pub module: ModuleConfig,
+    pub kafka: KafkaConfig,
+    pub state_dir: PathBuf,
+    pub state_cleanup_delay_ms: u64,
+    pub guarantee: Guarantee,
+    pub commit_interval_ms: u64,
+    pub threads: usize,
+    /// Of all threads together. 0: cached stores forward every update.
+    pub store_cache_bytes: usize,
+    /// Of all threads together; a commit is brought forward when it is used up.
+    pub overlay_bytes: usize,
+    pub rocksdb: RocksDbConfig,
+    pub buffered_records_per_partition: usize,
+    /// Of all partitions together.
+    pub input_buffer_bytes: usize,
+    /// Most records in one call of the module.
+    pub batch_records: usize,
+    /// Most bytes in one call of the module, unless one record alone is larger.
+    pub batch_bytes: usize,
+    /// `None`: never wait for an empty partition.
+    pub max_task_idle_ms: Option<u64>,
+    /// -1: the brokers' default.
+    pub replication_factor: i32,
+    pub auto_offset_reset: OffsetReset,
+    /// How long brokers and source topics may be absent at start.
+    pub startup_deadline_ms: u64,
+    pub fault_policy: FaultPolicy,
+    pub log: LogConfig,
+    /// Every key with its value and where it came from, secrets redacted.
+    pub settings: Vec<Setting>,
+    /// What is odd about the configuration, but no reason to refuse it.
+    pub warnings: Vec<String>,
+}
+
+#[derive(Clone, PartialEq, Eq)]
+pub struct ModuleConfig {
+    pub source: PathBuf,
+    /// What the module sees of the environment.
+    pub env: Vec<(String, String)>,
+    pub memory_bytes: usize,
+    pub call_timeout_ms: u64,
+    pub output_bytes: usize,
+    pub state_bytes: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RocksDbConfig {
+    pub block_cache_bytes: usize,
+    pub write_buffer_bytes: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Guarantee {
+    AtLeastOnce,
+    ExactlyOnce,
+}
+
+/// What becomes of a record the module fails on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FaultPolicy {
+    Fail,
+    Skip,
+    /// It goes to this topic.
+    DeadLetter(String),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogConfig {
+    /// Directives as `tracing_subscriber::EnvFilter` takes them.
+    pub filter: String,
+    pub format: LogFormat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+/// One key as it is in force.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Setting {
+    pub key: String,
+    /// `None`: nothing is set.
+    pub value: Option<String>,
+    pub origin: Origin,
+}
+
+impl fmt::Debug for ModuleConfig {
+    /// Without the values of the granted variables: tokens are passed that way.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<&str> = self.env.iter().map(|(name, _)| name.as_str()).collect();
+        f.debug_struct("ModuleConfig")
+            .field("source", &self.source)
+            .field("env", &names)
+            .field("memory_bytes", &self.memory_bytes)
+            .field("call_timeout_ms", &self.call_timeout_ms)
+            .field("output_bytes", &self.output_bytes)
+            .field("state_bytes", &self.state_bytes)
+            .finish()
+    }
+}

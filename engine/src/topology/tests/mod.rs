@@ -1,0 +1,4 @@
+//! What the planner makes of whole graphs.
+
+mod derived;
+mod refused;

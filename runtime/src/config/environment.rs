@@ -1,0 +1,123 @@
+//! Reads settings from environment variables, and the variables a module is granted. Nothing else
+//! in the runtime reads the environment.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use super::clients::{Target, UNDER_KAFKA};
+use super::file::Given;
+use super::keys::{BOOTSTRAP_SERVERS, KEYS, Key, PREFIX, variable};
+use super::problem::{Origin, Problem, nearest};
+use super::properties::PROPERTIES;
+use super::value::Raw;
+
+/// The variables of a process.
+#[derive(Clone, Default)]
+pub struct Environment {
+    variables: BTreeMap<String, OsString>,
+}
+
+/// What the environment says, and what is odd about it.
+#[derive(Debug, Default)]
+pub(super) struct Reading {
+    pub(super) settings: Vec<Given>,
+    pub(super) problems: Vec<Problem>,
+    pub(super) warnings: Vec<String>,
+}
+
+/// The short form of `kafka.bootstrap.servers`; a `MILLRACE_` variable goes before it.
+pub(super) const KAFKA_BROKER: &str = "KAFKA_BROKER";
+const CONFIG: &str = "MILLRACE_CONFIG";
+
+impl Environment {
+    /// That of this process.
+    #[must_use]
+    pub fn read() -> Self {
+        let named = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value)));
+        Self { variables: named.collect() }
+    }
+
+    pub fn of<'a>(variables: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
+        let owned = variables.into_iter().map(|(name, value)| (name.to_owned(), value.into()));
+        Self { variables: owned.collect() }
+    }
+
+    /// The configuration file, where the command line names none.
+    #[must_use]
+    pub fn config_file(&self) -> PathBuf {
+        self.variables.get(CONFIG).map_or_else(|| PathBuf::from("millrace.toml"), PathBuf::from)
+    }
+
+    /// `None`: it is not set, or is no text.
+    pub(super) fn get(&self, name: &str) -> Option<String> {
+        self.variables.get(name)?.to_str().map(str::to_owned)
+    }
+
+    /// An empty variable counts as not set: that is how a deployment takes one back.
+    pub(super) fn settings(&self) -> Reading {
+        let mut reading = Reading::default();
+        if let Some(broker) = self.variables.get(KAFKA_BROKER) {
+            reading.take(KAFKA_BROKER, Some(BOOTSTRAP_SERVERS.to_owned()), broker);
+        }
+        for (name, value) in &self.variables {
+            let Some(rest) = name.strip_prefix(PREFIX) else { continue };
+            if name == CONFIG || is_service_link(rest) {
+                continue;
+            }
+            match key_of(name, rest) {
+                Some(key) => reading.take(name, Some(key), value),
+                None => reading.take(name, None, value),
+            }
+        }
+        reading
+    }
+}
+
+impl Reading {
+    fn take(&mut self, name: &str, key: Option<String>, value: &OsString) {
+        let origin = Origin::Variable(name.to_owned());
+        let Some(key) = key else { return self.stray(name, &origin) };
+        match value.to_str() {
+            Some("") => {}
+            Some(text) => self.settings.push(Given { key, raw: Raw::Plain(text.to_owned()), origin }),
+            None => self.problems.push(Problem::at(&origin, "is not UTF-8")),
+        }
+    }
+
+    /// A slip of the pen is refused, for it would go unnoticed; other programs may use the prefix.
+    fn stray(&mut self, name: &str, origin: &Origin) {
+        let variables: Vec<String> = KEYS.iter().map(Key::variable).collect();
+        match nearest(name, variables.iter().map(String::as_str)) {
+            Some(near) => self.problems.push(Problem::at(origin, format!("overrides no key; did you mean {near}?"))),
+            None => self.warnings.push(format!("{origin} overrides no key and is ignored")),
+        }
+    }
+}
+
+/// The key a variable stands for. What begins like a property of a client is one, known or not.
+fn key_of(name: &str, rest: &str) -> Option<String> {
+    if let Some(key) = KEYS.iter().find(|key| key.variable() == name) {
+        return Some(key.name.to_owned());
+    }
+    let rest = rest.strip_prefix(UNDER_KAFKA.trim_end_matches('.').to_uppercase().as_str())?.strip_prefix('_')?;
+    let (target, property) = Target::ALL
+        .into_iter()
+        .find_map(|target| Some((target, rest.strip_prefix(&target.name().to_uppercase())?.strip_prefix('_')?)))
+        .unwrap_or((Target::Common, rest));
+    // Some properties have underscores of their own, so dots are a guess only for unknown ones.
+    let known = PROPERTIES.iter().find(|(known, _)| variable(known).strip_prefix(PREFIX) == Some(property));
+    let property = known.map_or_else(|| property.to_lowercase().replace('_', "."), |(known, _)| (*known).to_owned());
+    Some(target.key(&property))
+}
+
+/// Kubernetes sets `MILLRACE_PORT_8080_TCP_ADDR` and the like where a service is called `millrace`.
+fn is_service_link(rest: &str) -> bool {
+    let address =
+        |rest: &str| rest.split_once("PORT_").is_some_and(|(_, port)| port.starts_with(|c: char| c.is_ascii_digit()));
+    rest == "PORT"
+        || rest.ends_with("_PORT")
+        || rest.contains("SERVICE_HOST")
+        || rest.contains("SERVICE_PORT")
+        || address(rest)
+}

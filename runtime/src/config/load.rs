@@ -1,0 +1,322 @@
+//! Makes a [`Config`] of the settings from all sources, or says everything that is wrong with
+//! them. Must not know how a source is read.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use millrace_engine::topology::OffsetReset;
+
+use super::clients::{self, KafkaConfig};
+use super::environment::{Environment, KAFKA_BROKER};
+use super::file::{self, Given};
+use super::keys::{BOOTSTRAP_SERVERS, Fallback, KEYS, Key, MODULE_SOURCE, find, variable};
+use super::problem::{Invalid, Origin, Problem, nearest};
+use super::value::{Kind, Raw, Size, Value};
+use super::{Config, FaultPolicy, Guarantee, LogConfig, LogFormat, ModuleConfig, RocksDbConfig, Setting};
+
+/// What the command line says. It goes before the environment, which goes before the file.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// `--module`
+    pub module: Option<PathBuf>,
+    /// `--log-format`
+    pub log_format: Option<String>,
+    /// `-v`
+    pub log_level: Option<String>,
+}
+
+impl Config {
+    /// Reads a file and lays the environment and the command line over it.
+    pub fn load(path: &Path, environment: &Environment, options: &Options) -> Result<Self, Invalid> {
+        match std::fs::read_to_string(path) {
+            Ok(text) => Self::parse(path, &text, environment, options),
+            Err(error) => {
+                let remedy = "name the configuration file with `-c FILE` or MILLRACE_CONFIG";
+                Err(Invalid::new(path, vec![Problem::missing(format!("cannot be read: {error}; {remedy}"))]))
+            }
+        }
+    }
+
+    /// The same for a text; `path` is what it is called in messages, and what it is relative to.
+    pub fn parse(path: &Path, text: &str, environment: &Environment, options: &Options) -> Result<Self, Invalid> {
+        let in_file = file::settings(path, text).map_err(|problems| Invalid::new(path, problems))?;
+        let in_environment = environment.settings();
+        let mut resolved = Resolved { problems: in_environment.problems, ..Resolved::default() };
+        resolved.refuse_repetition(&in_file);
+        for given in in_file.into_iter().chain(in_environment.settings).chain(options.settings()) {
+            resolved.take(given);
+        }
+        resolved.into_config(path, environment, in_environment.warnings)
+    }
+}
+
+impl Options {
+    fn settings(&self) -> Vec<Given> {
+        let module = self.module.as_ref().map(|path| path.display().to_string());
+        let given = [
+            (MODULE_SOURCE, "--module", module),
+            ("log.format", "--log-format", self.log_format.clone()),
+            ("log.level", "-v", self.log_level.clone()),
+        ];
+        let settings = given.into_iter().filter_map(|(key, option, value)| {
+            Some(Given { key: key.to_owned(), raw: Raw::Plain(value?), origin: Origin::Option(option) })
+        });
+        settings.collect()
+    }
+}
+
+/// What every source says, the later over the earlier.
+#[derive(Default)]
+struct Resolved {
+    values: BTreeMap<&'static str, (Value, Origin)>,
+    kafka: KafkaConfig,
+    /// Keys of properties that are passed through.
+    passed: BTreeMap<String, (String, Origin)>,
+    problems: Vec<Problem>,
+}
+
+impl Resolved {
+    /// TOML itself refuses a key twice, but not `"a.b"` beside `[a] b`.
+    fn refuse_repetition(&mut self, settings: &[Given]) {
+        let mut seen = BTreeSet::new();
+        for given in settings {
+            if !seen.insert(&given.key) {
+                self.problems.push(Problem::at(&given.origin, format!("`{}` is given twice", given.key)));
+            }
+        }
+    }
+
+    fn take(&mut self, Given { key, raw, origin }: Given) {
+        if let Some(known) = find(&key) {
+            match known.kind.read(&raw) {
+                Ok(value) => {
+                    self.values.insert(known.name, (value, origin));
+                }
+                Err(wrong) => {
+                    let message = format!("`{key}` must be {}, not {}", wrong.wanted, wrong.got);
+                    self.problems.push(Problem::at(&origin, message));
+                }
+            }
+        } else if let Some((target, property)) = clients::split(&key) {
+            let fault = clients::objection(target, property);
+            match (fault, clients::text(&raw)) {
+                (Some(message), _) => self.problems.push(Problem::at(&origin, message)),
+                (None, None) => {
+                    let message = format!("`{key}` must be a string, an integer or a boolean, not {raw}");
+                    self.problems.push(Problem::at(&origin, message));
+                }
+                (None, Some(text)) => {
+                    self.passed.insert(key.clone(), (clients::shown(property, &text), origin));
+                    self.kafka.set(target, property, text);
+                }
+            }
+        } else {
+            self.problems.push(Problem::at(&origin, unknown(&key)));
+        }
+    }
+
+    fn into_config(
+        mut self,
+        path: &Path,
+        environment: &Environment,
+        mut warnings: Vec<String>,
+    ) -> Result<Config, Invalid> {
+        let guarantee = match self.text("processing.guarantee").as_str() {
+            "exactly_once_v2" => Guarantee::ExactlyOnce,
+            _ => Guarantee::AtLeastOnce,
+        };
+        self.fill(guarantee);
+        let fault_policy = self.fault_policy();
+        let module = self.module(path, environment, &mut warnings);
+        let mut config = Config {
+            application_id: self.text("application.id"),
+            instance_id: self.optional("group.instance.id"),
+            module,
+            kafka: KafkaConfig { bootstrap_servers: self.text(BOOTSTRAP_SERVERS), ..self.kafka.clone() },
+            state_dir: self.path("state.dir", path),
+            state_cleanup_delay_ms: self.size("state.cleanup.delay.ms"),
+            guarantee,
+            commit_interval_ms: self.size("commit.interval.ms"),
+            threads: self.size("num.stream.threads"),
+            store_cache_bytes: self.size("statestore.cache.max.bytes"),
+            overlay_bytes: self.size("statestore.uncommitted.max.bytes"),
+            rocksdb: RocksDbConfig {
+                block_cache_bytes: self.size("rocksdb.block.cache.bytes"),
+                write_buffer_bytes: self.size("rocksdb.write.buffer.bytes"),
+            },
+            buffered_records_per_partition: self.size("buffered.records.per.partition"),
+            input_buffer_bytes: self.size("input.buffer.max.bytes"),
+            batch_records: self.size("batch.records"),
+            batch_bytes: self.size("batch.bytes"),
+            max_task_idle_ms: u64::try_from(self.number("max.task.idle.ms")).ok(),
+            replication_factor: self.size("replication.factor"),
+            auto_offset_reset: match self.text("auto.offset.reset").as_str() {
+                "latest" => OffsetReset::Latest,
+                "none" => OffsetReset::None,
+                _ => OffsetReset::Earliest,
+            },
+            startup_deadline_ms: self.size("startup.deadline.ms"),
+            fault_policy,
+            log: LogConfig {
+                filter: self.text("log.level"),
+                format: if self.text("log.format") == "json" { LogFormat::Json } else { LogFormat::Text },
+            },
+            settings: Vec::new(),
+            warnings,
+        };
+        if !self.problems.is_empty() {
+            return Err(Invalid::new(path, self.problems));
+        }
+        config.settings = self.settings();
+        Ok(config)
+    }
+
+    /// Puts the defaults in. A required key without a value is a problem, unless what was given
+    /// for it is one already.
+    fn fill(&mut self, guarantee: Guarantee) {
+        for key in KEYS {
+            let text = match key.fallback {
+                Fallback::Is(text) => text,
+                Fallback::ByGuarantee(text, _) if guarantee == Guarantee::AtLeastOnce => text,
+                Fallback::ByGuarantee(_, text) => text,
+                Fallback::Unset => continue,
+                Fallback::Required => {
+                    self.require(key);
+                    continue;
+                }
+            };
+            if !self.values.contains_key(key.name)
+                && let Ok(value) = key.kind.parse(text)
+            {
+                self.values.insert(key.name, (value, Origin::Default));
+            }
+        }
+    }
+
+    fn require(&mut self, key: &Key) {
+        let quoted = format!("`{}` ", key.name);
+        if self.values.contains_key(key.name) || self.problems.iter().any(|problem| problem.message.contains(&quoted)) {
+            return;
+        }
+        let or = if key.name == BOOTSTRAP_SERVERS { format!(" or {KAFKA_BROKER}") } else { String::new() };
+        let message = format!("`{}` is missing: set it here or by {}{or}. {}", key.name, variable(key.name), key.doc);
+        self.problems.push(Problem::missing(message));
+    }
+
+    fn module(&mut self, path: &Path, environment: &Environment, warnings: &mut Vec<String>) -> ModuleConfig {
+        let mut env = Vec::new();
+        if let Some((Value::List(names), origin)) = self.values.get("module.env") {
+            for name in names {
+                match environment.get(name) {
+                    Some(value) => env.push((name.clone(), value)),
+                    None => warnings.push(format!("{origin}: `module.env` grants {name}, which is not set")),
+                }
+            }
+        }
+        ModuleConfig {
+            source: self.path(MODULE_SOURCE, path),
+            env,
+            memory_bytes: self.size("module.memory.bytes"),
+            call_timeout_ms: self.size("module.call.timeout.ms"),
+            output_bytes: self.size("module.output.bytes"),
+            state_bytes: self.size("module.state.bytes"),
+        }
+    }
+
+    fn fault_policy(&mut self) -> FaultPolicy {
+        let topic = self.optional("faults.dead.letter.topic");
+        match (self.text("faults.policy").as_str(), topic) {
+            ("dead-letter", Some(topic)) => return FaultPolicy::DeadLetter(topic),
+            ("dead-letter", None) => {
+                let message = "`faults.policy` is dead-letter, so `faults.dead.letter.topic` must name the topic";
+                let origin = self.values.get("faults.policy").map(|(_, origin)| origin.clone());
+                self.problems.push(Problem { origin, message: message.to_owned() });
+            }
+            ("skip", _) => return FaultPolicy::Skip,
+            _ => {}
+        }
+        FaultPolicy::Fail
+    }
+
+    fn optional(&self, name: &str) -> Option<String> {
+        self.values.get(name).map(|(value, _)| value.to_string())
+    }
+
+    /// Empty only where a problem was found, and then nobody will see it.
+    fn text(&self, name: &str) -> String {
+        self.optional(name).unwrap_or_default()
+    }
+
+    fn number(&self, name: &str) -> i64 {
+        match self.values.get(name) {
+            Some((Value::Number(number), _)) => *number,
+            _ => 0,
+        }
+    }
+
+    /// Ranges are checked when a value is read, so that what does not fit is not there.
+    fn size<T: TryFrom<i64> + Default>(&self, name: &str) -> T {
+        T::try_from(self.number(name)).unwrap_or_default()
+    }
+
+    /// A path in the file is relative to the file, one from elsewhere to the current directory.
+    fn path(&self, name: &str, file: &Path) -> PathBuf {
+        match self.values.get(name) {
+            Some((Value::Text(text), Origin::File(..) | Origin::Default)) => {
+                file.parent().unwrap_or(Path::new("")).join(text)
+            }
+            _ => PathBuf::from(self.text(name)),
+        }
+    }
+
+    fn settings(&self) -> Vec<Setting> {
+        let known = KEYS.iter().map(|key| {
+            let found = self.values.get(key.name);
+            let value = found.map(|(value, _)| match (key.kind, value) {
+                (Kind::Bytes { .. }, Value::Number(bytes)) => Size(*bytes).to_string(),
+                _ => value.to_string(),
+            });
+            let origin = found.map_or(Origin::Default, |(_, origin)| origin.clone());
+            Setting { key: key.name.to_owned(), value: value.filter(|text| !text.is_empty()), origin }
+        });
+        let passed = self.passed.iter().map(|(key, (value, origin))| Setting {
+            key: key.clone(),
+            value: Some(value.clone()),
+            origin: origin.clone(),
+        });
+        known.chain(passed).collect()
+    }
+}
+
+fn unknown(key: &str) -> String {
+    if let Some((_, instead)) = ELSEWHERE.iter().find(|(name, _)| {
+        *name == key || key.strip_prefix(name).is_some_and(|rest| name.ends_with('.') && !rest.is_empty())
+    }) {
+        return format!("unknown key `{key}`: {instead}");
+    }
+    match nearest(key, KEYS.iter().map(|key| key.name)) {
+        Some(near) => format!("unknown key `{key}`; did you mean `{near}`?"),
+        None => format!("unknown key `{key}`; `millrace config --reference` lists all keys"),
+    }
+}
+
+/// What Kafka Streams has under a name that is none here. With a dot at the end: everything below.
+const ELSEWHERE: &[(&str, &str)] = &[
+    ("bootstrap.servers", "say `kafka.bootstrap.servers`"),
+    ("consumer.", "say `kafka.consumer.…`"),
+    ("main.consumer.", "say `kafka.consumer.…`"),
+    ("restore.consumer.", "say `kafka.consumer.…`"),
+    ("producer.", "say `kafka.producer.…`"),
+    ("admin.", "say `kafka.admin.…`"),
+    ("cache.max.bytes.buffering", "say `statestore.cache.max.bytes`"),
+    ("default.key.serde", "serdes are the module's affair"),
+    ("default.value.serde", "serdes are the module's affair"),
+    ("default.timestamp.extractor", "timestamps are the module's affair"),
+    ("default.deserialization.exception.handler", "say `faults.policy`"),
+    ("deserialization.exception.handler", "say `faults.policy`"),
+    ("processing.exception.handler", "say `faults.policy`"),
+    ("production.exception.handler", "say `faults.policy`"),
+    ("errors.dead.letter.queue.topic.name", "say `faults.policy = \"dead-letter\"` and `faults.dead.letter.topic`"),
+    ("rocksdb.config.setter", "say `rocksdb.block.cache.bytes` and `rocksdb.write.buffer.bytes`"),
+    ("task.timeout.ms", "a passing failure is tried again without end; at start, until `startup.deadline.ms`"),
+];

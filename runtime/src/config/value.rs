@@ -1,0 +1,268 @@
+//! Owns the types a key can have: reading them from TOML or text, their ranges, their names in
+//! messages. Must not know which key is which.
+
+use std::fmt;
+
+/// What was written, before anybody knows what it should be.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Raw {
+    /// From the environment or the command line, where everything is text.
+    Plain(String),
+    Text(String),
+    Integer(i64),
+    Flag(bool),
+    List(Vec<Raw>),
+    /// Something no key takes, by TOML's name for it.
+    Other(&'static str),
+}
+
+/// What a key can be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Part of a topic's name.
+    Name,
+    Topic,
+    Path,
+    Brokers,
+    /// Directives for the log.
+    Filter,
+    Choice(&'static [&'static str]),
+    Number {
+        min: i64,
+        max: i64,
+    },
+    Bytes {
+        min: i64,
+        max: i64,
+    },
+    /// Names of environment variables.
+    Names,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Value {
+    Text(String),
+    Number(i64),
+    List(Vec<String>),
+}
+
+/// What a key takes, and what it was given instead.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Wrong {
+    pub(super) wanted: String,
+    pub(super) got: String,
+}
+
+impl Kind {
+    pub(super) fn read(self, raw: &Raw) -> Result<Value, Wrong> {
+        match (self, raw) {
+            (_, Raw::Plain(text)) => self.parse(text),
+            (Self::Number { .. } | Self::Bytes { .. }, Raw::Integer(number)) => self.in_range(*number, raw),
+            (Self::Number { .. } | Self::Names, Raw::Text(_)) => Err(self.wrong(raw)),
+            (_, Raw::Text(text)) => self.parse(text).map_err(|_| self.wrong(raw)),
+            (Self::Names, Raw::List(items)) => {
+                let names = items.iter().map(|item| match item {
+                    Raw::Text(name) if is_variable(name) => Ok(name.clone()),
+                    _ => Err(self.wrong(item)),
+                });
+                names.collect::<Result<_, _>>().map(Value::List)
+            }
+            _ => Err(self.wrong(raw)),
+        }
+    }
+
+    /// As the environment, the command line and the table of keys give it.
+    pub(super) fn parse(self, text: &str) -> Result<Value, Wrong> {
+        let wrong = || self.wrong(&Raw::Plain(text.to_owned()));
+        match self {
+            Self::Number { .. } => {
+                self.in_range(text.trim().parse().map_err(|_| wrong())?, &Raw::Plain(text.to_owned()))
+            }
+            Self::Bytes { .. } => self.in_range(bytes(text).ok_or_else(wrong)?, &Raw::Plain(text.to_owned())),
+            Self::Names => {
+                let names = text.split(',').map(str::trim).filter(|name| !name.is_empty());
+                let names: Vec<String> = names.map(str::to_owned).collect();
+                if names.iter().all(|name| is_variable(name)) { Ok(Value::List(names)) } else { Err(wrong()) }
+            }
+            Self::Brokers => brokers(text).map(Value::Text).ok_or_else(wrong),
+            Self::Choice(options) => options.contains(&text).then(|| Value::Text(text.to_owned())).ok_or_else(wrong),
+            Self::Name => is_name(text, MAX_NAME).then(|| Value::Text(text.to_owned())).ok_or_else(wrong),
+            Self::Topic => is_name(text, MAX_TOPIC).then(|| Value::Text(text.to_owned())).ok_or_else(wrong),
+            Self::Path => (!text.is_empty()).then(|| Value::Text(text.to_owned())).ok_or_else(wrong),
+            Self::Filter => is_filter(text).then(|| Value::Text(text.to_owned())).ok_or_else(wrong),
+        }
+    }
+
+    fn in_range(self, number: i64, raw: &Raw) -> Result<Value, Wrong> {
+        match self {
+            Self::Number { min, max } | Self::Bytes { min, max } if (min..=max).contains(&number) => {
+                Ok(Value::Number(number))
+            }
+            _ => Err(self.wrong(raw)),
+        }
+    }
+
+    fn wrong(self, raw: &Raw) -> Wrong {
+        Wrong { wanted: self.to_string(), got: raw.to_string() }
+    }
+}
+
+/// Kafka allows 249 characters in a topic's name; a store's name and `-changelog` must find room.
+const MAX_NAME: usize = 150;
+const MAX_TOPIC: usize = 249;
+
+fn is_name(text: &str, longest: usize) -> bool {
+    let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    (1..=longest).contains(&text.len()) && text.chars().all(legal) && text != "." && text != ".."
+}
+
+fn is_variable(name: &str) -> bool {
+    !name.is_empty() && !name.contains(['=', '\0', ','])
+}
+
+/// `target=level` directives and at most plain levels. A misspelt level would otherwise pass as
+/// the name of a target and switch everything else off.
+fn is_filter(text: &str) -> bool {
+    let level = |word: &str| ["off", "error", "warn", "info", "debug", "trace"].contains(&word);
+    text.split(',').all(|directive| match directive.trim().split_once('=') {
+        Some((target, word)) => !target.is_empty() && level(word),
+        None => level(directive.trim()),
+    })
+}
+
+/// `1048576`, `1024KiB`, `1 MiB`. Decimal units too: `1MB` is a million.
+fn bytes(text: &str) -> Option<i64> {
+    let text = text.trim();
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let factor: i64 = match unit.trim() {
+        "" | "B" => 1,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        "kB" | "KB" => 1_000,
+        "MB" => 1_000_000,
+        "GB" => 1_000_000_000,
+        _ => return None,
+    };
+    number.parse::<i64>().ok()?.checked_mul(factor)
+}
+
+/// Adds the default port where none is given.
+fn brokers(text: &str) -> Option<String> {
+    let servers: Option<Vec<String>> = text.split(',').map(|server| broker(server.trim())).collect();
+    servers.map(|servers| servers.join(","))
+}
+
+fn broker(server: &str) -> Option<String> {
+    let (scheme, address) = match server.split_once("://") {
+        Some((scheme, address)) => (format!("{scheme}://"), address),
+        None => (String::new(), server),
+    };
+    // Only brackets tell the colons of an IPv6 address from the one before the port.
+    let host_end = match address.strip_prefix('[') {
+        Some(rest) => rest.find(']')? + 2,
+        None => address.find(':').unwrap_or(address.len()),
+    };
+    let (host, rest) = address.split_at(host_end);
+    let port = match rest.strip_prefix(':') {
+        Some(port) => port.parse::<u16>().ok().filter(|&port| port > 0)?,
+        None if rest.is_empty() => 9092,
+        None => return None,
+    };
+    let sound = !host.is_empty() && !host.contains(|c: char| c.is_whitespace() || c == '/');
+    sound.then(|| format!("{scheme}{host}:{port}"))
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name => write!(f, "1 to {MAX_NAME} of the characters a-z A-Z 0-9 . _ -"),
+            Self::Topic => write!(f, "the name of a topic"),
+            Self::Path => write!(f, "a path"),
+            Self::Brokers => write!(f, "`host` or `host:port`, comma-separated"),
+            Self::Filter => {
+                write!(f, "a level (off, error, warn, info, debug, trace) and `target=level`, comma-separated")
+            }
+            Self::Choice(options) => write!(f, "{}", options.join(" or ")),
+            Self::Number { min, max } => write!(f, "an integer from {min} to {max}"),
+            Self::Bytes { min, max } => {
+                write!(f, "a size from {} to {}, as `64MiB` or in bytes", Size(*min), Size(*max))
+            }
+            Self::Names => write!(f, "a list of names of environment variables"),
+        }
+    }
+}
+
+/// Bytes in the largest unit that divides them.
+pub(super) struct Size(pub(super) i64);
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let units = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
+        match units.iter().find(|(unit, _)| self.0 != 0 && self.0 % unit == 0) {
+            Some((unit, name)) => write!(f, "{}{name}", self.0 / unit),
+            None => write!(f, "{}", self.0),
+        }
+    }
+}
+
+impl fmt::Display for Raw {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Plain(text) => write!(f, "`{text}`"),
+            Self::Text(text) => write!(f, "the string \"{text}\""),
+            Self::Integer(number) => write!(f, "{number}"),
+            Self::Flag(flag) => write!(f, "{flag}"),
+            Self::List(_) => write!(f, "a list"),
+            Self::Other(name) => write!(f, "a {name}"),
+        }
+    }
+}
+
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(text) => write!(f, "{text}"),
+            Self::Number(number) => write!(f, "{number}"),
+            Self::List(items) => write!(f, "{}", items.join(",")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(kind: Kind, input: &str, expected: &str) {
+        let found = kind.parse(input).map_or_else(|_| "refused".to_owned(), |value| value.to_string());
+        assert_eq!(found, expected, "{input}");
+    }
+
+    #[test]
+    fn brokers_get_a_port_and_sizes_a_unit() {
+        check(Kind::Brokers, "kafka", "kafka:9092");
+        check(Kind::Brokers, "a, b:19092", "a:9092,b:19092");
+        check(Kind::Brokers, "[::1]", "[::1]:9092");
+        check(Kind::Brokers, "[::1]:1", "[::1]:1");
+        check(Kind::Brokers, "SASL_SSL://x.servicebus.windows.net:9093", "SASL_SSL://x.servicebus.windows.net:9093");
+        for bad in ["", "a,", ":9092", "a:0", "a:99999", "a:b", "::1", "a b", "[::1", "[::1]x"] {
+            check(Kind::Brokers, bad, "refused");
+        }
+        let size = Kind::Bytes { min: 0, max: 10_000_000_000 };
+        check(size, "10MiB", "10485760");
+        check(size, "10 MB", "10000000");
+        check(size, "512", "512");
+        for bad in ["", "MiB", "-1", "1.5MiB", "1TiB", "99999999999GiB", "1mib"] {
+            check(size, bad, "refused");
+        }
+    }
+
+    #[test]
+    fn a_misspelt_level_is_no_target() {
+        check(Kind::Filter, "info,millrace_runtime::sink=debug", "info,millrace_runtime::sink=debug");
+        for bad in ["", "inof", "info,", "=debug", "x=loud"] {
+            check(Kind::Filter, bad, "refused");
+        }
+    }
+}
