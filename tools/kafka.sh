@@ -1,14 +1,14 @@
 # shellcheck shell=bash
 # A real Apache Kafka (KRaft, one node) in the background, its tools, and our own Java programs on its class path.
-# Settings, from the environment: MILLRACE_KAFKA_PORT (9092; the port above it is the controller's),
-# MILLRACE_KAFKA_DIR (data, log and pid), MILLRACE_KAFKA_OPTS (for the JVM), MILLRACE_KAFKA_HOST (127.0.0.1).
+# Settings, from the environment: MILL_KAFKA_PORT (9092; the port above it is the controller's),
+# MILL_KAFKA_DIR (data, log and pid), MILL_KAFKA_OPTS (for the JVM), MILL_KAFKA_HOST (127.0.0.1).
 
 KAFKA_VERSION=$(sed -n 's:.*<kafka.version>\(.*\)</kafka.version>.*:\1:p' "$MILL_HOME/tests/kafka/pom.xml")
 KAFKA_CACHE=$CACHE/kafka-$KAFKA_VERSION
 KAFKA_LIBS=$KAFKA_CACHE/lib
-KAFKA_HOST=${MILLRACE_KAFKA_HOST:-127.0.0.1}
-KAFKA_PORT=${MILLRACE_KAFKA_PORT:-9092}
-KAFKA_DIR=${MILLRACE_KAFKA_DIR:-$CACHE/kafka-data/$KAFKA_PORT}
+KAFKA_HOST=${MILL_KAFKA_HOST:-127.0.0.1}
+KAFKA_PORT=${MILL_KAFKA_PORT:-9092}
+KAFKA_DIR=${MILL_KAFKA_DIR:-$CACHE/kafka-data/$KAFKA_PORT}
 KAFKA_BOOTSTRAP=$KAFKA_HOST:$KAFKA_PORT
 KAFKA_CLUSTER=bWlsbHJhY2UtY2x1c3Rlcg
 JAVA_LOG=(-Dorg.slf4j.simpleLogger.defaultLogLevel=warn -Dorg.slf4j.simpleLogger.showDateTime=true
@@ -96,11 +96,11 @@ kafka_start() { # [--fresh]
   fi
   kafka_ready
   if port_open "$KAFKA_PORT" || port_open $((KAFKA_PORT + 1)); then
-    die "port $KAFKA_PORT or $((KAFKA_PORT + 1)) is taken: choose another with MILLRACE_KAFKA_PORT"
+    die "port $KAFKA_PORT or $((KAFKA_PORT + 1)) is taken: choose another with MILL_KAFKA_PORT"
   fi
   kafka_configure
   # shellcheck disable=SC2086 # options are words
-  java ${MILLRACE_KAFKA_OPTS:--Xmx1g -Xms256m -XX:+UseG1GC -XX:MaxGCPauseMillis=20} "${JAVA_LOG[@]}" \
+  java ${MILL_KAFKA_OPTS:--Xmx1g -Xms256m -XX:+UseG1GC -XX:MaxGCPauseMillis=20} "${JAVA_LOG[@]}" \
     -Dkafka.logs.dir="$KAFKA_DIR/logs" -cp "$KAFKA_CLASSPATH" millrace.harness.Broker \
     "$KAFKA_CLUSTER" "$KAFKA_DIR/server.properties" >>"$KAFKA_DIR/log" 2>&1 </dev/null &
   write_pid "$KAFKA_DIR/pid" $!

@@ -1,0 +1,11 @@
+//! The end-to-end tests: `millrace` as a process, on a real Apache Kafka, beside Kafka Streams. One test binary, so that all
+//! tests run side by side; each has its own topics and application. Run by `./mill test e2e`.
+
+mod harness;
+mod counts;
+mod restart;
+mod handover;
+mod modules;
+mod topics;
+mod state_directory;
+mod brokers;

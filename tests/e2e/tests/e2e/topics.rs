@@ -1,0 +1,69 @@
+//! Topics that are not as they must be: named in the message with the remedy, and nothing is lost.
+
+use anyhow::{Result, ensure};
+use millrace_e2e::app::App;
+use millrace_e2e::kafka::Kafka;
+use millrace_e2e::records::Record;
+use millrace_e2e::{topics, wait};
+
+#[test]
+fn no_source_topic() -> Result<()> {
+    let mut app = App::without_topics(&Kafka::shared()?, "no-source")?;
+    app.set("startup.deadline.ms", "2000");
+    let input = app.input.clone();
+    app.refused("a", &[&input]).map(drop)
+}
+
+/// A topic that is created late is waited for.
+#[test]
+fn late_source_topic() -> Result<()> {
+    let app = App::without_topics(&Kafka::shared()?, "late-source")?;
+    let mut instance = app.start("a")?;
+    instance.line(&[&app.input])?;
+    topics::create(&app.kafka, &app.output, 4, &[])?;
+    topics::create(&app.kafka, &app.input, 4, &[])?;
+    app.write(&[Record::new("foo", "bar")])?;
+    app.counts(&[("foo", 1)])?;
+    instance.stop()
+}
+
+#[test]
+fn changelog_with_other_partitions() -> Result<()> {
+    let app = App::new(&Kafka::shared()?, "changelog")?;
+    topics::create(&app.kafka, &app.changelog(), 3, &[("cleanup.policy", "compact")])?;
+    let changelog = app.changelog();
+    app.refused("a", &[&changelog, "3", "4"]).map(drop)
+}
+
+/// A source topic that grows has more partitions than the changelog: an error to tell, not one to hide.
+#[test]
+fn source_topic_grows() -> Result<()> {
+    let app = App::new(&Kafka::shared()?, "grows")?;
+    app.write(&[Record::new("foo", "bar")])?;
+    let mut instance = app.run("a")?;
+    app.counts(&[("foo", 1)])?;
+    instance.stop()?;
+    topics::add_partitions(&app.kafka, &app.input, 6)?;
+    wait::until("the new partitions", wait::LONG, || {
+        Ok((topics::partition_count(&app.kafka, &app.input)? == Some(6)).then_some(()))
+    })?;
+    let (input, changelog) = (app.input.clone(), app.changelog());
+    app.refused("a", &[&input, &changelog, "6", "4"]).map(drop)
+}
+
+/// Every output is larger than the topic takes. Once it takes them, each record is counted.
+#[test]
+fn sink_topic_refuses() -> Result<()> {
+    let app = App::without_topics(&Kafka::shared()?, "refuses")?;
+    topics::create(&app.kafka, &app.input, 4, &[])?;
+    topics::create(&app.kafka, &app.output, 4, &[("max.message.bytes", "40")])?;
+    app.write(&[Record::new("foo", "1"), Record::new("foo", "2"), Record::new("hello", "1")])?;
+    let output = app.output.clone();
+    app.refused("a", &[&output, "max.message.bytes"])?;
+    ensure!(app.group()?.progress()? == 0, "offsets were committed although outputs were refused");
+
+    topics::set_config(&app.kafka, &app.output, "max.message.bytes", "1000000")?;
+    let mut instance = app.run("a")?;
+    app.counts(&[("foo", 2), ("hello", 1)])?;
+    instance.stop()
+}
