@@ -15,6 +15,8 @@ mod plan;
 mod internal;
 mod repartitions;
 mod partitioning;
+mod java_order;
+mod describe;
 #[cfg(test)]
 mod sample;
 #[cfg(test)]

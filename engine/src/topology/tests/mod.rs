@@ -1,4 +1,5 @@
 //! What the planner makes of whole graphs.
 
 mod derived;
+mod described;
 mod refused;
