@@ -42,6 +42,7 @@ pub enum Operator {
         topics: Vec<String>,
         key: Type,
         value: Type,
+        extractor: Option<String>,
     },
     Table {
         topic: String,

@@ -109,6 +109,26 @@ pub fn aggregator(name: &str, to: Type, value: &Value, aggregate: &Value) -> Nul
     combiner(name, aggregate, &value)
 }
 
+pub const EXTRACTORS: &[&str] = &["later", "highest", "dropOdd"];
+
+/// The timestamp of a record of a source; a negative one drops it. `partition_time` is the highest
+/// seen before in the partition, negative if there is none.
+#[must_use]
+pub fn extractor(name: &str, timestamp: i64, partition_time: i64, value: Option<&Value>) -> i64 {
+    match name {
+        "later" => timestamp + 100,
+        "highest" => timestamp.max(partition_time),
+        "dropOdd" => {
+            if weight(value) % 2 == 0 {
+                timestamp
+            } else {
+                -1
+            }
+        }
+        _ => unknown("extractor", name),
+    }
+}
+
 /// For `to` by record.
 #[must_use]
 pub fn topic_by_weight(prefix: &str, value: Option<&Value>) -> String {

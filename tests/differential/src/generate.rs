@@ -4,7 +4,7 @@
 mod events;
 
 use crate::case::{Branch, Case, Clock, DefaultBranch, Operator, Punctuation, Step, StepId, Store, Topic};
-use crate::functions::{COMBINERS, EXPANDERS, MAPPERS, PREDICATES, SELECTORS};
+use crate::functions::{COMBINERS, EXPANDERS, EXTRACTORS, MAPPERS, PREDICATES, SELECTORS};
 use crate::random::Random;
 use crate::value::Type;
 
@@ -128,9 +128,19 @@ impl Generator {
                 let store = self.maybe_view_store();
                 self.result(Operator::Table { topic: topics[0].clone(), key, value, store }, Kind::Table, key, value);
             } else {
-                self.result(Operator::Stream { topics, key, value }, Kind::Stream, key, value);
+                self.streams(topics, key, value);
             }
         }
+    }
+
+    /// One stream of the topics, or two, whose sources become one.
+    fn streams(&mut self, topics: Vec<String>, key: Type, value: Type) {
+        let extractor = if self.random.chance(15) { Some(self.function(EXTRACTORS)) } else { None };
+        if self.random.chance(15) {
+            let again = Operator::Stream { topics: topics.clone(), key, value, extractor: extractor.clone() };
+            self.result(again, Kind::Stream, key, value);
+        }
+        self.result(Operator::Stream { topics, key, value, extractor }, Kind::Stream, key, value);
     }
 
     /// Puts an operator on a result, on a recent one more often.

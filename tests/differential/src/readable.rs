@@ -36,7 +36,7 @@ pub fn case(case: &Case) -> String {
 fn source_types(case: &Case, name: &str) -> (Option<Type>, Option<Type>) {
     for step in &case.steps {
         match &step.operator {
-            Operator::Stream { topics, key, value } if topics.iter().any(|topic| topic == name) => {
+            Operator::Stream { topics, key, value, .. } if topics.iter().any(|topic| topic == name) => {
                 return (Some(*key), Some(*value));
             }
             Operator::Table { topic, key, value, .. } if topic == name => return (Some(*key), Some(*value)),
@@ -90,8 +90,9 @@ fn step(id: StepId, step: &Step) -> String {
 
 fn call(operator: &Operator) -> String {
     match operator {
-        Operator::Stream { topics, key, value } => {
-            format!("builder.stream({}, {key:?}, {value:?})", topics.join(" + "))
+        Operator::Stream { topics, key, value, extractor } => {
+            let extractor = extractor.as_ref().map_or_else(String::new, |name| format!(", timestamps {name}"));
+            format!("builder.stream({}, {key:?}, {value:?}{extractor})", topics.join(" + "))
         }
         Operator::Table { topic, key, value, store } => {
             format!("builder.table({topic}, {key:?}, {value:?}){}", materialized(store.as_ref()))

@@ -55,7 +55,8 @@ impl Sketch {
 }
 
 fn stream(topics: &[&str]) -> Operator {
-    Operator::Stream { topics: topics.iter().map(|topic| (*topic).to_owned()).collect(), key: Text, value: Text }
+    let topics = topics.iter().map(|topic| (*topic).to_owned()).collect();
+    Operator::Stream { topics, key: Text, value: Text, extractor: None }
 }
 
 fn table(store: Option<Store>) -> Operator {

@@ -314,7 +314,12 @@ final class Cases {
     }
 
     private static Consumed<Object, Object> consumed(final JsonNode step) {
-        final Consumed<Object, Object> consumed = Consumed.with(key(step), value(step));
+        Consumed<Object, Object> consumed = Consumed.with(key(step), value(step));
+        final String extractor = textOrNull(step, "extractor");
+        if (extractor != null) {
+            consumed = consumed.withTimestampExtractor((record, partitionTime) ->
+                Functions.extractor(extractor, record.timestamp(), partitionTime, record.value()));
+        }
         final String name = textOrNull(step, "name");
         return name == null ? consumed : consumed.withName(name);
     }

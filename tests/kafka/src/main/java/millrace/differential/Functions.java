@@ -92,6 +92,15 @@ final class Functions {
         return combiner(name, aggregate, convert(to, value));
     }
 
+    static long extractor(final String name, final long timestamp, final long partitionTime, final Object value) {
+        return switch (name) {
+            case "later" -> timestamp + 100;
+            case "highest" -> Math.max(timestamp, partitionTime);
+            case "dropOdd" -> weight(value) % 2 == 0 ? timestamp : -1;
+            default -> throw unknown("extractor", name);
+        };
+    }
+
     static String topicByWeight(final String prefix, final Object value) {
         return prefix + (weight(value) % 2 == 0 ? "-even" : "-odd");
     }
