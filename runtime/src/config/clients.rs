@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::problem::nearest;
+use super::problem::{SIMILAR, nearest};
 use super::properties::{PROPERTIES, Scope};
 use super::value::Raw;
 
@@ -135,7 +135,7 @@ pub(super) fn objection(target: Target, property: &str) -> Option<String> {
         if let Some((_, instead)) = ELSEWHERE.iter().find(|(name, _)| *name == property) {
             return Some(format!("librdkafka has no property `{property}`: {instead}"));
         }
-        let near = nearest(property, PROPERTIES.iter().map(|(name, _)| *name));
+        let near = nearest(property, PROPERTIES.iter().map(|(name, _)| *name), SIMILAR);
         let hint = near.map_or_else(String::new, |near| format!("; did you mean `{}`?", target.key(near)));
         return Some(format!("librdkafka has no property `{property}`{hint}"));
     };
@@ -161,6 +161,13 @@ pub(super) fn text(raw: &Raw) -> Option<String> {
         Raw::List(items) => items.iter().map(text).collect::<Option<Vec<_>>>().map(|items| items.join(",")),
         Raw::Other(_) => None,
     }
+}
+
+/// Every property there is something to say about.
+pub(super) fn names() -> impl Iterator<Item = &'static str> {
+    let owned = OWNED.iter().flat_map(|(names, _)| names.iter().copied());
+    let elsewhere = ELSEWHERE.iter().map(|(name, _)| *name);
+    PROPERTIES.iter().map(|(name, _)| *name).chain(owned).chain(elsewhere)
 }
 
 fn scope(property: &str) -> Option<Scope> {

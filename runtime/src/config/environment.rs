@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use super::clients::{Target, UNDER_KAFKA};
+use super::clients::{self, Target, UNDER_KAFKA};
 use super::file::Given;
-use super::keys::{BOOTSTRAP_SERVERS, KEYS, Key, PREFIX, variable};
-use super::problem::{Origin, Problem, nearest};
+use super::keys::{BOOTSTRAP_SERVERS, KEYS, PREFIX, variable};
+use super::problem::{Origin, Problem, SAME, nearest};
 use super::properties::PROPERTIES;
 use super::value::Raw;
 
@@ -29,6 +29,8 @@ pub(super) struct Reading {
 /// The short form of `kafka.bootstrap.servers`; a `MILLRACE_` variable goes before it.
 pub(super) const KAFKA_BROKER: &str = "KAFKA_BROKER";
 const CONFIG: &str = "MILLRACE_CONFIG";
+/// What the project's own tests are told by.
+const OF_TESTS: &str = "TEST_";
 
 impl Environment {
     /// That of this process.
@@ -62,13 +64,10 @@ impl Environment {
         }
         for (name, value) in &self.variables {
             let Some(rest) = name.strip_prefix(PREFIX) else { continue };
-            if name == CONFIG || is_service_link(rest) {
+            if name == CONFIG || rest.starts_with(OF_TESTS) || is_service_link(rest) {
                 continue;
             }
-            match key_of(name, rest) {
-                Some(key) => reading.take(name, Some(key), value),
-                None => reading.take(name, None, value),
-            }
+            reading.take(name, key_of(name, rest), value);
         }
         reading
     }
@@ -87,28 +86,34 @@ impl Reading {
 
     /// A slip of the pen is refused, for it would go unnoticed; other programs may use the prefix.
     fn stray(&mut self, name: &str, origin: &Origin) {
-        let variables: Vec<String> = KEYS.iter().map(Key::variable).collect();
-        match nearest(name, variables.iter().map(String::as_str)) {
-            Some(near) => self.problems.push(Problem::at(origin, format!("overrides no key; did you mean {near}?"))),
+        let all = [Target::Common].into_iter().chain(Target::ALL);
+        let properties = all.flat_map(|target| PROPERTIES.iter().map(move |(property, _)| target.key(property)));
+        let names: Vec<String> = KEYS.iter().map(|key| key.name.to_owned()).chain(properties).collect();
+        // Without the prefix all have: it would make everything similar.
+        let given = name.trim_start_matches(PREFIX).to_lowercase().replace('_', ".");
+        match nearest(&given, names.iter().map(String::as_str), SAME) {
+            Some(near) => {
+                self.problems.push(Problem::at(origin, format!("overrides no key; did you mean {}?", variable(near))));
+            }
             None => self.warnings.push(format!("{origin} overrides no key and is ignored")),
         }
     }
 }
 
-/// The key a variable stands for. What begins like a property of a client is one, known or not.
+/// The key a variable stands for. Some properties have underscores of their own, so a variable is
+/// recognized by the name it would have, not taken apart.
 fn key_of(name: &str, rest: &str) -> Option<String> {
     if let Some(key) = KEYS.iter().find(|key| key.variable() == name) {
         return Some(key.name.to_owned());
     }
-    let rest = rest.strip_prefix(UNDER_KAFKA.trim_end_matches('.').to_uppercase().as_str())?.strip_prefix('_')?;
+    let under_kafka = variable(UNDER_KAFKA);
+    let rest = rest.strip_prefix(under_kafka.strip_prefix(PREFIX)?)?;
     let (target, property) = Target::ALL
         .into_iter()
         .find_map(|target| Some((target, rest.strip_prefix(&target.name().to_uppercase())?.strip_prefix('_')?)))
         .unwrap_or((Target::Common, rest));
-    // Some properties have underscores of their own, so dots are a guess only for unknown ones.
-    let known = PROPERTIES.iter().find(|(known, _)| variable(known).strip_prefix(PREFIX) == Some(property));
-    let property = known.map_or_else(|| property.to_lowercase().replace('_', "."), |(known, _)| (*known).to_owned());
-    Some(target.key(&property))
+    let known = clients::names().find(|known| known.to_uppercase().replace('.', "_") == property)?;
+    Some(target.key(known))
 }
 
 /// Kubernetes sets `MILLRACE_PORT_8080_TCP_ADDR` and the like where a service is called `millrace`.

@@ -2,7 +2,7 @@
 //! the names of environment variables, the listing and `docs/configuration.md` all follow from it.
 //! Must not know where values come from.
 
-use super::value::Kind::{self, Brokers, Bytes, Choice, Filter, Name, Names, Number, Path, Topic};
+use super::value::Kind::{self, Brokers, Bytes, Choice, Filter, Flag, Name, Names, Number, Path, Topic};
 
 /// What a key is when nothing is given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,6 +79,12 @@ pub(super) const KEYS: &[Key] = &[
         Name,
         Unset,
         "Stable name of this instance (the pod's). With it a restarted instance gets its partitions back without a rebalance.",
+    ),
+    key(
+        "group.leave.on.stop",
+        Flag,
+        Is("false"),
+        "Whether a stop hands the partitions over at once. Off, they wait for this instance until the session times out.",
     ),
     key(
         "processing.guarantee",
@@ -257,7 +263,7 @@ mod tests {
                 Required | Unset => vec![],
             };
             for text in texts {
-                key.kind.parse(text).unwrap_or_else(|wrong| panic!("{}: {wrong:?}", key.name));
+                assert!(key.kind.parse(text).is_some(), "{}", key.name);
             }
         }
     }

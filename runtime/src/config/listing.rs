@@ -63,8 +63,9 @@ Every key can be overridden by an environment variable: `MILLRACE_` and the key 
 `KAFKA_BROKER` gives `kafka.bootstrap.servers`. Options of the command line go before the environment, the environment
 before the file. `millrace config` prints what is in force and where it came from, with secrets redacted.
 
-A key nobody knows is an error, as is a value out of range; all errors are reported at once, and a command refuses to
-start with exit code 2.
+A key nobody knows is an error, as is a value out of range; all errors are reported at once, and the command ends with
+exit code 2. So is a variable that differs from one of a key by a slip of the pen; other variables that begin with
+`MILLRACE_` are ignored with a warning, for the scripts of a deployment may have some of their own.
 
 Sizes are bytes, or text with a unit: `KiB`, `MiB`, `GiB` (1024) or `kB`, `MB`, `GB` (1000).
 

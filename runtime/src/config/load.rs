@@ -10,7 +10,7 @@ use super::clients::{self, KafkaConfig};
 use super::environment::{Environment, KAFKA_BROKER};
 use super::file::{self, Given};
 use super::keys::{BOOTSTRAP_SERVERS, Fallback, KEYS, Key, MODULE_SOURCE, find, variable};
-use super::problem::{Invalid, Origin, Problem, nearest};
+use super::problem::{Invalid, Origin, Problem, SIMILAR, nearest};
 use super::value::{Kind, Raw, Size, Value};
 use super::{Config, FaultPolicy, Guarantee, LogConfig, LogFormat, ModuleConfig, RocksDbConfig, Setting};
 
@@ -131,6 +131,7 @@ impl Resolved {
         let mut config = Config {
             application_id: self.text("application.id"),
             instance_id: self.optional("group.instance.id"),
+            leave_on_stop: self.text("group.leave.on.stop") == "true",
             module,
             kafka: KafkaConfig { bootstrap_servers: self.text(BOOTSTRAP_SERVERS), ..self.kafka.clone() },
             state_dir: self.path("state.dir", path),
@@ -186,7 +187,7 @@ impl Resolved {
                 }
             };
             if !self.values.contains_key(key.name)
-                && let Ok(value) = key.kind.parse(text)
+                && let Some(value) = key.kind.parse(text)
             {
                 self.values.insert(key.name, (value, Origin::Default));
             }
@@ -294,7 +295,7 @@ fn unknown(key: &str) -> String {
     }) {
         return format!("unknown key `{key}`: {instead}");
     }
-    match nearest(key, KEYS.iter().map(|key| key.name)) {
+    match nearest(key, KEYS.iter().map(|key| key.name), SIMILAR) {
         Some(near) => format!("unknown key `{key}`; did you mean `{near}`?"),
         None => format!("unknown key `{key}`; `millrace config --reference` lists all keys"),
     }

@@ -36,6 +36,8 @@ pub struct Config {
     pub application_id: String,
     /// `group.instance.id`: static membership.
     pub instance_id: Option<String>,
+    /// A stop hands the partitions over at once instead of keeping them for a restart.
+    pub leave_on_stop: bool,
     pub module: ModuleConfig,
     pub kafka: KafkaConfig,
     pub state_dir: PathBuf,

@@ -74,12 +74,18 @@ impl fmt::Display for Invalid {
 
 impl std::error::Error for Invalid {}
 
-/// The candidate that was most likely meant, if any is close.
-pub(super) fn nearest<'a>(given: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+/// The candidate that was most likely meant, if any is as close as `closeness` (0 to 1).
+pub(super) fn nearest<'a>(
+    given: &str,
+    candidates: impl IntoIterator<Item = &'a str>,
+    closeness: f64,
+) -> Option<&'a str> {
     let scored = candidates.into_iter().map(|name| (strsim::normalized_damerau_levenshtein(given, name), name));
     let (score, name) = scored.max_by(|one, other| one.0.total_cmp(&other.0))?;
-    (score >= CLOSE).then_some(name)
+    (score >= closeness).then_some(name)
 }
 
-/// Two of five letters wrong is a guess, more is another word.
-const CLOSE: f64 = 0.6;
+/// Two of five letters wrong: worth a suggestion.
+pub(super) const SIMILAR: f64 = 0.6;
+/// One of five: meant without doubt.
+pub(super) const SAME: f64 = 0.8;

@@ -35,6 +35,7 @@ pub(super) enum Kind {
         min: i64,
         max: i64,
     },
+    Flag,
     /// Names of environment variables.
     Names,
 }
@@ -56,10 +57,12 @@ pub(super) struct Wrong {
 impl Kind {
     pub(super) fn read(self, raw: &Raw) -> Result<Value, Wrong> {
         match (self, raw) {
-            (_, Raw::Plain(text)) => self.parse(text),
-            (Self::Number { .. } | Self::Bytes { .. }, Raw::Integer(number)) => self.in_range(*number, raw),
-            (Self::Number { .. } | Self::Names, Raw::Text(_)) => Err(self.wrong(raw)),
-            (_, Raw::Text(text)) => self.parse(text).map_err(|_| self.wrong(raw)),
+            // Text is read the same wherever it stands, so that a value can move between file and environment.
+            (_, Raw::Plain(text) | Raw::Text(text)) => self.parse(text).ok_or_else(|| self.wrong(raw)),
+            (Self::Number { .. } | Self::Bytes { .. }, Raw::Integer(number)) => {
+                self.in_range(*number).ok_or_else(|| self.wrong(raw))
+            }
+            (Self::Flag, Raw::Flag(flag)) => Ok(Value::Text(flag.to_string())),
             (Self::Names, Raw::List(items)) => {
                 let names = items.iter().map(|item| match item {
                     Raw::Text(name) if is_variable(name) => Ok(name.clone()),
@@ -72,33 +75,32 @@ impl Kind {
     }
 
     /// As the environment, the command line and the table of keys give it.
-    pub(super) fn parse(self, text: &str) -> Result<Value, Wrong> {
-        let wrong = || self.wrong(&Raw::Plain(text.to_owned()));
-        match self {
-            Self::Number { .. } => {
-                self.in_range(text.trim().parse().map_err(|_| wrong())?, &Raw::Plain(text.to_owned()))
-            }
-            Self::Bytes { .. } => self.in_range(bytes(text).ok_or_else(wrong)?, &Raw::Plain(text.to_owned())),
+    pub(super) fn parse(self, text: &str) -> Option<Value> {
+        let sound = match self {
+            Self::Number { .. } => return self.in_range(text.trim().parse().ok()?),
+            Self::Bytes { .. } => return self.in_range(bytes(text)?),
             Self::Names => {
                 let names = text.split(',').map(str::trim).filter(|name| !name.is_empty());
                 let names: Vec<String> = names.map(str::to_owned).collect();
-                if names.iter().all(|name| is_variable(name)) { Ok(Value::List(names)) } else { Err(wrong()) }
+                return names.iter().all(|name| is_variable(name)).then_some(Value::List(names));
             }
-            Self::Brokers => brokers(text).map(Value::Text).ok_or_else(wrong),
-            Self::Choice(options) => options.contains(&text).then(|| Value::Text(text.to_owned())).ok_or_else(wrong),
-            Self::Name => is_name(text, MAX_NAME).then(|| Value::Text(text.to_owned())).ok_or_else(wrong),
-            Self::Topic => is_name(text, MAX_TOPIC).then(|| Value::Text(text.to_owned())).ok_or_else(wrong),
-            Self::Path => (!text.is_empty()).then(|| Value::Text(text.to_owned())).ok_or_else(wrong),
-            Self::Filter => is_filter(text).then(|| Value::Text(text.to_owned())).ok_or_else(wrong),
-        }
+            Self::Brokers => return brokers(text).map(Value::Text),
+            Self::Flag => matches!(text, "true" | "false"),
+            Self::Choice(options) => options.contains(&text),
+            Self::Name => is_name(text, MAX_NAME),
+            Self::Topic => is_name(text, MAX_TOPIC),
+            Self::Path => !text.is_empty(),
+            Self::Filter => is_filter(text),
+        };
+        sound.then(|| Value::Text(text.to_owned()))
     }
 
-    fn in_range(self, number: i64, raw: &Raw) -> Result<Value, Wrong> {
+    fn in_range(self, number: i64) -> Option<Value> {
         match self {
             Self::Number { min, max } | Self::Bytes { min, max } if (min..=max).contains(&number) => {
-                Ok(Value::Number(number))
+                Some(Value::Number(number))
             }
-            _ => Err(self.wrong(raw)),
+            _ => None,
         }
     }
 
@@ -189,6 +191,7 @@ impl fmt::Display for Kind {
             Self::Bytes { min, max } => {
                 write!(f, "a size from {} to {}, as `64MiB` or in bytes", Size(*min), Size(*max))
             }
+            Self::Flag => write!(f, "true or false"),
             Self::Names => write!(f, "a list of names of environment variables"),
         }
     }
@@ -235,7 +238,7 @@ mod tests {
     use super::*;
 
     fn check(kind: Kind, input: &str, expected: &str) {
-        let found = kind.parse(input).map_or_else(|_| "refused".to_owned(), |value| value.to_string());
+        let found = kind.parse(input).map_or_else(|| "refused".to_owned(), |value| value.to_string());
         assert_eq!(found, expected, "{input}");
     }
 
