@@ -1,0 +1,179 @@
+//! Owns an application's state directory: its lock, the directories of its tasks, how a task's
+//! database is opened, rebuilt and cleaned up. Must not know which tasks this process owns.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use millrace_engine::ports::Error;
+use millrace_engine::record::TaskId;
+use millrace_engine::topology::Store;
+use tracing::{info, warn};
+
+use super::aside;
+use super::error::from_io;
+use super::lock::Lock;
+use super::resources::Resources;
+use super::rocks::{Identity, Rocks};
+use super::task::TaskDatabase;
+
+/// `<state.dir>/<application.id>`, locked for this process as long as it lives.
+pub struct StateDirectory {
+    path: PathBuf,
+    application_id: String,
+    /// Since when a task's directory has been without an owner, as far as this process has seen.
+    unowned: Mutex<BTreeMap<TaskId, Instant>>,
+    _lock: Lock,
+}
+
+impl StateDirectory {
+    /// Creates the directory if need be and locks it.
+    pub fn open(state_dir: &Path, application_id: &str) -> Result<Self, Error> {
+        // The id becomes a path: it must not lead out of the state directory.
+        let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+        if application_id.is_empty() || !application_id.chars().all(legal) || application_id.chars().all(|c| c == '.') {
+            return Err(Error::Fatal(format!(
+                "open state directory: {application_id:?} can't be a directory's name; set application.id to letters, \
+                 digits, `.`, `_` and `-`"
+            )));
+        }
+        let path = state_dir.join(application_id);
+        fs::create_dir_all(&path).map_err(|e| from_io("create state directory", &path, &e))?;
+        let lock = Lock::take(&path)?;
+        Ok(Self { path, application_id: application_id.to_owned(), unowned: Mutex::default(), _lock: lock })
+    }
+
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Opens or creates the database of a task with the stores of its subtopology. One that can't
+    /// be trusted is set aside and made anew, empty, if changelogs can fill it again.
+    pub fn open_task(&self, task: TaskId, stores: &[Store], resources: &Resources) -> Result<TaskDatabase, Error> {
+        let places: Vec<(&str, bool)> = stores.iter().map(|s| (s.name.as_str(), s.persistent)).collect();
+        let persistent: Vec<&str> = stores.iter().filter(|s| s.persistent).map(|s| s.name.as_str()).collect();
+        if persistent.is_empty() {
+            return Ok(TaskDatabase::new(None, &places));
+        }
+        let path = self.database_path(task);
+        fs::create_dir_all(&path).map_err(|e| from_io("create the task's directory", &path, &e))?;
+        greet_kafka_streams(&path, stores)?;
+        let identity = Identity { application_id: &self.application_id, task };
+        let unlogged = stores.iter().any(|s| s.persistent && !s.logged);
+        let open = || Rocks::open(&path, &identity, &persistent, unlogged, resources);
+        let rocks = match open() {
+            Err(Error::Corrupt(why)) => {
+                self.set_aside(task, stores, &why)?;
+                open()?
+            }
+            opened => opened?,
+        };
+        Ok(TaskDatabase::new(Some(rocks), &places))
+    }
+
+    /// Moves the database of a task aside because of `why`, so that the next [`Self::open_task`]
+    /// makes an empty one to be restored from the changelogs. The task's database is closed.
+    pub fn set_aside(&self, task: TaskId, stores: &[Store], why: &str) -> Result<(), Error> {
+        let path = self.database_path(task);
+        if let Some(store) = stores.iter().find(|s| s.persistent && !s.logged) {
+            return Err(Error::Fatal(format!(
+                "{why}; store `{}` has no changelog to rebuild it from: put back a copy of {}, or move that directory \
+                 away to start the store empty",
+                store.name,
+                path.display()
+            )));
+        }
+        let aside = aside::set_aside(&path)?;
+        warn!(%task, aside = %aside.display(), why, "the task's database can't be trusted: set aside, state is rebuilt from the changelogs");
+        Ok(())
+    }
+
+    /// Tasks that have a database here, whoever worked on them.
+    pub fn tasks(&self) -> Result<Vec<TaskId>, Error> {
+        let mut tasks = Vec::new();
+        for entry in fs::read_dir(&self.path).map_err(|e| from_io("read state directory", &self.path, &e))? {
+            let entry = entry.map_err(|e| from_io("read state directory", &self.path, &e))?;
+            if let Some(task) = entry.file_name().to_str().and_then(parse_task)
+                && self.database_path(task).join("CURRENT").exists()
+            {
+                tasks.push(task);
+            }
+        }
+        tasks.sort_unstable();
+        Ok(tasks)
+    }
+
+    /// Deletes the databases of tasks that are not in `keep` and have not been for `delay`, counted
+    /// from the first call that saw them so, and says which. A task that an unlogged store makes
+    /// irreplaceable belongs in `keep` too. Foreign files are left, and so is their directory.
+    pub fn clean(&self, keep: &BTreeSet<TaskId>, delay: Duration, now: Instant) -> Result<Vec<TaskId>, Error> {
+        let mut unowned = self.unowned.lock().unwrap_or_else(PoisonError::into_inner);
+        unowned.retain(|task, _| !keep.contains(task));
+        let mut deleted = Vec::new();
+        for task in self.tasks()?.into_iter().filter(|task| !keep.contains(task)) {
+            let since = *unowned.entry(task).or_insert(now);
+            if now.saturating_duration_since(since) >= delay {
+                self.delete(task)?;
+                unowned.remove(&task);
+                info!(%task, "deleted the state of a task that has run elsewhere for state.cleanup.delay.ms");
+                deleted.push(task);
+            }
+        }
+        Ok(deleted)
+    }
+
+    fn delete(&self, task: TaskId) -> Result<(), Error> {
+        let path = self.database_path(task);
+        Rocks::destroy(&path)?;
+        let directory = self.task_path(task);
+        aside::delete_copies(&directory)?;
+        for emptied in [path, directory] {
+            match fs::remove_dir(&emptied) {
+                Ok(()) => {}
+                Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty) => {}
+                Err(e) => return Err(from_io("delete", &emptied, &e)),
+            }
+        }
+        Ok(())
+    }
+
+    fn task_path(&self, task: TaskId) -> PathBuf {
+        self.path.join(task.to_string())
+    }
+
+    fn database_path(&self, task: TaskId) -> PathBuf {
+        self.task_path(task).join("rocksdb")
+    }
+}
+
+fn parse_task(name: &str) -> Option<TaskId> {
+    let (subtopology, partition) = name.split_once('_')?;
+    let task = TaskId { subtopology: subtopology.parse().ok()?, partition: partition.parse().ok()? };
+    // `00_1` and `+0_1` parse too, but are nobody's directory.
+    (task.to_string() == name).then_some(task)
+}
+
+/// Says what becomes of state that Kafka Streams left, the first time Millrace opens the task.
+/// Its folders stay: the changelogs hold the same, and Kafka Streams may come back to them.
+fn greet_kafka_streams(path: &Path, stores: &[Store]) -> Result<(), Error> {
+    if path.join("CURRENT").exists() {
+        return Ok(());
+    }
+    let left: Vec<&Store> = stores.iter().filter(|s| s.persistent && path.join(&s.name).is_dir()).collect();
+    if let Some(store) = left.iter().find(|s| !s.logged) {
+        return Err(Error::Fatal(format!(
+            "open {}: Kafka Streams left store `{}` there, which has no changelog to be restored from and which only \
+             Kafka Streams can read; move the directory away to start the store empty",
+            path.display(),
+            store.name
+        )));
+    }
+    for store in left {
+        info!(store = store.name, path = %path.display(), "Kafka Streams left a copy of the store: it stays, Millrace restores its own from the changelog");
+    }
+    Ok(())
+}

@@ -1,0 +1,221 @@
+//! Owns one task's RocksDB: a column family per persistent store and the default one for the
+//! positions. Must not know where the directory comes from, nor stores that live in memory.
+
+use std::path::{Path, PathBuf};
+
+use millrace_engine::ports::{Error, Positions, StoreIndex, Write};
+use millrace_engine::record::TaskId;
+use rocksdb::{ColumnFamily, ColumnFamilyDescriptor, DB, Options, ReadOptions, WriteBatch, WriteOptions};
+
+use super::error::from_rocksdb;
+use super::positions::{self, IDENTITY_KEY, VERSION, VERSION_KEY};
+use super::resources::Resources;
+
+/// Keys looked up in one call of RocksDB, which pins the block of each until it is copied.
+const GET_CHUNK: usize = 256;
+
+/// Whose database it is: written at creation and compared at every opening.
+pub(super) struct Identity<'a> {
+    pub(super) application_id: &'a str,
+    pub(super) task: TaskId,
+}
+
+pub(super) struct Rocks {
+    path: PathBuf,
+    db: DB,
+    /// Column families of the persistent stores, in their order.
+    families: Vec<String>,
+    write_options: WriteOptions,
+}
+
+fn family(store: &str) -> String {
+    format!("store/{store}")
+}
+
+impl Rocks {
+    /// Opens or creates the database at `path` with a family for each of `stores`. Families of
+    /// stores that are no longer in the topology stay as they are.
+    pub(super) fn open(
+        path: &Path,
+        identity: &Identity<'_>,
+        stores: &[&str],
+        unlogged: bool,
+        resources: &Resources,
+    ) -> Result<Self, Error> {
+        let options = resources.database_options();
+        let families: Vec<String> = stores.iter().map(|store| family(store)).collect();
+        let mut all = if path.join("CURRENT").exists() {
+            DB::list_cf(&options, path).map_err(|e| from_rocksdb("list the stores", path, &e))?
+        } else {
+            Vec::new()
+        };
+        all.extend(families.iter().cloned());
+        all.push(rocksdb::DEFAULT_COLUMN_FAMILY_NAME.to_owned());
+        all.sort_unstable();
+        all.dedup();
+        let descriptors = all.into_iter().map(|name| ColumnFamilyDescriptor::new(name, resources.family_options()));
+        let db = DB::open_cf_descriptors(&options, path, descriptors)
+            .map_err(|e| from_rocksdb("open the task's database", path, &e))?;
+        let rocks = Self { path: path.to_owned(), db, families, write_options: resources.write_options(unlogged) };
+        rocks.check_identity(identity)?;
+        Ok(rocks)
+    }
+
+    /// Deletes the database at `path` and nothing else that may lie beside it.
+    pub(super) fn destroy(path: &Path) -> Result<(), Error> {
+        DB::destroy(&Options::default(), path).map_err(|e| from_rocksdb("delete the task's database", path, &e))
+    }
+
+    fn check_identity(&self, identity: &Identity<'_>) -> Result<(), Error> {
+        let ours = format!("{}/{}", identity.application_id, identity.task);
+        let read = |key| self.db.get(key).map_err(|e| self.failed("read the format", &e));
+        let Some(version) = read(VERSION_KEY)? else { return self.stamp(&ours) };
+        let version = <[u8; 4]>::try_from(version.as_slice())
+            .map(u32::from_be_bytes)
+            .map_err(|_| self.corrupt("the format version is not a number"))?;
+        if version > VERSION {
+            return Err(Error::Fatal(format!(
+                "open {}: its format is {version}, this millrace knows formats up to {VERSION}; run the newer \
+                 millrace that wrote it, or move the directory away to restore from the changelogs",
+                self.path.display()
+            )));
+        }
+        let stored = read(IDENTITY_KEY)?.unwrap_or_default();
+        if stored != ours.as_bytes() {
+            return Err(Error::Fatal(format!(
+                "open {}: it belongs to {}, not to {ours}; give the application its own state.dir, or move the \
+                 directory away if it was copied here",
+                self.path.display(),
+                String::from_utf8_lossy(&stored)
+            )));
+        }
+        Ok(())
+    }
+
+    /// Marks a new database; on disk before anything else is, so that positions never stand
+    /// without the format they are written in.
+    fn stamp(&self, identity: &str) -> Result<(), Error> {
+        if self.positions()? != Positions::default() {
+            return Err(self.corrupt("it has positions but no format version"));
+        }
+        let mut batch = WriteBatch::default();
+        batch.put(VERSION_KEY, VERSION.to_be_bytes());
+        batch.put(IDENTITY_KEY, identity);
+        self.db.write_opt(batch, &self.write_options).map_err(|e| self.failed("write the format", &e))?;
+        self.db.flush().map_err(|e| self.failed("write the format", &e))
+    }
+
+    fn failed(&self, action: &str, error: &rocksdb::Error) -> Error {
+        from_rocksdb(action, &self.path, error)
+    }
+
+    fn corrupt(&self, why: &str) -> Error {
+        Error::Corrupt(format!("read {}: {why}", self.path.display()))
+    }
+
+    fn family(&self, store: StoreIndex) -> &ColumnFamily {
+        self.db.cf_handle(&self.families[store]).expect("every family of `families` was opened with the database")
+    }
+
+    pub(super) fn get(
+        &self,
+        store: StoreIndex,
+        keys: &[&[u8]],
+        found: &mut dyn FnMut(usize, &[u8]),
+    ) -> Result<(), Error> {
+        let family = self.family(store);
+        for (chunk_index, chunk) in keys.chunks(GET_CHUNK).enumerate() {
+            let values = self.db.batched_multi_get_cf(family, chunk.iter().copied(), true);
+            for (index, value) in values.into_iter().enumerate() {
+                if let Some(value) = value.map_err(|e| self.failed("read a store", &e))? {
+                    found(chunk_index * GET_CHUNK + index, &value);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn scan(
+        &self,
+        store: StoreIndex,
+        (from, to): (Option<&[u8]>, Option<&[u8]>),
+        reverse: bool,
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<(), Error> {
+        if let (Some(from), Some(to)) = (from, to)
+            && from >= to
+        {
+            return Ok(());
+        }
+        let mut options = ReadOptions::default();
+        if let Some(from) = from {
+            options.set_iterate_lower_bound(from);
+        }
+        if let Some(to) = to {
+            options.set_iterate_upper_bound(to);
+        }
+        let mut rows = self.db.raw_iterator_cf_opt(self.family(store), options);
+        if reverse {
+            rows.seek_to_last()
+        } else {
+            rows.seek_to_first()
+        }
+        while let Some((key, value)) = rows.item() {
+            if !visit(key, value) {
+                return Ok(());
+            }
+            if reverse { rows.prev() } else { rows.next() }
+        }
+        rows.status().map_err(|e| self.failed("scan a store", &e))
+    }
+
+    /// One atomic write of entries and positions.
+    pub(super) fn write(&self, write: &Write<'_>) -> Result<(), Error> {
+        let families: Vec<&ColumnFamily> = (0..self.families.len()).map(|store| self.family(store)).collect();
+        let mut batch = WriteBatch::default();
+        for &(store, key, value) in &write.entries {
+            match value {
+                Some(value) => batch.put_cf(families[store], key, value),
+                None => batch.delete_cf(families[store], key),
+            }
+        }
+        for (key, value) in positions::encode(&write.positions) {
+            batch.put(key, value);
+        }
+        self.commit(batch, "write a commit")
+    }
+
+    fn commit(&self, batch: WriteBatch, action: &str) -> Result<(), Error> {
+        self.db.write_opt(batch, &self.write_options).map_err(|e| self.failed(action, &e))
+    }
+
+    pub(super) fn positions(&self) -> Result<Positions, Error> {
+        let mut positions = Positions::default();
+        let mut rows = self.db.raw_iterator();
+        rows.seek_to_first();
+        while let Some((key, value)) = rows.item() {
+            if !positions::decode(&mut positions, key, value) {
+                return Err(self.corrupt("an entry of the positions is in no format this millrace knows"));
+            }
+            rows.next();
+        }
+        rows.status().map_err(|e| self.failed("read the positions", &e))?;
+        Ok(positions)
+    }
+
+    /// Empties a store and forgets its position, in one atomic write.
+    pub(super) fn clear(&self, store: StoreIndex, name: &str) -> Result<(), Error> {
+        let family = self.family(store);
+        let mut batch = WriteBatch::default();
+        let mut rows = self.db.raw_iterator_cf(family);
+        rows.seek_to_last();
+        if let Some(last) = rows.key() {
+            // The end of a range is not in it, and there is no key after all others to name.
+            batch.delete_range_cf(family, b"".as_slice(), last);
+            batch.delete_cf(family, last);
+        }
+        rows.status().map_err(|e| self.failed("clear a store", &e))?;
+        batch.delete(positions::changelog_key(name));
+        self.commit(batch, "clear a store")
+    }
+}

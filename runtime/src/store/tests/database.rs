@@ -1,0 +1,155 @@
+//! What a database does while all is well.
+
+use super::*;
+
+#[test]
+fn finds_again_what_was_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let directory = directory(dir.path());
+    let stores = [store("a"), store("b")];
+    let mut database = open(&directory, &stores);
+    assert_eq!(database.positions().unwrap(), Positions::default());
+    database.write(commit(0, "k", Some("1"), ("a", 10))).unwrap();
+    database.write(commit(1, "k", Some("2"), ("b", 20))).unwrap();
+    database.write(commit(1, "gone", Some("x"), ("b", 21))).unwrap();
+    database.write(commit(1, "gone", None, ("b", 22))).unwrap();
+
+    let check = |database: &TaskDatabase| {
+        assert_eq!(get(database, 0, "k").as_deref(), Some("1"));
+        assert_eq!(get(database, 1, "k").as_deref(), Some("2"));
+        assert_eq!(get(database, 1, "gone"), None);
+        // Positions a write does not name stay.
+        let positions = database.positions().unwrap();
+        assert_eq!(positions.changelogs, [("a".to_owned(), Offset(10)), ("b".to_owned(), Offset(22))]);
+        assert_eq!(positions.inputs, [(TopicPartition::new("input-topic", 1), Offset(22))]);
+        assert_eq!(positions.stream_time, Some(22));
+    };
+    check(&database);
+    drop(database);
+    check(&open(&directory, &stores));
+}
+
+#[test]
+fn gets_many_keys_at_once_by_their_index() {
+    let dir = tempfile::tempdir().unwrap();
+    let directory = directory(dir.path());
+    let mut database = open(&directory, &[store("a")]);
+    let keys: Vec<String> = (0..1000).map(|n| format!("{n:04}")).collect();
+    let even = keys.iter().step_by(2).map(|key| (0, key.as_bytes(), Some(key.as_bytes()))).collect();
+    database.write(Write { entries: even, positions: Positions::default() }).unwrap();
+
+    let asked: Vec<&[u8]> = keys.iter().map(String::as_bytes).collect();
+    let mut found = Vec::new();
+    database.get(0, &asked, &mut |index, value| found.push((index, value.to_vec()))).unwrap();
+    let expected: Vec<_> = keys.iter().enumerate().step_by(2).map(|(n, key)| (n, key.clone().into_bytes())).collect();
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn scans_both_ways_between_bounds() {
+    let dir = tempfile::tempdir().unwrap();
+    let directory = directory(dir.path());
+    let mut database = open(&directory, &[store("a"), store("b")]);
+    for key in ["b", "d", "f", "h"] {
+        database.write(commit(0, key, Some(key), ("a", 1))).unwrap();
+        database.write(commit(1, "z", Some("other store"), ("b", 1))).unwrap();
+    }
+    let check = |from: Option<&str>, to: Option<&str>, limit: usize, forward: &str, backward: &str| {
+        for (reverse, expected) in [(false, forward), (true, backward)] {
+            let mut seen = String::new();
+            let range = (from.map(str::as_bytes), to.map(str::as_bytes));
+            let mut visit = |key: &[u8], value: &[u8]| {
+                assert_eq!(key, value);
+                seen.push_str(std::str::from_utf8(key).unwrap());
+                seen.len() < limit
+            };
+            database.scan(0, range, reverse, &mut visit).unwrap();
+            assert_eq!(seen, expected, "{from:?} to {to:?}, reverse {reverse}");
+        }
+    };
+    check(None, None, 9, "bdfh", "hfdb");
+    check(Some("d"), None, 9, "dfh", "hfd");
+    check(None, Some("f"), 9, "bd", "db");
+    check(Some("c"), Some("g"), 9, "df", "fd");
+    check(None, None, 2, "bd", "hf");
+    check(Some("d"), Some("d"), 9, "", "");
+    check(Some("g"), Some("c"), 9, "", "");
+    check(Some("x"), None, 9, "", "");
+}
+
+#[test]
+fn clears_one_store_and_its_position() {
+    let dir = tempfile::tempdir().unwrap();
+    let directory = directory(dir.path());
+    let stores = [store("a"), store("b")];
+    let mut database = open(&directory, &stores);
+    for key in ["", "k", "\u{ff}"] {
+        database.write(commit(0, key, Some("1"), ("a", 10))).unwrap();
+        database.write(commit(1, key, Some("2"), ("b", 20))).unwrap();
+    }
+    database.clear(0).unwrap();
+    database.clear(0).unwrap();
+    drop(database);
+    let mut database = open(&directory, &stores);
+    for key in ["", "k", "\u{ff}"] {
+        assert_eq!(get(&database, 0, key), None);
+        assert_eq!(get(&database, 1, key).as_deref(), Some("2"));
+    }
+    assert_eq!((position(&database, "a"), position(&database, "b")), (None, Some(20)));
+    database.write(commit(0, "k", Some("again"), ("a", 1))).unwrap();
+    assert_eq!(get(&database, 0, "k").as_deref(), Some("again"));
+}
+
+#[test]
+fn keeps_memory_and_disk_apart() {
+    let dir = tempfile::tempdir().unwrap();
+    let directory = directory(dir.path());
+    let stores = [in_memory("m"), store("d"), in_memory("n")];
+    let mut database = open(&directory, &stores);
+    for (index, name) in ["m", "d", "n"].into_iter().enumerate() {
+        database.write(commit(index, "k", Some(name), (name, 5))).unwrap();
+    }
+    for (index, name) in ["m", "d", "n"].into_iter().enumerate() {
+        assert_eq!(get(&database, index, "k").as_deref(), Some(name));
+        assert_eq!(position(&database, name), Some(5));
+    }
+    drop(database);
+    let database = open(&directory, &stores);
+    // What was in memory is gone, and so is its position: it is restored from the beginning.
+    for (index, kept) in [(0, None), (1, Some("d")), (2, None)] {
+        assert_eq!(get(&database, index, "k").as_deref(), kept);
+    }
+    assert_eq!((position(&database, "m"), position(&database, "d")), (None, Some(5)));
+}
+
+#[test]
+fn a_store_that_moved_to_memory_does_not_inherit_its_position() {
+    let dir = tempfile::tempdir().unwrap();
+    let directory = directory(dir.path());
+    open(&directory, &[store("a"), store("b")]).write(commit(0, "k", Some("1"), ("a", 10))).unwrap();
+    let moved = open(&directory, &[in_memory("a"), store("b")]);
+    assert_eq!(position(&moved, "a"), None);
+}
+
+#[test]
+fn a_task_without_persistent_stores_leaves_the_disk_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let directory = directory(dir.path());
+    let mut database = open(&directory, &[in_memory("m")]);
+    database.write(commit(0, "k", Some("1"), ("m", 3))).unwrap();
+    assert_eq!(get(&database, 0, "k").as_deref(), Some("1"));
+    assert_eq!(position(&database, "m"), Some(3));
+    assert_eq!(database.positions().unwrap().stream_time, Some(3));
+    assert!(!directory.path().join("0_1").exists());
+}
+
+#[test]
+fn a_store_that_left_the_topology_is_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let directory = directory(dir.path());
+    open(&directory, &[store("a"), store("b")]).write(commit(1, "k", Some("old"), ("b", 7))).unwrap();
+    open(&directory, &[store("a")]).write(commit(0, "k", Some("new"), ("a", 8))).unwrap();
+    let database = open(&directory, &[store("b"), store("a")]);
+    assert_eq!(get(&database, 0, "k").as_deref(), Some("old"));
+    assert_eq!((position(&database, "a"), position(&database, "b")), (Some(8), Some(7)));
+}
