@@ -1,0 +1,379 @@
+//! Owns the order in which a topology written with the DSL comes about: names off one counter,
+//! nodes written by priority, sources of the same topics made one, all exactly as Kafka Streams
+//! does it. Must not know what the operators do.
+
+use std::cell::RefCell;
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, BinaryHeap};
+use std::fmt;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::contract::{self, Format, Layout};
+use crate::kstream::KStream;
+use crate::ktable::KTable;
+use crate::logic::RecordSource;
+use crate::options::{Consumed, Materialized, Serdes};
+use crate::rows::{Data, Rows};
+use crate::serdes::{Serde, SerdeError, SharedSerde, natural};
+use crate::topology::{Kind, Shape, StoreDefinition, Topology};
+
+/// What is wrong with a topology.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopologyError(pub(crate) String);
+
+impl fmt::Display for TopologyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for TopologyError {}
+
+/// Adds the nodes of an operator to the topology, below the parents named.
+type Write = Box<dyn FnOnce(&mut Topology, &[String]) -> Result<(), String>>;
+
+/// What sources are compared by.
+#[derive(PartialEq, Eq)]
+enum Subscription {
+    Topics(BTreeSet<String>),
+    Pattern(String),
+}
+
+/// An operator. Its name is that of the node its children hang on.
+struct GraphNode {
+    name: String,
+    parents: Vec<usize>,
+    children: Vec<usize>,
+    priority: usize,
+    subscription: Option<Subscription>,
+    write: Option<Write>,
+}
+
+/// The node all operators without a parent hang on.
+pub(crate) const ROOT: usize = 0;
+
+pub(crate) struct Graph {
+    counter: usize,
+    priority: usize,
+    nodes: Vec<GraphNode>,
+    /// The first mistake, told when the topology is built.
+    error: Option<String>,
+}
+
+pub(crate) type SharedGraph = Rc<RefCell<Graph>>;
+
+impl Graph {
+    fn new() -> Self {
+        let root = GraphNode {
+            name: "root".to_owned(),
+            parents: Vec::new(),
+            children: Vec::new(),
+            priority: 0,
+            subscription: None,
+            write: None,
+        };
+        Self { counter: 0, priority: 1, nodes: vec![root], error: None }
+    }
+
+    pub(crate) fn fail(&mut self, message: impl Into<String>) {
+        self.error.get_or_insert(message.into());
+    }
+
+    /// The next generated name with that prefix.
+    pub(crate) fn generate(&mut self, prefix: &str) -> String {
+        let name = format!("{prefix}{:010}", self.counter);
+        self.counter += 1;
+        name
+    }
+
+    pub(crate) fn generate_store(&mut self, prefix: &str) -> String {
+        self.generate(&format!("{prefix}STATE-STORE-"))
+    }
+
+    /// The name given, or a generated one. The counter moves on either way.
+    pub(crate) fn name(&mut self, given: Option<&str>, prefix: &str) -> String {
+        self.name_with_suffix(given, "", prefix)
+    }
+
+    pub(crate) fn name_with_suffix(&mut self, given: Option<&str>, suffix: &str, prefix: &str) -> String {
+        let generated = self.generate(prefix);
+        match given {
+            None => generated,
+            Some(name) => {
+                let name = format!("{name}{suffix}");
+                self.check_name(&name);
+                name
+            }
+        }
+    }
+
+    pub(crate) fn check_name(&mut self, name: &str) {
+        let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+        if name.is_empty() || name == "." || name == ".." || name.len() > 249 || !name.chars().all(legal) {
+            self.fail(format!(
+                "{name:?} can't be a name: take 1 to 249 of the characters a-z, A-Z, 0-9, '.', '_' and '-'"
+            ));
+        }
+    }
+
+    /// Adds an operator below its parents; again, if it is already there.
+    pub(crate) fn add(&mut self, parents: &[usize], name: &str, write: Write) -> usize {
+        let node = self.nodes.len();
+        self.nodes.push(GraphNode {
+            name: name.to_owned(),
+            parents: Vec::new(),
+            children: Vec::new(),
+            priority: 0,
+            subscription: None,
+            write: Some(write),
+        });
+        for &parent in parents {
+            self.adopt(parent, node);
+        }
+        node
+    }
+
+    /// Puts a node below a parent and to the end of the line.
+    pub(crate) fn adopt(&mut self, parent: usize, child: usize) {
+        if !self.nodes[parent].children.contains(&child) {
+            self.nodes[parent].children.push(child);
+            self.nodes[child].parents.push(parent);
+        }
+        self.nodes[child].priority = self.priority;
+        self.priority += 1;
+    }
+
+    fn merge_sources(&mut self) -> Result<(), String> {
+        let mut firsts: Vec<usize> = Vec::new();
+        for source in self.nodes[ROOT].children.clone() {
+            let Some(subscription) = &self.nodes[source].subscription else { continue };
+            let same = firsts.iter().find(|first| self.nodes[**first].subscription.as_ref() == Some(subscription));
+            match same.copied() {
+                None => {
+                    if let Some(first) = firsts.iter().find(|first| self.overlaps(**first, source)) {
+                        let names = (&self.nodes[*first].name, &self.nodes[source].name);
+                        return Err(format!(
+                            "sources {} and {} read overlapping but not equal topics: give both the same",
+                            names.0, names.1
+                        ));
+                    }
+                    firsts.push(source);
+                }
+                Some(first) => self.merge(first, source),
+            }
+        }
+        Ok(())
+    }
+
+    fn overlaps(&self, one: usize, other: usize) -> bool {
+        match (&self.nodes[one].subscription, &self.nodes[other].subscription) {
+            (Some(Subscription::Topics(one)), Some(Subscription::Topics(other))) => !one.is_disjoint(other),
+            _ => false,
+        }
+    }
+
+    fn merge(&mut self, into: usize, source: usize) {
+        for child in std::mem::take(&mut self.nodes[source].children) {
+            self.nodes[child].parents.retain(|parent| *parent != source);
+            if !self.nodes[into].children.contains(&child) {
+                self.nodes[into].children.push(child);
+            }
+            if !self.nodes[child].parents.contains(&into) {
+                self.nodes[child].parents.push(into);
+            }
+        }
+        self.nodes[ROOT].children.retain(|child| *child != source);
+    }
+
+    /// Writes the operators, the one added last of all whose parents are written first.
+    fn build(&mut self) -> Result<Topology, String> {
+        if let Some(error) = self.error.take() {
+            return Err(error);
+        }
+        self.merge_sources()?;
+        let mut topology = Topology::default();
+        let mut line = BinaryHeap::from([Reverse((0, ROOT))]);
+        let mut written = vec![false; self.nodes.len()];
+        while let Some(Reverse((_, position))) = line.pop() {
+            if written[position] || !self.nodes[position].parents.iter().all(|parent| written[*parent]) {
+                continue;
+            }
+            let names = self.nodes[position].parents.iter().map(|parent| self.nodes[*parent].name.clone());
+            let parents: Vec<String> = names.collect();
+            if let Some(write) = self.nodes[position].write.take() {
+                write(&mut topology, &parents)?;
+            }
+            written[position] = true;
+            line.extend(
+                self.nodes[position].children.iter().map(|child| Reverse((self.nodes[*child].priority, *child))),
+            );
+        }
+        Ok(topology)
+    }
+}
+
+/// Stands in for a serde that was not given, until the topology is refused for it.
+struct Missing<T>(fn() -> T);
+
+impl<T: 'static> Serde for Missing<T> {
+    type Value = T;
+
+    fn serialize(&self, _value: &T, _out: &mut Vec<u8>) -> Result<(), SerdeError> {
+        Err(SerdeError::new("no serde was given"))
+    }
+
+    fn deserialize(&self, _bytes: &[u8]) -> Result<T, SerdeError> {
+        Err(SerdeError::new("no serde was given"))
+    }
+
+    fn format(&self) -> String {
+        "unknown".to_owned()
+    }
+}
+
+/// The serdes of a node, which must be there by now.
+pub(crate) fn resolve<K: Data, V: Data>(
+    graph: &SharedGraph,
+    node: &str,
+    serdes: &Serdes<K, V>,
+) -> (SharedSerde<K>, SharedSerde<V>) {
+    fn one<T: Data>(graph: &SharedGraph, node: &str, what: &str, serde: Option<&SharedSerde<T>>) -> SharedSerde<T> {
+        serde.cloned().or_else(natural).unwrap_or_else(|| {
+            let kind = std::any::type_name::<T>();
+            graph.borrow_mut().fail(format!("node {node} has no serde for its {what} of type {kind}: give it one"));
+            Arc::new(Missing::<T>(|| unreachable!("never called, it only names a type")))
+        })
+    }
+    (one(graph, node, "keys", serdes.keys.as_ref()), one(graph, node, "values", serdes.values.as_ref()))
+}
+
+/// The serdes of a store as a processor asks for them.
+pub(crate) struct StoreSerdes<K, V> {
+    pub(crate) keys: SharedSerde<K>,
+    pub(crate) values: SharedSerde<V>,
+}
+
+/// A key-value store as the operator's options describe it.
+pub(crate) fn store_definition<K: Data, V: Data>(
+    name: &str,
+    keys: &SharedSerde<K>,
+    values: &SharedSerde<V>,
+    options: &Materialized<K, V>,
+) -> StoreDefinition {
+    StoreDefinition {
+        declared: contract::Store {
+            name: name.to_owned(),
+            layout: Layout::KeyValue,
+            format: Format { key: keys.format(), value: values.format() },
+            persistent: options.persistent,
+            logged: options.logged,
+            cached: options.cached,
+            changelog_config: options.changelog_config.clone(),
+        },
+        serdes: Arc::new(StoreSerdes { keys: Arc::clone(keys), values: Arc::clone(values) }),
+    }
+}
+
+/// Where a topology begins: streams and tables of topics.
+///
+/// ```
+/// use millrace::prelude::*;
+///
+/// let mut builder = StreamsBuilder::new();
+/// builder
+///     .stream("lines", Consumed::with(StringSerde, StringSerde))
+///     .flat_map_values(|line: &String| line.split(' ').map(str::to_owned).collect::<Vec<_>>())
+///     .to("words", Produced::default());
+/// let topology = builder.build().unwrap();
+/// ```
+pub struct StreamsBuilder {
+    graph: SharedGraph,
+}
+
+impl Default for StreamsBuilder {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl StreamsBuilder {
+    /// An empty topology.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { graph: Rc::new(RefCell::new(Graph::new())) }
+    }
+
+    /// The records of a topic.
+    pub fn stream<K: Data, V: Data>(&mut self, topic: impl Into<String>, consumed: Consumed<K, V>) -> KStream<K, V> {
+        self.source(vec![topic.into()], None, consumed)
+    }
+
+    /// The records of several topics.
+    pub fn stream_of<K: Data, V: Data, T: Into<String>>(
+        &mut self,
+        topics: impl IntoIterator<Item = T>,
+        consumed: Consumed<K, V>,
+    ) -> KStream<K, V> {
+        let mut distinct: Vec<String> = Vec::new();
+        for topic in topics.into_iter().map(Into::into) {
+            if !distinct.contains(&topic) {
+                distinct.push(topic);
+            }
+        }
+        self.source(distinct, None, consumed)
+    }
+
+    /// The records of all topics whose whole name matches a regular expression.
+    pub fn stream_matching<K: Data, V: Data>(
+        &mut self,
+        pattern: impl Into<String>,
+        consumed: Consumed<K, V>,
+    ) -> KStream<K, V> {
+        self.source(Vec::new(), Some(pattern.into()), consumed)
+    }
+
+    fn source<K: Data, V: Data>(
+        &mut self,
+        topics: Vec<String>,
+        pattern: Option<String>,
+        consumed: Consumed<K, V>,
+    ) -> KStream<K, V> {
+        let name = self.graph.borrow_mut().name(consumed.name.as_deref(), "KSTREAM-SOURCE-");
+        let (keys, values) = resolve(&self.graph, &name, &consumed.serdes);
+        let subscription = match &pattern {
+            None => Subscription::Topics(topics.iter().cloned().collect()),
+            Some(pattern) => Subscription::Pattern(pattern.clone()),
+        };
+        let source = name.clone();
+        let write: Write = Box::new(move |topology, _| {
+            let logic = Arc::new(RecordSource { keys, values, extractor: consumed.extractor });
+            let kind = Kind::Source { logic, topics, pattern, reset: consumed.reset.map(Into::into) };
+            topology.insert_source(&source, kind, Shape::of::<Rows<K, V>>())
+        });
+        let node = {
+            let mut graph = self.graph.borrow_mut();
+            let node = graph.add(&[ROOT], &name, write);
+            graph.nodes[node].subscription = Some(subscription);
+            node
+        };
+        KStream::new(&self.graph, name, consumed.serdes, false, node)
+    }
+
+    /// A topic as a table: its records are the updates of its keys.
+    ///
+    /// It gets a store when it is given a name, or when an operator further down needs one.
+    pub fn table<K: Data, V: Data>(
+        &mut self,
+        topic: impl Into<String>,
+        consumed: Consumed<K, V>,
+        materialized: Materialized<K, V>,
+    ) -> KTable<K, V> {
+        KTable::of_topic(&self.graph, topic.into(), consumed, materialized)
+    }
+
+    /// The finished topology, or what is wrong with it.
+    pub fn build(self) -> Result<Topology, TopologyError> {
+        self.graph.borrow_mut().build().map_err(TopologyError)
+    }
+}

@@ -1,0 +1,29 @@
+//! Owns what the SDK asks of whoever runs a module: the imports of the component, or the engine's
+//! context natively. Must not know which of them it is.
+
+use crate::contract::{Clock, Column, Entries, Failure};
+
+/// The state and the services of the task at hand. A call that a component's host refuses traps;
+/// natively the refusal comes back as a failure.
+pub(crate) trait Host {
+    /// A handle of the store, good for the rest of the call.
+    fn open(&mut self, store: &str) -> Result<usize, Failure>;
+    /// The value and timestamp of each key, in the order asked.
+    fn get(&mut self, store: usize, keys: &Column) -> Result<Entries, Failure>;
+    /// Written in order; a null value deletes.
+    fn put(&mut self, store: usize, entries: &Entries) -> Result<(), Failure>;
+    /// At most `limit` entries of `from <= key < to`.
+    fn scan(
+        &mut self,
+        store: usize,
+        range: (Option<&[u8]>, Option<&[u8]>),
+        reverse: bool,
+        limit: u32,
+    ) -> Result<Entries, Failure>;
+    fn schedule(&mut self, interval_ms: i64, clock: Clock, anchor: Option<i64>) -> Result<u32, Failure>;
+    fn cancel(&mut self, schedule: u32);
+    fn request_commit(&mut self);
+    fn wall_clock_ms(&self) -> i64;
+    fn partition_count(&self, topic: &str) -> Option<u32>;
+    fn dropped(&mut self, node: &str, reason: &str, count: u32);
+}

@@ -1,0 +1,150 @@
+//! Owns `KTable`: the operators on a table, what they materialize and when they ask for old
+//! values. Must not know how updates flow.
+
+use std::fmt;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::graph::{ROOT, SharedGraph, resolve, store_definition};
+use crate::kstream::KStream;
+use crate::logic::{Logic, RecordSource, TableSource, TableState, TableStore, ToStream};
+use crate::options::{Consumed, Materialized, Named, Serdes};
+use crate::rows::{Data, Rows, Updates};
+use crate::topology::{Kind, Shape, Topology};
+
+/// How a table came about, which decides whether it can send old values.
+pub(crate) struct Lineage {
+    pub(crate) state: Arc<TableState>,
+    origin: Origin,
+}
+
+enum Origin {
+    /// A topic: it needs its store for that.
+    Topic,
+    /// An aggregation: it always has its store.
+    Aggregate,
+    /// Another table, whose old values it needs unless it has a store of its own.
+    Table { parent: Rc<Lineage>, stored: bool },
+}
+
+impl Lineage {
+    pub(crate) fn aggregate(state: Arc<TableState>) -> Rc<Self> {
+        Rc::new(Self { state, origin: Origin::Aggregate })
+    }
+
+    /// Has the table send old values, with a store made for it if that is `forced`. Says whether
+    /// it does.
+    pub(crate) fn send_old(&self, forced: bool) -> bool {
+        let can = self.state.sends_old()
+            || match &self.origin {
+                Origin::Topic => forced || self.state.materialized(),
+                Origin::Aggregate => true,
+                Origin::Table { parent, stored } => *stored || parent.send_old(forced),
+            };
+        if can {
+            self.state.send_old();
+            if matches!(self.origin, Origin::Topic) {
+                self.state.materialize();
+            }
+        }
+        can
+    }
+}
+
+/// A table: the latest value of each key, as a stream of updates.
+pub struct KTable<K, V> {
+    pub(crate) graph: SharedGraph,
+    pub(crate) serdes: Serdes<K, V>,
+    pub(crate) node: usize,
+    pub(crate) lineage: Rc<Lineage>,
+    pub(crate) next_name: Option<String>,
+}
+
+impl<K, V> Clone for KTable<K, V> {
+    fn clone(&self) -> Self {
+        Self {
+            graph: self.graph.clone(),
+            serdes: self.serdes.clone(),
+            node: self.node,
+            lineage: Rc::clone(&self.lineage),
+            next_name: self.next_name.clone(),
+        }
+    }
+}
+
+impl<K, V> fmt::Debug for KTable<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KTable").finish_non_exhaustive()
+    }
+}
+
+impl<K: Data, V: Data> KTable<K, V> {
+    pub(crate) fn new(graph: &SharedGraph, serdes: Serdes<K, V>, node: usize, lineage: Rc<Lineage>) -> Self {
+        Self { graph: SharedGraph::clone(graph), serdes, node, lineage, next_name: None }
+    }
+
+    pub(crate) fn of_topic(
+        graph: &SharedGraph,
+        topic: String,
+        consumed: Consumed<K, V>,
+        materialized: Materialized<K, V>,
+    ) -> Self {
+        let state = Arc::new(TableState::default());
+        if materialized.name.is_some() {
+            state.materialize();
+        }
+        let (store, source, name) = {
+            let mut graph = graph.borrow_mut();
+            let store = materialized.name.clone().unwrap_or_else(|| graph.generate_store(&format!("{topic}-")));
+            let source = graph.name_with_suffix(consumed.name.as_deref(), "-source", "KSTREAM-SOURCE-");
+            (store, source, graph.name(consumed.name.as_deref(), "KTABLE-SOURCE-"))
+        };
+        let serdes = consumed.serdes.or(materialized.serdes.clone());
+        let (keys, values) = resolve(graph, &name, &serdes);
+        let definition = store_definition(&store, &keys, &values, &materialized);
+        let table = Arc::new(TableSource {
+            store: TableStore { name: store, keys: keys.clone(), values: values.clone(), cached: materialized.cached },
+            state: Arc::clone(&state),
+        });
+        let own = name.clone();
+        let (extractor, reset) = (consumed.extractor, consumed.reset.map(Into::into));
+        let asked = Arc::clone(&state);
+        let write = Box::new(move |topology: &mut Topology, _: &[String]| {
+            let kind = Kind::Source {
+                logic: Arc::new(RecordSource { keys, values, extractor }),
+                topics: vec![topic],
+                pattern: None,
+                reset,
+            };
+            let (rows, updates) = (Shape::of::<Rows<K, V>>(), Shape::of::<Updates<K, V>>());
+            topology.insert_source(&source, kind, rows)?;
+            topology.insert_below(&own, Kind::Inner { logic: table }, rows, Some(updates), &[source])?;
+            if asked.materialized() { topology.insert_owned(&own, definition) } else { Ok(()) }
+        });
+        let node = graph.borrow_mut().add(&[ROOT], &name, write);
+        Self::new(graph, serdes, node, Rc::new(Lineage { state, origin: Origin::Topic }))
+    }
+
+    /// The same table; the next operator's node gets this name instead of a generated one.
+    #[must_use]
+    pub fn named(&self, name: impl Into<Named>) -> Self {
+        Self { next_name: Some(name.into().0), ..self.clone() }
+    }
+
+    fn add_node<R: 'static>(&self, name: &str, logic: Arc<dyn Logic>) -> usize {
+        let own = name.to_owned();
+        let write = Box::new(move |topology: &mut Topology, parents: &[String]| {
+            let (takes, gives) = (Shape::of::<Updates<K, V>>(), Shape::of::<R>());
+            topology.insert_below(&own, Kind::Inner { logic }, takes, Some(gives), parents)
+        });
+        self.graph.borrow_mut().add(&[self.node], name, write)
+    }
+
+    /// The updates as a stream of records: a deleted key is a record with a null value.
+    #[must_use]
+    pub fn to_stream(&self) -> KStream<K, V> {
+        let name = self.graph.borrow_mut().name(self.next_name.as_deref(), "KTABLE-TOSTREAM-");
+        let node = self.add_node::<Rows<K, V>>(&name, Arc::new(ToStream::<K, V>::new()));
+        KStream::new(&self.graph, name, self.serdes.clone(), false, node)
+    }
+}

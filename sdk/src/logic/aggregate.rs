@@ -1,0 +1,79 @@
+//! Owns `count`, `reduce` and `aggregate` of a grouped stream. Must not know where the updates go.
+
+use std::any::Any;
+use std::marker::PhantomData;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::keyed::{Keyed, TableStore};
+use super::table::{TableState, forward_flushed};
+use super::{Logic, typed};
+use crate::contract::{Changes, Failure, index};
+use crate::rows::{Col, Cut, Data, Rows, Updates};
+use crate::run::Run;
+
+/// Folds the values of a key into an aggregate. `start` gives the one a key begins with; `step`
+/// gets the value and the aggregate so far. A null aggregate deletes the entry.
+pub(crate) struct Aggregate<K, V, A, I, S> {
+    pub(crate) store: TableStore<K, A>,
+    pub(crate) state: Arc<TableState>,
+    pub(crate) start: I,
+    pub(crate) step: S,
+    pub(crate) types: PhantomData<fn() -> V>,
+}
+
+impl<K: Data, V: Data, A: Data, I, S> Logic for Aggregate<K, V, A, I, S>
+where
+    I: Fn() -> Option<A> + Send + Sync,
+    S: Fn(&K, &V, Option<A>) -> Option<A> + Send + Sync,
+{
+    fn process(&self, rows: &dyn Any, run: &mut Run<'_>) -> Result<(), Failure> {
+        let rows: &Rows<K, V> = typed(rows);
+        let whole = |row: &usize| rows.keys.get(*row).is_some() && rows.values.get(*row).is_some();
+        let kept: Vec<u32> = (0..rows.len()).filter(whole).map(index).collect();
+        if kept.len() == rows.len() {
+            return self.fold(rows, run);
+        }
+        run.dropped("null key or value", rows.len() - kept.len());
+        if kept.is_empty() { Ok(()) } else { self.fold(&rows.cut(&Rc::new(kept)), run) }
+    }
+
+    fn flush(&self, changes: &Changes, run: &mut Run<'_>) -> Result<(), Failure> {
+        forward_flushed(&self.store, &self.state, changes, run)
+    }
+}
+
+impl<K: Data, V: Data, A: Data, I, S> Aggregate<K, V, A, I, S>
+where
+    I: Fn() -> Option<A> + Send + Sync,
+    S: Fn(&K, &V, Option<A>) -> Option<A> + Send + Sync,
+{
+    fn fold(&self, rows: &Rows<K, V>, run: &mut Run<'_>) -> Result<(), Failure> {
+        let sends_old = self.state.sends_old();
+        let mut keyed = Keyed::read(&self.store, &rows.keys, &rows.meta, false, run)?;
+        let mut old = Vec::with_capacity(if sends_old { rows.len() } else { 0 });
+        for (row, (key, value)) in rows.keys.iter().zip(rows.values.iter()).enumerate() {
+            let (Some(key), Some(value)) = (key, value) else { continue };
+            let time = rows.meta.timestamps[row];
+            // As Kafka Streams has it, the first update of a key names the initial aggregate as the old value.
+            let (before, time) = match keyed.current(&rows.meta, run)? {
+                Some((aggregate, stored)) => (Some(aggregate), time.max(stored)),
+                None => ((self.start)(), time),
+            };
+            if sends_old {
+                old.push(before.clone());
+            }
+            keyed.leave((self.step)(key, value, before), time);
+        }
+        let (new, timestamps) = keyed.write(&rows.meta, run)?;
+        if run.withholds(self.store.cached) {
+            return Ok(());
+        }
+        run.forward(&Updates {
+            keys: rows.keys.clone(),
+            new: Col::new(new),
+            old: sends_old.then(|| Col::new(old)),
+            meta: rows.meta.with_timestamps(timestamps),
+        })
+    }
+}

@@ -1,0 +1,204 @@
+//! Owns the way of a batch to a store and back: one read for all its keys, what each row makes of
+//! the row before it, one write of the last value of every key. Must not know what is computed.
+
+use crate::contract::{Column, Entries, Failure, Fault, empty_column, empty_entries, index, push};
+use crate::rows::{Col, Data, Meta};
+use crate::run::Run;
+use crate::serdes::SharedSerde;
+
+/// A table's store as its nodes use it.
+pub(crate) struct TableStore<K, V> {
+    pub(crate) name: String,
+    pub(crate) keys: SharedSerde<K>,
+    pub(crate) values: SharedSerde<V>,
+    pub(crate) cached: bool,
+}
+
+/// The latest value of a key while a batch is at work.
+#[derive(Clone, Copy)]
+enum Latest {
+    Absent,
+    /// The entry as it was read.
+    Stored,
+    /// What this row left.
+    Row(u32),
+}
+
+/// The distinct keys of a batch and their values.
+pub(crate) struct Keyed<'s, K, V> {
+    store: &'s TableStore<K, V>,
+    handle: usize,
+    /// Of each row, the position of its key among the distinct ones.
+    slots: Vec<u32>,
+    distinct: Column,
+    /// Where each stored value lies in `stored.values`.
+    offsets: Vec<usize>,
+    stored: Entries,
+    latest: Vec<Latest>,
+    /// Of each row, what it left.
+    values: Vec<Option<V>>,
+    timestamps: Vec<i64>,
+}
+
+impl<'s, K: Data, V: Data> Keyed<'s, K, V> {
+    /// Takes the keys, which are not null, and reads the entries of the store unless `blind`.
+    pub(crate) fn read(
+        store: &'s TableStore<K, V>,
+        keys: &Col<K>,
+        meta: &Meta,
+        blind: bool,
+        run: &mut Run<'_>,
+    ) -> Result<Self, Failure> {
+        let count = keys.len();
+        let mut distinct = empty_column();
+        let mut slots = Vec::with_capacity(count);
+        let mut known = Known::new(count);
+        for (row, key) in keys.iter().enumerate() {
+            push(&mut distinct, key.map(|key| |out: &mut Vec<u8>| store.keys.serialize(key, out)))
+                .map_err(|error| run.failure(Fault::Serialization, meta, row, error))?;
+            slots.push(known.settle(&mut distinct));
+        }
+        let handle = run.host.open(&store.name)?;
+        let stored = if blind { empty_entries() } else { run.host.get(handle, &distinct)? };
+        let (offsets, latest) =
+            if blind { (Vec::new(), vec![Latest::Absent; distinct.lengths.len()]) } else { lay_out(&stored.values) };
+        let (values, timestamps) = (Vec::with_capacity(count), Vec::with_capacity(count));
+        Ok(Self { store, handle, slots, distinct, offsets, stored, latest, values, timestamps })
+    }
+
+    /// The value and timestamp that the next row finds.
+    pub(crate) fn current(&self, meta: &Meta, run: &Run<'_>) -> Result<Option<(V, i64)>, Failure> {
+        let row = self.values.len();
+        let slot = self.slots[row] as usize;
+        match self.latest[slot] {
+            Latest::Absent => Ok(None),
+            Latest::Row(earlier) => {
+                let earlier = earlier as usize;
+                Ok(self.values[earlier].clone().map(|value| (value, self.timestamps[earlier])))
+            }
+            Latest::Stored => {
+                let start = self.offsets[slot];
+                let end = self.offsets.get(slot + 1).copied().unwrap_or(self.stored.values.bytes.len());
+                let value = self.store.values.deserialize(&self.stored.values.bytes[start..end]);
+                let value = value.map_err(|error| {
+                    let message = format!("store {} has a value that can't be read: {error}", self.store.name);
+                    run.failure(Fault::Processing, meta, row, message)
+                })?;
+                Ok(Some((value, self.stored.timestamps[slot])))
+            }
+        }
+    }
+
+    /// What the next row leaves.
+    pub(crate) fn leave(&mut self, value: Option<V>, timestamp: i64) {
+        let row = self.values.len();
+        self.latest[self.slots[row] as usize] = Latest::Row(index(row));
+        self.values.push(value);
+        self.timestamps.push(timestamp);
+    }
+
+    /// Writes the last value of every key, and hands over what each row left.
+    pub(crate) fn write(self, meta: &Meta, run: &mut Run<'_>) -> Result<(Vec<Option<V>>, Vec<i64>), Failure> {
+        let mut entries = empty_entries();
+        entries.timestamps.reserve(self.latest.len());
+        for latest in &self.latest {
+            let Latest::Row(row) = *latest else { unreachable!("every distinct key comes from a row") };
+            let row = row as usize;
+            let value = self.values[row].as_ref();
+            push(&mut entries.values, value.map(|value| |out: &mut Vec<u8>| self.store.values.serialize(value, out)))
+                .map_err(|error| run.failure(Fault::Serialization, meta, row, error))?;
+            entries.timestamps.push(self.timestamps[row]);
+        }
+        entries.keys = self.distinct;
+        run.host.put(self.handle, &entries)?;
+        Ok((self.values, self.timestamps))
+    }
+}
+
+fn lay_out(values: &Column) -> (Vec<usize>, Vec<Latest>) {
+    let mut offset = 0;
+    let place = |&length: &i32| {
+        let start = offset;
+        offset += usize::try_from(length).unwrap_or(0);
+        (start, if length < 0 { Latest::Absent } else { Latest::Stored })
+    };
+    values.lengths.iter().map(place).unzip()
+}
+
+/// The keys met so far in a batch: a hash table of positions, twice as large as it needs to be.
+struct Known {
+    /// 0: free; else a position among the distinct keys, plus 1.
+    table: Vec<u32>,
+    starts: Vec<usize>,
+}
+
+impl Known {
+    fn new(rows: usize) -> Self {
+        Self { table: vec![0; (rows * 2).next_power_of_two()], starts: Vec::with_capacity(rows) }
+    }
+
+    /// Where the last key of the column stands among the distinct ones; it is taken back out of
+    /// the column if it was there before.
+    fn settle(&mut self, keys: &mut Column) -> u32 {
+        let last = self.starts.len();
+        let start = self.starts.last().map_or(0, |start| start + width(keys.lengths[last - 1]));
+        let mask = self.table.len() - 1;
+        let mut place = hash(&keys.bytes[start..]) & mask;
+        loop {
+            let Some(position) = self.table[place].checked_sub(1) else {
+                self.starts.push(start);
+                self.table[place] = index(last + 1);
+                return index(last);
+            };
+            let known = self.starts[position as usize];
+            let end = known + width(keys.lengths[position as usize]);
+            if keys.bytes[known..end] == keys.bytes[start..] {
+                keys.bytes.truncate(start);
+                keys.lengths.pop();
+                return position;
+            }
+            place = (place + 1) & mask;
+        }
+    }
+}
+
+fn width(length: i32) -> usize {
+    usize::try_from(length).unwrap_or(0)
+}
+
+/// Quick and good enough: a batch is bounded, so crowded keys cost little.
+fn hash(bytes: &[u8]) -> usize {
+    const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
+    let mut state = bytes.len() as u64;
+    let mut chunks = bytes.chunks_exact(8);
+    for chunk in &mut chunks {
+        let word = chunk.iter().fold(0, |word, &byte| (word << 8) | u64::from(byte));
+        state = (state.rotate_left(5) ^ word).wrapping_mul(FACTOR);
+    }
+    let word = chunks.remainder().iter().fold(0, |word, &byte| (word << 8) | u64::from(byte));
+    state = (state.rotate_left(5) ^ word).wrapping_mul(FACTOR);
+    usize::try_from(state >> 33).expect("31 bits fit")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::contract::push_bytes;
+
+    #[test]
+    fn equal_keys_share_a_place() {
+        let given = ["a", "bb", "a", "", "bb", "longer than eight bytes", "", "a"];
+        let mut known = Known::new(given.len());
+        let mut keys = empty_column();
+        let places: Vec<u32> = given
+            .iter()
+            .map(|key| {
+                push_bytes(&mut keys, Some(key.as_bytes()));
+                known.settle(&mut keys)
+            })
+            .collect();
+        assert_eq!(places, [0, 1, 0, 2, 1, 3, 2, 0]);
+        assert_eq!(keys.lengths, [1, 2, 0, 23]);
+        assert_eq!(keys.bytes, b"abblonger than eight bytes");
+    }
+}

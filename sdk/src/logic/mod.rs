@@ -1,0 +1,71 @@
+//! Owns what each kind of node does with the rows it gets. Must not know how the graph came about.
+
+mod aggregate;
+mod keyed;
+mod sink;
+mod source;
+mod stateless;
+mod table;
+
+use std::any::Any;
+
+use crate::contract::{Batch, Changes, Failure};
+use crate::run::{Reader, Run};
+
+pub(crate) use aggregate::Aggregate;
+pub(crate) use keyed::TableStore;
+pub(crate) use sink::{Destination, Produce};
+pub(crate) use source::RecordSource;
+pub(crate) use stateless::{Filter, FlatMap, FlatMapValues, Map, MapValues, Observe, PassThrough, SelectKey};
+pub(crate) use table::{TableSource, TableState, ToStream};
+
+/// A node that gets rows. It is shared by all instances: what it keeps between calls is in stores,
+/// or in the [`ProcessorInstance`] it makes.
+pub(crate) trait Logic: Send + Sync {
+    fn process(&self, rows: &dyn Any, run: &mut Run<'_>) -> Result<(), Failure>;
+
+    /// Forwards what changed in the cached store that belongs to the node.
+    fn flush(&self, _changes: &Changes, _run: &mut Run<'_>) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    /// Whether a user can see in which order nodes like this are called.
+    fn has_effects(&self) -> bool {
+        false
+    }
+
+    fn instantiate(&self) -> Option<Box<dyn ProcessorInstance>> {
+        None
+    }
+}
+
+/// A user's processor, made anew for each instance.
+pub(crate) trait ProcessorInstance: Send {
+    fn init(&mut self, run: &mut Run<'_>) -> Result<(), Failure>;
+    fn process(&mut self, rows: &dyn Any, run: &mut Run<'_>) -> Result<(), Failure>;
+    fn punctuate(&mut self, schedule: u32, timestamp: i64, run: &mut Run<'_>) -> Result<(), Failure>;
+}
+
+/// A node that reads topics.
+pub(crate) trait SourceLogic: Send + Sync {
+    /// Reads the next `count` records and forwards them.
+    fn read(&self, reader: &mut Reader<'_>, count: usize, run: &mut Run<'_>) -> Result<(), Failure>;
+
+    fn extracts_timestamps(&self) -> bool;
+
+    /// The timestamps of the records of one topic.
+    fn extract(
+        &self,
+        node: &str,
+        topic: &str,
+        partition: u32,
+        offsets: &[i64],
+        records: &Batch,
+        partition_time: Option<i64>,
+    ) -> Result<Vec<i64>, Failure>;
+}
+
+/// The rows as the node takes them. Their type was compared when the node was connected.
+pub(crate) fn typed<R: 'static>(rows: &dyn Any) -> &R {
+    rows.downcast_ref().expect("the types of connected nodes are compared when the topology is built")
+}

@@ -1,0 +1,329 @@
+//! Owns what can be said beside an operator: names, serdes, how its store is kept. Must not know
+//! the operators.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::contract::OffsetReset as Reset;
+use crate::rows::Headers;
+use crate::serdes::{Serde, SharedSerde};
+
+/// Finds the timestamp of a record; the second argument is the highest one seen before in the
+/// partition.
+pub(crate) type TimestampExtractor<K, V> = Arc<dyn Fn(&ConsumedRecord<'_, K, V>, Option<i64>) -> i64 + Send + Sync>;
+
+/// Chooses the partition of a record among so many; none: by Kafka's default.
+pub(crate) type Partitioner<K, V> = Arc<dyn Fn(&str, Option<&K>, Option<&V>, u32) -> Option<i32> + Send + Sync>;
+
+/// A record of a topic as a timestamp extractor sees it.
+#[derive(Debug)]
+pub struct ConsumedRecord<'a, K, V> {
+    /// Where it was read.
+    pub topic: &'a str,
+    /// Where it was read.
+    pub partition: u32,
+    /// Where it was read.
+    pub offset: i64,
+    /// The timestamp it has in Kafka.
+    pub timestamp: i64,
+    /// Its key.
+    pub key: Option<&'a K>,
+    /// Its value.
+    pub value: Option<&'a V>,
+    /// None: it has no headers.
+    pub headers: Option<&'a Headers>,
+}
+
+/// What is known of a record beside its key and value.
+#[derive(Debug)]
+pub struct RecordContext<'a> {
+    /// The topic the record stems from; none in a punctuation or when a cache is flushed.
+    pub topic: Option<&'a str>,
+    /// The partition the record stems from.
+    pub partition: Option<u32>,
+    /// The offset of the record it stems from.
+    pub offset: Option<i64>,
+    /// The record's own timestamp.
+    pub timestamp: i64,
+    /// The record's own headers.
+    pub headers: &'a Headers,
+}
+
+/// Where a source starts in a partition for which the group has no offset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OffsetReset {
+    /// With the first record there is.
+    Earliest,
+    /// With the next record to come.
+    Latest,
+    /// Not at all: the application stops with an error.
+    None,
+}
+
+impl From<OffsetReset> for Reset {
+    fn from(reset: OffsetReset) -> Self {
+        match reset {
+            OffsetReset::Earliest => Self::Earliest,
+            OffsetReset::Latest => Self::Latest,
+            OffsetReset::None => Self::None,
+        }
+    }
+}
+
+/// The name of an operator's node, instead of a generated one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Named(pub(crate) String);
+
+impl Named {
+    /// That name.
+    pub fn as_(name: impl Into<String>) -> Self {
+        Self(name.into())
+    }
+}
+
+impl<S: Into<String>> From<S> for Named {
+    fn from(name: S) -> Self {
+        Self(name.into())
+    }
+}
+
+/// The serdes of keys and values, as far as they were given.
+pub(crate) struct Serdes<K, V> {
+    pub(crate) keys: Option<SharedSerde<K>>,
+    pub(crate) values: Option<SharedSerde<V>>,
+}
+
+impl<K, V> Default for Serdes<K, V> {
+    fn default() -> Self {
+        Self { keys: None, values: None }
+    }
+}
+
+impl<K, V> Clone for Serdes<K, V> {
+    fn clone(&self) -> Self {
+        Self { keys: self.keys.clone(), values: self.values.clone() }
+    }
+}
+
+impl<K, V> Serdes<K, V> {
+    fn with(keys: impl Serde<Value = K>, values: impl Serde<Value = V>) -> Self {
+        Self { keys: Some(Arc::new(keys)), values: Some(Arc::new(values)) }
+    }
+
+    /// These, and what they lack from `other`.
+    pub(crate) fn or(self, other: Self) -> Self {
+        Self { keys: self.keys.or(other.keys), values: self.values.or(other.values) }
+    }
+}
+
+/// The parts that are alike in all of these types.
+macro_rules! common {
+    ($type:ident) => {
+        impl<K, V> Default for $type<K, V> {
+            fn default() -> Self {
+                Self::empty()
+            }
+        }
+
+        impl<K, V> fmt::Debug for $type<K, V> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.debug_struct(stringify!($type)).field("name", &self.name).finish_non_exhaustive()
+            }
+        }
+
+        impl<K, V> $type<K, V> {
+            /// With these serdes.
+            pub fn with(keys: impl Serde<Value = K>, values: impl Serde<Value = V>) -> Self {
+                Self { serdes: Serdes::with(keys, values), ..Self::empty().touched() }
+            }
+
+            /// The same with this serde for the keys.
+            #[must_use]
+            pub fn with_key_serde(self, serde: impl Serde<Value = K>) -> Self {
+                let mut given = self.touched();
+                given.serdes.keys = Some(Arc::new(serde));
+                given
+            }
+
+            /// The same with this serde for the values.
+            #[must_use]
+            pub fn with_value_serde(self, serde: impl Serde<Value = V>) -> Self {
+                let mut given = self.touched();
+                given.serdes.values = Some(Arc::new(serde));
+                given
+            }
+
+            /// The same with this name.
+            #[must_use]
+            pub fn with_name(self, name: impl Into<String>) -> Self {
+                let mut given = self.touched();
+                given.name = Some(name.into());
+                given
+            }
+
+            /// With this name.
+            pub fn as_(name: impl Into<String>) -> Self {
+                Self { name: Some(name.into()), ..Self::empty().touched() }
+            }
+        }
+    };
+}
+
+/// How a topic is read. Types with an obvious serde (`String`, `i64`, `i32`, `f64`, `Vec<u8>`)
+/// need none.
+pub struct Consumed<K, V> {
+    pub(crate) name: Option<String>,
+    pub(crate) serdes: Serdes<K, V>,
+    pub(crate) extractor: Option<TimestampExtractor<K, V>>,
+    pub(crate) reset: Option<OffsetReset>,
+}
+
+common!(Consumed);
+
+impl<K, V> Consumed<K, V> {
+    fn empty() -> Self {
+        Self { name: None, serdes: Serdes::default(), extractor: None, reset: None }
+    }
+
+    fn touched(self) -> Self {
+        self
+    }
+
+    /// The same with timestamps found by `extractor`, which is given the record and the highest
+    /// timestamp seen before in its partition. A negative one drops the record.
+    #[must_use]
+    pub fn with_timestamp_extractor(
+        mut self,
+        extractor: impl Fn(&ConsumedRecord<'_, K, V>, Option<i64>) -> i64 + Send + Sync + 'static,
+    ) -> Self {
+        self.extractor = Some(Arc::new(extractor));
+        self
+    }
+
+    /// The same, started there when the group has no offset; else the application's setting.
+    #[must_use]
+    pub fn with_offset_reset(mut self, reset: OffsetReset) -> Self {
+        self.reset = Some(reset);
+        self
+    }
+}
+
+/// How a topic is written. What is not given is taken over from the stream.
+pub struct Produced<K, V> {
+    pub(crate) name: Option<String>,
+    pub(crate) serdes: Serdes<K, V>,
+    pub(crate) partitioner: Option<Partitioner<K, V>>,
+}
+
+common!(Produced);
+
+impl<K, V> Produced<K, V> {
+    fn empty() -> Self {
+        Self { name: None, serdes: Serdes::default(), partitioner: None }
+    }
+
+    fn touched(self) -> Self {
+        self
+    }
+
+    /// The same with partitions chosen by `partitioner`, which is given topic, key, value and the
+    /// number of partitions; none: by Kafka's default.
+    #[must_use]
+    pub fn with_stream_partitioner(
+        mut self,
+        partitioner: impl Fn(&str, Option<&K>, Option<&V>, u32) -> Option<i32> + Send + Sync + 'static,
+    ) -> Self {
+        self.partitioner = Some(Arc::new(partitioner));
+        self
+    }
+}
+
+/// How a stream is grouped. The name is that of the repartition topic, if there is one.
+pub struct Grouped<K, V> {
+    pub(crate) name: Option<String>,
+    pub(crate) serdes: Serdes<K, V>,
+}
+
+common!(Grouped);
+
+impl<K, V> Grouped<K, V> {
+    fn empty() -> Self {
+        Self { name: None, serdes: Serdes::default() }
+    }
+
+    fn touched(self) -> Self {
+        self
+    }
+}
+
+/// How a table's store is kept: by default on disk, with a changelog and a cache.
+///
+/// `Materialized::default()` is Kafka Streams' operator without this argument; the difference
+/// shows in generated names.
+pub struct Materialized<K, V> {
+    pub(crate) name: Option<String>,
+    pub(crate) serdes: Serdes<K, V>,
+    pub(crate) persistent: bool,
+    pub(crate) logged: bool,
+    pub(crate) cached: bool,
+    pub(crate) changelog_config: Vec<(String, String)>,
+    /// Whether it was said at all.
+    pub(crate) given: bool,
+}
+
+common!(Materialized);
+
+impl<K, V> Materialized<K, V> {
+    fn empty() -> Self {
+        Self {
+            name: None,
+            serdes: Serdes::default(),
+            persistent: true,
+            logged: true,
+            cached: true,
+            changelog_config: Vec::new(),
+            given: false,
+        }
+    }
+
+    fn touched(mut self) -> Self {
+        self.given = true;
+        self
+    }
+
+    /// Kept in memory, rebuilt from the changelog at each start.
+    #[must_use]
+    pub fn in_memory(mut self) -> Self {
+        (self.persistent, self.given) = (false, true);
+        self
+    }
+
+    /// Without a changelog: what is lost with the disk is lost.
+    #[must_use]
+    pub fn with_logging_disabled(mut self) -> Self {
+        (self.logged, self.given) = (false, true);
+        self
+    }
+
+    /// With a changelog, whose default configuration these entries are laid over.
+    #[must_use]
+    pub fn with_logging_enabled<C: Into<String>>(mut self, config: impl IntoIterator<Item = (C, C)>) -> Self {
+        self.changelog_config = config.into_iter().map(|(key, value)| (key.into(), value.into())).collect();
+        (self.logged, self.given) = (true, true);
+        self
+    }
+
+    /// Updates go on at once, every one of them.
+    #[must_use]
+    pub fn with_caching_disabled(mut self) -> Self {
+        (self.cached, self.given) = (false, true);
+        self
+    }
+
+    /// The last update of a key goes on at each commit.
+    #[must_use]
+    pub fn with_caching_enabled(mut self) -> Self {
+        (self.cached, self.given) = (true, true);
+        self
+    }
+}

@@ -1,0 +1,193 @@
+//! Owns records on their way through a topology: typed columns that operators share instead of
+//! copying. Must not know what operators there are.
+
+use std::rc::Rc;
+
+/// What keys and values can be. Every type that can be cloned is.
+pub trait Data: Clone + 'static {}
+impl<T: Clone + 'static> Data for T {}
+
+/// The headers of a record, in its own order; a key may come more than once.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Headers(Vec<(String, Option<Vec<u8>>)>);
+
+impl Headers {
+    pub(crate) const EMPTY: Self = Self(Vec::new());
+
+    /// No headers.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Appends one.
+    pub fn add(&mut self, key: impl Into<String>, value: impl AsRef<[u8]>) -> &mut Self {
+        self.push(key.into(), Some(value.as_ref().to_vec()));
+        self
+    }
+
+    pub(crate) fn push(&mut self, key: String, value: Option<Vec<u8>>) {
+        self.0.push((key, value));
+    }
+
+    /// Takes away all of that key.
+    pub fn remove(&mut self, key: &str) -> &mut Self {
+        self.0.retain(|(name, _)| name != key);
+        self
+    }
+
+    /// The value of the last one of that key; none if there is no such header or its value is null.
+    #[must_use]
+    pub fn last(&self, key: &str) -> Option<&[u8]> {
+        self.0.iter().rev().find(|(name, _)| name == key).and_then(|(_, value)| value.as_deref())
+    }
+
+    /// All of them in order.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, Option<&[u8]>)> {
+        self.0.iter().map(|(key, value)| (key.as_str(), value.as_deref()))
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl<K: Into<String>, V: AsRef<[u8]>> FromIterator<(K, V)> for Headers {
+    fn from_iter<I: IntoIterator<Item = (K, V)>>(items: I) -> Self {
+        Self(items.into_iter().map(|(key, value)| (key.into(), Some(value.as_ref().to_vec()))).collect())
+    }
+}
+
+/// Nullable values of one type: some or all of a shared list.
+pub(crate) struct Col<T> {
+    items: Rc<Vec<Option<T>>>,
+    /// The positions that belong to this column; none: all.
+    selected: Option<Rc<Vec<u32>>>,
+}
+
+impl<T> Clone for Col<T> {
+    fn clone(&self) -> Self {
+        Self { items: Rc::clone(&self.items), selected: self.selected.clone() }
+    }
+}
+
+impl<T> Col<T> {
+    pub(crate) fn new(items: Vec<Option<T>>) -> Self {
+        Self { items: Rc::new(items), selected: None }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.selected.as_ref().map_or(self.items.len(), |selected| selected.len())
+    }
+
+    pub(crate) fn get(&self, row: usize) -> Option<&T> {
+        let position = self.selected.as_ref().map_or(row, |selected| selected[row] as usize);
+        self.items[position].as_ref()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Option<&T>> {
+        (0..self.len()).map(|row| self.get(row))
+    }
+
+    /// The rows given, which may repeat.
+    pub(crate) fn select(&self, rows: &Rc<Vec<u32>>) -> Self {
+        let selected = match &self.selected {
+            None => Rc::clone(rows),
+            Some(selected) => Rc::new(rows.iter().map(|&row| selected[row as usize]).collect()),
+        };
+        Self { items: Rc::clone(&self.items), selected: Some(selected) }
+    }
+}
+
+/// What a record carries beside its key and value.
+#[derive(Clone)]
+pub(crate) struct Meta {
+    pub(crate) timestamps: Rc<Vec<i64>>,
+    /// Which record of the input each stems from; [`UNKNOWN`] in a punctuation.
+    pub(crate) origins: Rc<Vec<u32>>,
+    /// None: no record has headers.
+    pub(crate) headers: Option<Col<Rc<Headers>>>,
+}
+
+/// The origin of a record that stems from no input.
+pub(crate) const UNKNOWN: u32 = u32::MAX;
+
+impl Meta {
+    pub(crate) fn headers(&self, row: usize) -> Option<&Rc<Headers>> {
+        self.headers.as_ref().and_then(|headers| headers.get(row))
+    }
+
+    pub(crate) fn select(&self, rows: &Rc<Vec<u32>>) -> Self {
+        Self {
+            timestamps: Rc::new(rows.iter().map(|&row| self.timestamps[row as usize]).collect()),
+            origins: Rc::new(rows.iter().map(|&row| self.origins[row as usize]).collect()),
+            headers: self.headers.as_ref().map(|headers| headers.select(rows)),
+        }
+    }
+
+    pub(crate) fn with_timestamps(&self, timestamps: Vec<i64>) -> Self {
+        Self { timestamps: Rc::new(timestamps), ..self.clone() }
+    }
+}
+
+/// Rows that can be cut, whatever is in them.
+pub(crate) trait Cut: 'static {
+    fn len(&self) -> usize;
+    /// The rows given, which may repeat.
+    fn cut(&self, rows: &Rc<Vec<u32>>) -> Self;
+}
+
+/// Records of a stream.
+pub(crate) struct Rows<K, V> {
+    pub(crate) keys: Col<K>,
+    pub(crate) values: Col<V>,
+    pub(crate) meta: Meta,
+}
+
+impl<K, V> Clone for Rows<K, V> {
+    fn clone(&self) -> Self {
+        Self { keys: self.keys.clone(), values: self.values.clone(), meta: self.meta.clone() }
+    }
+}
+
+impl<K: Data, V: Data> Cut for Rows<K, V> {
+    fn len(&self) -> usize {
+        self.meta.timestamps.len()
+    }
+
+    fn cut(&self, rows: &Rc<Vec<u32>>) -> Self {
+        Self { keys: self.keys.select(rows), values: self.values.select(rows), meta: self.meta.select(rows) }
+    }
+}
+
+/// Updates of a table.
+pub(crate) struct Updates<K, V> {
+    pub(crate) keys: Col<K>,
+    pub(crate) new: Col<V>,
+    /// None: old values are not sent.
+    pub(crate) old: Option<Col<V>>,
+    pub(crate) meta: Meta,
+}
+
+impl<K, V> Updates<K, V> {
+    pub(crate) fn old(&self, row: usize) -> Option<&V> {
+        self.old.as_ref().and_then(|old| old.get(row))
+    }
+}
+
+impl<K: Data, V: Data> Cut for Updates<K, V> {
+    fn len(&self) -> usize {
+        self.meta.timestamps.len()
+    }
+
+    fn cut(&self, rows: &Rc<Vec<u32>>) -> Self {
+        Self {
+            keys: self.keys.select(rows),
+            new: self.new.select(rows),
+            old: self.old.as_ref().map(|old| old.select(rows)),
+            meta: self.meta.select(rows),
+        }
+    }
+}

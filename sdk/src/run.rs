@@ -1,0 +1,313 @@
+//! Owns the execution of a topology: one call of the host from the record that comes in to the
+//! records that go out. Must not know what the nodes do.
+//!
+//! Records go through the graph depth first, one by one, as in Kafka Streams. Where nobody can
+//! tell the difference (see [`plan`]) a run of records goes through as one batch, which saves the
+//! cost per record of every node and asks the host for all keys at once.
+
+mod plan;
+mod reader;
+
+use std::any::Any;
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::contract::{self, Batch, Changes, Failure, Fault, Header, Input, Output, Task, empty_column};
+use crate::host::Host;
+use crate::logic::ProcessorInstance;
+use crate::rows::{Cut, Meta, UNKNOWN};
+use crate::topology::{Kind, Node, Topology};
+
+pub(crate) use reader::Reader;
+
+/// A topology at work for one task.
+pub(crate) struct Instance {
+    topology: Arc<Topology>,
+    task: Task,
+    /// The source of each of the task's topics.
+    sources: Vec<usize>,
+    /// Of each node, whether batches may start there.
+    batched: Vec<bool>,
+    processors: Vec<Option<RefCell<Box<dyn ProcessorInstance>>>>,
+    /// The node that made each schedule.
+    schedules: RefCell<HashMap<u32, usize>>,
+}
+
+impl Instance {
+    pub(crate) fn new(topology: Arc<Topology>, task: Task) -> Result<Self, String> {
+        let sources = task.topics.iter().map(|topic| {
+            topology.source_of(topic).ok_or_else(|| format!("the topology has no source that reads topic {topic}"))
+        });
+        let sources: Vec<usize> = sources.collect::<Result<_, _>>()?;
+        let batched = plan::batched(&topology);
+        let mine = plan::reachable(&topology, &sources);
+        let processors = topology
+            .nodes
+            .iter()
+            .zip(mine)
+            .map(|(node, mine)| if mine { node.instantiate().map(RefCell::new) } else { None })
+            .collect();
+        Ok(Self { topology, task, sources, batched, processors, schedules: RefCell::default() })
+    }
+
+    /// Initialises the processors in the order of the graph.
+    pub(crate) fn init(&self, host: &mut dyn Host) -> Result<(), Failure> {
+        let mut run = self.run(host, None);
+        for (node, processor) in self.processors.iter().enumerate() {
+            if let Some(processor) = processor {
+                run.node = node;
+                processor.borrow_mut().init(&mut run)?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn extract(
+        &self,
+        topic: u32,
+        offsets: &[i64],
+        records: &Batch,
+        partition_time: Option<i64>,
+    ) -> Result<Vec<i64>, Failure> {
+        let node = &self.topology.nodes[self.source(topic)?];
+        let Kind::Source { logic, .. } = &node.kind else { unreachable!("only sources read topics") };
+        let topic = &self.task.topics[topic as usize];
+        logic.extract(&node.name, topic, self.task.partition, offsets, records, partition_time)
+    }
+
+    pub(crate) fn process(&self, input: &Input, host: &mut dyn Host) -> Result<Vec<Output>, Failure> {
+        let mut run = self.run(host, Some(input));
+        let mut reader = Reader::new(&input.records);
+        while reader.row() < input.records.timestamps.len() {
+            let row = reader.row();
+            let node = self.source(input.topics[row])?;
+            let batched = self.batched[node];
+            let mut count = 1;
+            if batched {
+                let same = |topic: &&u32| self.sources.get(**topic as usize) == Some(&node);
+                count = input.topics[row..].iter().take_while(same).count();
+            }
+            run.node = node;
+            run.batched = batched;
+            let Kind::Source { logic, .. } = &self.topology.nodes[node].kind else {
+                unreachable!("only sources read topics")
+            };
+            logic.read(&mut reader, count, &mut run)?;
+        }
+        Ok(run.outputs)
+    }
+
+    pub(crate) fn punctuate(&self, schedule: u32, timestamp: i64, host: &mut dyn Host) -> Result<Vec<Output>, Failure> {
+        let node = self.schedules.borrow().get(&schedule).copied();
+        let mut run = self.run(host, None);
+        if let Some((node, processor)) = node.and_then(|node| Some((node, self.processors[node].as_ref()?))) {
+            run.node = node;
+            processor.borrow_mut().punctuate(schedule, timestamp, &mut run)?;
+        }
+        Ok(run.outputs)
+    }
+
+    pub(crate) fn flush(&self, store: &str, changes: &Changes, host: &mut dyn Host) -> Result<Vec<Output>, Failure> {
+        let mut run = self.run(host, None);
+        // A store that no table owns belongs to processors, which forward on their own account.
+        if let Some(node) = self.topology.owner_of(store) {
+            run.node = node;
+            run.batched = self.batched[node];
+            if let Kind::Inner { logic, .. } = &self.topology.nodes[node].kind {
+                logic.flush(changes, &mut run)?;
+            }
+        }
+        Ok(run.outputs)
+    }
+
+    fn source(&self, topic: u32) -> Result<usize, Failure> {
+        self.sources.get(topic as usize).copied().ok_or_else(|| Failure {
+            fault: Fault::Processing,
+            index: None,
+            node: None,
+            message: format!("the task reads {} topics, there is none with index {topic}", self.sources.len()),
+        })
+    }
+
+    fn run<'a>(&'a self, host: &'a mut dyn Host, input: Option<&'a Input>) -> Run<'a> {
+        Run { instance: self, host, input, outputs: Vec::new(), node: 0, batched: false }
+    }
+}
+
+/// One call of the host on its way through the graph.
+pub(crate) struct Run<'a> {
+    instance: &'a Instance,
+    pub(crate) host: &'a mut dyn Host,
+    /// None in a punctuation or a flush.
+    pub(crate) input: Option<&'a Input>,
+    outputs: Vec<Output>,
+    /// The node at work.
+    pub(crate) node: usize,
+    /// Rows may go on many at a time.
+    pub(crate) batched: bool,
+}
+
+impl<'a> Run<'a> {
+    pub(crate) fn task(&self) -> &'a Task {
+        &self.instance.task
+    }
+
+    pub(crate) fn topology(&self) -> &'a Topology {
+        &self.instance.topology
+    }
+
+    pub(crate) fn current(&self) -> &'a Node {
+        &self.instance.topology.nodes[self.node]
+    }
+
+    /// Whether updates of a store go on when the host flushes it instead of at once.
+    pub(crate) fn withholds(&self, cached: bool) -> bool {
+        cached && self.instance.task.caching
+    }
+
+    pub(crate) fn processor(&self, node: usize) -> Option<&'a RefCell<Box<dyn ProcessorInstance>>> {
+        self.instance.processors[node].as_ref()
+    }
+
+    pub(crate) fn remember_schedule(&self, schedule: u32) {
+        self.instance.schedules.borrow_mut().insert(schedule, self.node);
+    }
+
+    pub(crate) fn forget_schedule(&self, schedule: u32) {
+        self.instance.schedules.borrow_mut().remove(&schedule);
+    }
+
+    /// Where the record of an origin was read; none in a punctuation or a flush.
+    pub(crate) fn source(&self, origin: u32) -> Option<SourceRecord<'a>> {
+        let input = self.input?;
+        let topic = *input.topics.get(origin as usize)?;
+        Some(SourceRecord {
+            topic: self.instance.task.topics.get(topic as usize)?,
+            partition: self.instance.task.partition,
+            offset: *input.offsets.get(origin as usize)?,
+        })
+    }
+
+    /// Sends rows to all children of the node at work, one by one unless batches may go on.
+    pub(crate) fn forward<R: Cut>(&mut self, rows: &R) -> Result<(), Failure> {
+        self.each(rows, |run, rows| {
+            let node = run.node;
+            for &child in &run.instance.topology.nodes[node].children {
+                run.visit(child, rows)?;
+            }
+            run.node = node;
+            Ok(())
+        })
+    }
+
+    /// Sends rows to one child, by its position among the children.
+    pub(crate) fn forward_to<R: Cut>(&mut self, child: usize, rows: &R) -> Result<(), Failure> {
+        self.each(rows, |run, rows| {
+            let node = run.node;
+            let result = run.visit(run.instance.topology.nodes[node].children[child], rows);
+            run.node = node;
+            result
+        })
+    }
+
+    fn each<R: Cut>(
+        &mut self,
+        rows: &R,
+        mut send: impl FnMut(&mut Self, &dyn Any) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        match rows.len() {
+            0 => Ok(()),
+            count if count > 1 && !self.batched => {
+                (0..count).try_for_each(|row| send(self, &rows.cut(&Rc::new(vec![contract::index(row)]))))
+            }
+            _ => send(self, rows),
+        }
+    }
+
+    fn visit(&mut self, node: usize, rows: &dyn Any) -> Result<(), Failure> {
+        self.node = node;
+        match &self.instance.topology.nodes[node].kind {
+            Kind::Inner { logic, .. } => logic.process(rows, self),
+            Kind::Sink { logic, .. } => logic.process(rows, self),
+            Kind::Source { .. } => unreachable!("a source has no parents"),
+        }
+    }
+
+    /// The failure of the node at work on a row.
+    pub(crate) fn failure(&self, fault: Fault, meta: &Meta, row: usize, message: impl ToString) -> Failure {
+        let origin = meta.origins.get(row).copied().filter(|&origin| origin != UNKNOWN);
+        self.failure_at(fault, origin, message)
+    }
+
+    pub(crate) fn failure_at(&self, fault: Fault, index: Option<u32>, message: impl ToString) -> Failure {
+        Failure { fault, index, node: Some(self.current().name.clone()), message: message.to_string() }
+    }
+
+    pub(crate) fn dropped(&mut self, reason: &str, count: usize) {
+        if count > 0 {
+            let node = &self.instance.topology.nodes[self.node].name;
+            self.host.dropped(node, reason, contract::index(count));
+        }
+    }
+
+    /// The position in the outputs of what goes to a topic.
+    pub(crate) fn output(&mut self, topic: &str) -> usize {
+        if let Some(position) = self.outputs.iter().position(|output| output.topic == topic) {
+            return position;
+        }
+        self.outputs.push(Output {
+            topic: topic.to_owned(),
+            records: Batch {
+                keys: empty_column(),
+                values: empty_column(),
+                timestamps: Vec::new(),
+                headers: Vec::new(),
+            },
+            partitions: None,
+            origins: Vec::new(),
+        });
+        self.outputs.len() - 1
+    }
+
+    /// The columns of an output, for the key and the value of a record to be written.
+    pub(crate) fn columns(&mut self, output: usize) -> &mut Batch {
+        &mut self.outputs[output].records
+    }
+
+    /// Ends a record whose key and value were written.
+    pub(crate) fn finish(&mut self, output: usize, meta: &Meta, row: usize, partition: Option<i32>) {
+        let origin = meta.origins[row];
+        let output = &mut self.outputs[output];
+        let index = contract::index(output.records.timestamps.len());
+        output.records.timestamps.push(meta.timestamps[row]);
+        if origin != UNKNOWN {
+            output.origins.push(origin);
+        }
+        if let Some(headers) = meta.headers(row) {
+            output.records.headers.extend(headers.iter().map(|(key, value)| Header {
+                index,
+                key: key.to_owned(),
+                value: value.map(<[u8]>::to_vec),
+            }));
+        }
+        if partition.is_some() && output.partitions.is_none() {
+            output.partitions = Some(vec![BY_KEY; index as usize]);
+        }
+        if let Some(partitions) = &mut output.partitions {
+            partitions.push(partition.unwrap_or(BY_KEY));
+        }
+    }
+}
+
+/// Where a record was read.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SourceRecord<'a> {
+    pub(crate) topic: &'a str,
+    pub(crate) partition: u32,
+    pub(crate) offset: i64,
+}
+
+/// Stands for the default partitioner among partitions that were chosen.
+const BY_KEY: i32 = -1;
