@@ -5,5 +5,6 @@
 
 pub mod record;
 pub mod topology;
+pub mod assignment;
 pub mod context;
 pub mod ports;

@@ -18,7 +18,7 @@ mod partitioning;
 mod java_order;
 mod describe;
 #[cfg(test)]
-mod sample;
+pub(crate) mod sample;
 #[cfg(test)]
 mod tests;
 

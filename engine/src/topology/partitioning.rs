@@ -31,6 +31,9 @@ pub struct Partitioned {
     pub tasks: u32,
     /// In the order of the sources, those of a pattern by name.
     pub inputs: Vec<InputTopic>,
+    /// It keeps state, so the inputs have as many partitions each, and those of one number belong
+    /// to the same task wherever it runs.
+    pub stateful: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,7 +68,8 @@ impl Partitioning {
             }
             check_aligned(subtopology, &inputs)?;
             let tasks = inputs.iter().map(|input| input.partitions).max().unwrap_or_default();
-            subtopologies.push(Partitioned { subtopology: subtopology.id, tasks, inputs });
+            let stateful = !subtopology.stores.is_empty();
+            subtopologies.push(Partitioned { subtopology: subtopology.id, tasks, inputs, stateful });
         }
         let internal_topics = internal_topics(plan, &subtopologies, &repartitions);
         Ok(Self { subtopologies, internal_topics })
