@@ -4,6 +4,7 @@
 use std::cell::Cell;
 use std::fmt;
 use std::marker::PhantomData;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::graph::{SharedGraph, resolve, store_definition};
@@ -26,8 +27,22 @@ pub struct KGroupedStream<K, V> {
     repartition: bool,
     node: usize,
     /// The node of a repartition topic with a name, shared by all aggregations of this group.
-    repartitioned: Cell<Option<usize>>,
+    repartitioned: Rc<Cell<Option<usize>>>,
     next_name: Option<String>,
+}
+
+impl<K, V> Clone for KGroupedStream<K, V> {
+    fn clone(&self) -> Self {
+        Self {
+            graph: self.graph.clone(),
+            serdes: self.serdes.clone(),
+            name: self.name.clone(),
+            repartition: self.repartition,
+            node: self.node,
+            repartitioned: Rc::clone(&self.repartitioned),
+            next_name: self.next_name.clone(),
+        }
+    }
 }
 
 impl<K, V> fmt::Debug for KGroupedStream<K, V> {
@@ -44,15 +59,14 @@ impl<K: Data, V: Data> KGroupedStream<K, V> {
         repartition: bool,
         node: usize,
     ) -> Self {
-        let repartitioned = Cell::new(None);
+        let repartitioned = Rc::default();
         Self { graph: SharedGraph::clone(graph), serdes, name, repartition, node, repartitioned, next_name: None }
     }
 
     /// The same group; the next aggregation's node gets this name instead of a generated one.
     #[must_use]
-    pub fn named(mut self, name: impl Into<Named>) -> Self {
-        self.next_name = Some(name.into().0);
-        self
+    pub fn named(&self, name: impl Into<Named>) -> Self {
+        Self { next_name: Some(name.into().0), ..self.clone() }
     }
 
     /// How many records there were of each key.
