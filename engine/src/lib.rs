@@ -6,5 +6,12 @@
 pub mod record;
 pub mod topology;
 pub mod assignment;
+pub mod task;
+pub mod quarantine;
 pub mod context;
+pub mod overlay;
+pub mod commit;
+pub mod memory;
 pub mod ports;
+#[cfg(test)]
+mod sim;

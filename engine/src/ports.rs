@@ -80,11 +80,13 @@ pub struct Positions {
     pub stream_time: Option<i64>,
 }
 
+/// Store, key, new value; `None` deletes.
+pub type Change<'a> = (StoreIndex, &'a [u8], Option<&'a [u8]>);
+
 /// One atomic write: all stores of a task and its positions. Later writes of a key win.
 #[derive(Debug, Default)]
 pub struct Write<'a> {
-    /// Store, key, new value; `None` deletes.
-    pub entries: Vec<(StoreIndex, &'a [u8], Option<&'a [u8]>)>,
+    pub entries: Vec<Change<'a>>,
     /// Merged into what is stored: positions it does not name stay.
     pub positions: Positions,
 }

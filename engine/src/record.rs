@@ -61,6 +61,17 @@ impl Column {
     }
 }
 
+impl Column {
+    /// Appends `rows` rows of `other` from `row` on, whose bytes begin at `at`, and moves `at` past them.
+    fn append(&mut self, other: &Self, row: usize, rows: usize, at: &mut usize) {
+        let lengths = &other.lengths[row..row + rows];
+        let size: usize = lengths.iter().map(|&length| usize::try_from(length).unwrap_or(0)).sum();
+        self.lengths.extend_from_slice(lengths);
+        self.bytes.extend_from_slice(&other.bytes[*at..*at + size]);
+        *at += size;
+    }
+}
+
 impl<'a> FromIterator<Option<&'a [u8]>> for Column {
     fn from_iter<I: IntoIterator<Item = Option<&'a [u8]>>>(items: I) -> Self {
         let mut column = Self::default();
@@ -100,6 +111,80 @@ impl Batch {
     pub fn is_empty(&self) -> bool {
         self.timestamps.is_empty()
     }
+
+    /// Bytes of keys, values and headers.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        let headers = self.headers.iter().map(|h| h.key.len() + h.value.as_ref().map_or(0, Vec::len));
+        self.keys.bytes.len() + self.values.bytes.len() + headers.sum::<usize>()
+    }
+
+    /// Whether the columns are well-formed and of one length, and the headers in record order.
+    #[must_use]
+    pub fn check(&self) -> bool {
+        let rows = self.len();
+        let in_order = self.headers.windows(2).all(|pair| pair[0].index <= pair[1].index);
+        let in_range = self.headers.last().is_none_or(|last| (last.index as usize) < rows);
+        self.keys.len() == rows
+            && self.values.len() == rows
+            && self.keys.check()
+            && self.values.check()
+            && in_order
+            && in_range
+    }
+
+    /// Adds one record without headers.
+    pub fn push(&mut self, key: Option<&[u8]>, value: Option<&[u8]>, timestamp: i64) {
+        self.keys.push(key);
+        self.values.push(value);
+        self.timestamps.push(timestamp);
+    }
+
+    /// Appends the next `rows` records of `other` at `cursor` and moves the cursor past them.
+    pub fn append(&mut self, other: &Self, cursor: &mut Cursor, rows: usize) {
+        let base = self.len();
+        let end = cursor.row + rows;
+        self.keys.append(&other.keys, cursor.row, rows, &mut cursor.key_byte);
+        self.values.append(&other.values, cursor.row, rows, &mut cursor.value_byte);
+        self.timestamps.extend_from_slice(&other.timestamps[cursor.row..end]);
+        while let Some(header) = other.headers.get(cursor.header).filter(|h| (h.index as usize) < end) {
+            let index =
+                u32::try_from(base + header.index as usize - cursor.row).expect("a batch has far fewer records");
+            self.headers.push(Header { index, ..header.clone() });
+            cursor.header += 1;
+        }
+        cursor.row = end;
+    }
+}
+
+/// A place in a [`Batch`], between two records: columns have no index, so one reads on from where one was.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Cursor {
+    row: usize,
+    key_byte: usize,
+    value_byte: usize,
+    header: usize,
+}
+
+impl Cursor {
+    #[must_use]
+    pub fn row(&self) -> usize {
+        self.row
+    }
+
+    /// Moves past `rows` records of the batch it belongs to.
+    pub fn skip(&mut self, batch: &Batch, rows: usize) {
+        let size = |column: &Column| -> usize {
+            column.lengths[self.row..self.row + rows].iter().map(|&l| usize::try_from(l).unwrap_or(0)).sum()
+        };
+        let (keys, values) = (size(&batch.keys), size(&batch.values));
+        self.key_byte += keys;
+        self.value_byte += values;
+        self.row += rows;
+        while batch.headers.get(self.header).is_some_and(|h| (h.index as usize) < self.row) {
+            self.header += 1;
+        }
+    }
 }
 
 /// What a module is given to process: records of one task in processing order.
@@ -109,6 +194,18 @@ pub struct Input {
     pub topics: Vec<u32>,
     pub offsets: Vec<i64>,
     pub records: Batch,
+}
+
+impl Input {
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.offsets.len()
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.offsets.is_empty()
+    }
 }
 
 /// Records a module wants written to one topic, in order. The topic is named as in the graph:
@@ -131,6 +228,18 @@ pub struct Changes {
     pub new_values: Column,
     pub timestamps: Vec<i64>,
     pub headers: Vec<Header>,
+}
+
+impl Changes {
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.timestamps.len()
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.timestamps.is_empty()
+    }
 }
 
 /// A position in a partition: always the next offset to read or to be written.

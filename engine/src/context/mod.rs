@@ -1,0 +1,301 @@
+//! Owns what a module may reach while it is called: the stores of its task, its schedules, the
+//! clock. The guest adapter forwards host calls to it; it must not know how they arrive.
+//!
+//! All that comes in was made by the module and is checked here before it is used. A context is lent to
+//! an instance for the length of a call, by value if need be: it is `Default` and cheap to move.
+
+mod schedule;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::overlay::{Overlay, StoreKind};
+use crate::ports::{Database, Error, StoreIndex};
+use crate::record::Column;
+use schedule::Schedules;
+
+/// Different nodes and reasons a task counts dropped records by; more of them count as one.
+const DROPPED_MAX: usize = 100;
+
+/// Rows of a store. A null value: no such entry, or delete it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Entries {
+    pub keys: Column,
+    pub values: Column,
+    pub timestamps: Vec<i64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Clock {
+    StreamTime,
+    WallClock,
+}
+
+/// A host call the module was not entitled to make; the adapter turns it into a trap.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Misuse(pub String);
+
+/// Records left out by a node, for metrics and the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dropped {
+    pub node: String,
+    pub reason: String,
+    pub count: u64,
+}
+
+/// What one call may take of the host.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct CallLimits {
+    /// Keys and values written to stores. A batch of ordinary records writes a few of them each; a
+    /// module in a loop must not fill the host's memory before its time is up.
+    pub state_bytes: usize,
+    /// Keys and values of one answer.
+    pub answer_bytes: usize,
+}
+
+/// What a task lends to its instance of the module for the length of a call.
+#[derive(Default)]
+pub struct Context {
+    overlay: Overlay,
+    stores: Arc<[String]>,
+    partitions: Arc<BTreeMap<String, u32>>,
+    limits: CallLimits,
+    pub(crate) schedules: Schedules,
+    pub(crate) now_ms: i64,
+    pub(crate) stream_time: Option<i64>,
+    pub(crate) commit_requested: bool,
+    dropped: Vec<Dropped>,
+    failure: Option<Error>,
+    /// Written by the call at hand.
+    written: usize,
+    flooded: bool,
+    saved: Option<Saved>,
+}
+
+/// What a failed call leaves as it was, beside the overlay.
+struct Saved {
+    schedules: Schedules,
+    stream_time: Option<i64>,
+    commit_requested: bool,
+    dropped: Vec<Dropped>,
+}
+
+impl Context {
+    pub(crate) fn new(
+        database: Box<dyn Database>,
+        stores: &[(String, StoreKind)],
+        partitions: Arc<BTreeMap<String, u32>>,
+        cache_bytes: usize,
+        limits: CallLimits,
+    ) -> Self {
+        let kinds: Vec<StoreKind> = stores.iter().map(|&(_, kind)| kind).collect();
+        Self {
+            overlay: Overlay::new(database, &kinds, cache_bytes),
+            stores: stores.iter().map(|(name, _)| name.clone()).collect(),
+            partitions,
+            limits,
+            ..Self::default()
+        }
+    }
+
+    /// A store of the running subtopology.
+    #[must_use]
+    pub fn store(&self, name: &str) -> Option<StoreIndex> {
+        self.stores.iter().position(|store| store == name)
+    }
+
+    /// The value and timestamp of each key, in the order asked; the keys of the answer are empty.
+    pub fn get(&mut self, store: StoreIndex, keys: &Column) -> Result<Entries, Misuse> {
+        self.check_store(store)?;
+        check_keys(keys)?;
+        let mut answer = Entries::default();
+        answer.timestamps.reserve(keys.len());
+        answer.values.lengths.reserve(keys.len());
+        let limit = self.limits.answer_bytes;
+        let mut full = false;
+        let read = self.overlay.get(store, keys, |found| {
+            full |= answer.values.bytes.len() + found.map_or(0, |(_, value)| value.len()) > limit;
+            let found = found.filter(|_| !full);
+            answer.values.push(found.map(|(_, value)| value));
+            answer.timestamps.push(found.map_or(0, |(timestamp, _)| timestamp));
+        });
+        self.answered(read, full)?;
+        Ok(answer)
+    }
+
+    /// Written in order; a null value deletes.
+    pub fn put(&mut self, store: StoreIndex, entries: &Entries) -> Result<(), Misuse> {
+        self.check_store(store)?;
+        check_keys(&entries.keys)?;
+        if !entries.values.check() {
+            return Err(Misuse("malformed column of values".to_owned()));
+        }
+        let rows = entries.keys.len();
+        if entries.values.len() != rows || entries.timestamps.len() != rows {
+            let (values, timestamps) = (entries.values.len(), entries.timestamps.len());
+            return Err(Misuse(format!("{rows} keys, {values} values and {timestamps} timestamps put into a store")));
+        }
+        self.written = self.written.saturating_add(entries.keys.bytes.len()).saturating_add(entries.values.bytes.len());
+        if self.written > self.limits.state_bytes {
+            self.flooded = true;
+            let limit = self.limits.state_bytes;
+            return Err(Misuse(format!("one call wrote more than {limit} bytes to stores")));
+        }
+        let written = self.overlay.put(store, &entries.keys, &entries.values, &entries.timestamps);
+        self.answered(written, false)
+    }
+
+    /// At most `limit` entries of `from <= key < to`.
+    pub fn scan(
+        &mut self,
+        store: StoreIndex,
+        range: (Option<&[u8]>, Option<&[u8]>),
+        reverse: bool,
+        limit: u32,
+    ) -> Result<Entries, Misuse> {
+        self.check_store(store)?;
+        let mut answer = Entries::default();
+        if limit == 0 {
+            return Ok(answer);
+        }
+        let bytes_max = self.limits.answer_bytes;
+        let mut full = false;
+        let read = self.overlay.scan(store, range, reverse, |key, timestamp, value| {
+            full = answer.keys.bytes.len() + answer.values.bytes.len() + key.len() + value.len() > bytes_max;
+            if full {
+                return false;
+            }
+            answer.keys.push(Some(key));
+            answer.values.push(Some(value));
+            answer.timestamps.push(timestamp);
+            answer.timestamps.len() < limit as usize
+        });
+        self.answered(read, full)?;
+        Ok(answer)
+    }
+
+    pub fn schedule(&mut self, interval_ms: i64, clock: Clock, anchor: Option<i64>) -> Result<u32, Misuse> {
+        let now = match clock {
+            Clock::StreamTime => self.stream_time,
+            Clock::WallClock => Some(self.now_ms),
+        };
+        self.schedules.add(interval_ms, clock, anchor, now)
+    }
+
+    pub fn cancel(&mut self, schedule: u32) {
+        self.schedules.cancel(schedule);
+    }
+
+    pub fn request_commit(&mut self) {
+        self.commit_requested = true;
+    }
+
+    #[must_use]
+    pub fn wall_clock_ms(&self) -> i64 {
+        self.now_ms
+    }
+
+    /// The highest timestamp processed by the task, for `init`.
+    #[must_use]
+    pub fn stream_time(&self) -> Option<i64> {
+        self.stream_time
+    }
+
+    #[must_use]
+    pub fn partition_count(&self, topic: &str) -> Option<u32> {
+        self.partitions.get(topic).copied()
+    }
+
+    pub fn dropped(&mut self, node: &str, reason: &str, count: u32) {
+        let same = |known: &&mut Dropped| known.node == node && known.reason == reason;
+        if let Some(known) = self.dropped.iter_mut().find(same) {
+            known.count += u64::from(count);
+        } else if self.dropped.len() < DROPPED_MAX {
+            self.dropped.push(Dropped { node: node.to_owned(), reason: reason.to_owned(), count: count.into() });
+        } else if let Some(last) = self.dropped.last_mut() {
+            "other reasons".clone_into(&mut last.reason);
+            last.count += u64::from(count);
+        }
+    }
+
+    /// The failure of the database behind a [`Misuse`], if that is what it was: it says more than
+    /// the trap that followed, and must be looked at first.
+    pub fn take_failure(&mut self) -> Option<Error> {
+        self.failure.take()
+    }
+
+    /// Whether the call that failed was stopped for writing too much.
+    pub(crate) fn take_flooded(&mut self) -> bool {
+        std::mem::take(&mut self.flooded)
+    }
+
+    pub(crate) fn take_dropped(&mut self) -> Vec<Dropped> {
+        std::mem::take(&mut self.dropped)
+    }
+
+    pub(crate) fn is_dirty(&self) -> bool {
+        self.overlay.is_dirty()
+    }
+
+    /// Memory of what waits for a commit.
+    pub(crate) fn dirty_bytes(&self) -> usize {
+        self.overlay.dirty_bytes()
+    }
+
+    pub(crate) fn overlay(&mut self) -> &mut Overlay {
+        &mut self.overlay
+    }
+
+    /// Begins a call.
+    pub(crate) fn savepoint(&mut self) {
+        self.written = 0;
+        self.flooded = false;
+        self.failure = None;
+        self.overlay.savepoint();
+        self.saved = Some(Saved {
+            schedules: self.schedules.clone(),
+            stream_time: self.stream_time,
+            commit_requested: self.commit_requested,
+            dropped: self.dropped.clone(),
+        });
+    }
+
+    /// Undoes the call begun last.
+    pub(crate) fn rollback(&mut self) {
+        self.overlay.rollback();
+        if let Some(saved) = self.saved.take() {
+            self.schedules = saved.schedules;
+            self.stream_time = saved.stream_time;
+            self.commit_requested = saved.commit_requested;
+            self.dropped = saved.dropped;
+        }
+    }
+
+    fn check_store(&self, store: StoreIndex) -> Result<(), Misuse> {
+        if store < self.stores.len() { Ok(()) } else { Err(Misuse(format!("there is no store {store} in this task"))) }
+    }
+
+    fn answered(&mut self, done: Result<(), Error>, full: bool) -> Result<(), Misuse> {
+        if let Err(error) = done {
+            let misuse = Misuse(format!("the state of the task can't be reached: {error}"));
+            self.failure = Some(error);
+            return Err(misuse);
+        }
+        if full {
+            self.flooded = true;
+            return Err(Misuse(format!("more than {} bytes asked of a store at once", self.limits.answer_bytes)));
+        }
+        Ok(())
+    }
+}
+
+fn check_keys(keys: &Column) -> Result<(), Misuse> {
+    if !keys.check() {
+        return Err(Misuse("malformed column of keys".to_owned()));
+    }
+    if keys.lengths.contains(&-1) {
+        return Err(Misuse("a store has no null key".to_owned()));
+    }
+    Ok(())
+}

@@ -1,0 +1,108 @@
+//! Owns a task's state in memory: the database of stores that are not persistent, of native tests and of the
+//! simulation. Must not know what the bytes mean.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+
+use crate::ports::{Database, Error, Positions, StoreIndex, Write};
+
+/// State that ends with its owner.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Memory {
+    stores: Vec<Store>,
+    positions: Positions,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Store {
+    name: String,
+    rows: BTreeMap<Vec<u8>, Vec<u8>>,
+}
+
+impl Memory {
+    /// The names are those of the task's stores, in their order.
+    pub fn new(stores: impl IntoIterator<Item = String>) -> Self {
+        let stores = stores.into_iter().map(|name| Store { name, ..Store::default() });
+        Self { stores: stores.collect(), positions: Positions::default() }
+    }
+
+    fn store(&self, store: StoreIndex) -> Result<&Store, Error> {
+        self.stores.get(store).ok_or_else(|| no_store(store))
+    }
+}
+
+fn no_store(store: StoreIndex) -> Error {
+    Error::Fatal(format!("there is no store {store} in the database"))
+}
+
+impl Database for Memory {
+    fn get(&self, store: StoreIndex, keys: &[&[u8]], found: &mut dyn FnMut(usize, &[u8])) -> Result<(), Error> {
+        let rows = &self.store(store)?.rows;
+        for (index, &key) in keys.iter().enumerate() {
+            if let Some(value) = rows.get(key) {
+                found(index, value);
+            }
+        }
+        Ok(())
+    }
+
+    fn scan(
+        &self,
+        store: StoreIndex,
+        (from, to): (Option<&[u8]>, Option<&[u8]>),
+        reverse: bool,
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<(), Error> {
+        if let (Some(from), Some(to)) = (from, to)
+            && from >= to
+        {
+            return Ok(());
+        }
+        let bounds = (from.map_or(Bound::Unbounded, Bound::Included), to.map_or(Bound::Unbounded, Bound::Excluded));
+        let mut rows = self.store(store)?.rows.range::<[u8], _>(bounds);
+        while let Some((key, value)) = if reverse { rows.next_back() } else { rows.next() } {
+            if !visit(key, value) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, write: Write<'_>) -> Result<(), Error> {
+        if let Some(&(store, ..)) = write.entries.iter().find(|&&(store, ..)| store >= self.stores.len()) {
+            return Err(no_store(store));
+        }
+        for (store, key, value) in write.entries {
+            let rows = &mut self.stores[store].rows;
+            match value {
+                Some(value) => rows.insert(key.to_vec(), value.to_vec()),
+                None => rows.remove(key),
+            };
+        }
+        merge(&mut self.positions.changelogs, write.positions.changelogs);
+        merge(&mut self.positions.inputs, write.positions.inputs);
+        self.positions.stream_time = self.positions.stream_time.max(write.positions.stream_time);
+        Ok(())
+    }
+
+    fn positions(&self) -> Result<Positions, Error> {
+        Ok(self.positions.clone())
+    }
+
+    fn clear(&mut self, store: StoreIndex) -> Result<(), Error> {
+        let cleared = self.stores.get_mut(store).ok_or_else(|| no_store(store))?;
+        cleared.rows.clear();
+        self.positions.changelogs.retain(|(name, _)| *name != cleared.name);
+        Ok(())
+    }
+}
+
+/// Later positions replace earlier ones of the same name; the others stay.
+fn merge<K: PartialEq, V>(known: &mut Vec<(K, V)>, newer: Vec<(K, V)>) {
+    for (key, value) in newer {
+        match known.iter_mut().find(|(name, _)| *name == key) {
+            Some((_, old)) => *old = value,
+            None => known.push((key, value)),
+        }
+    }
+}

@@ -1,0 +1,280 @@
+//! Owns the uncommitted state of a task, over a bounded cache of recently committed values, over the
+//! task's database. Must not know who reads and writes it, nor when a commit is due to be made.
+//!
+//! Rows live in a slab per store (`rows`), found by hash. A row is *dirty* from its first change to the
+//! commit that makes it durable, and *clean* after: then it is a cached copy of what the database has
+//! (an absent key too) and may be evicted. Nothing dirty ever reaches the database but through
+//! [`Overlay::write`].
+//!
+//! In the database a value is its 8-byte big-endian timestamp and then the value, as Kafka Streams'
+//! timestamped stores have it; rows hold that form, so that reading and writing copy it once.
+//!
+//! Each call of a module runs between [`Overlay::savepoint`] and [`Overlay::rollback`]; the undo log keeps
+//! what a row was before its first change in the call.
+
+mod rows;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::ports::{Database, Error, Positions, StoreIndex, Write};
+use crate::record::{Changes, Column};
+use rows::Store;
+
+/// Bytes before the value in the stored form.
+pub const TIMESTAMP_BYTES: usize = 8;
+
+/// A value and its timestamp as the database holds them.
+#[must_use]
+pub fn stored(timestamp: i64, value: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(TIMESTAMP_BYTES + value.len());
+    bytes.extend_from_slice(&timestamp.to_be_bytes());
+    bytes.extend_from_slice(value);
+    bytes
+}
+
+/// The timestamp and the value in a stored form; `None` if it is none.
+#[must_use]
+pub fn parse(stored: &[u8]) -> Option<(i64, &[u8])> {
+    let (timestamp, value) = stored.split_first_chunk::<TIMESTAMP_BYTES>()?;
+    Some((i64::from_be_bytes(*timestamp), value))
+}
+
+/// What a store is to the overlay.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct StoreKind {
+    /// Its changes since the last flush are remembered with the values they replaced.
+    pub(crate) cached: bool,
+}
+
+/// The state of a task that no commit has made durable yet, and the way to what is.
+#[derive(Default)]
+pub(crate) struct Overlay {
+    database: Option<Box<dyn Database>>,
+    stores: Vec<Store>,
+    cache_bytes: usize,
+    /// Rows found for the call at hand, kept for its capacity.
+    found: Vec<u32>,
+}
+
+impl Overlay {
+    pub(crate) fn new(database: Box<dyn Database>, stores: &[StoreKind], cache_bytes: usize) -> Self {
+        let stores = stores.iter().map(|kind| Store::new(kind.cached)).collect();
+        Self { database: Some(database), stores, cache_bytes, found: Vec::new() }
+    }
+
+    pub(crate) fn database(&mut self) -> Result<&mut dyn Database, Error> {
+        match &mut self.database {
+            Some(database) => Ok(database.as_mut()),
+            None => Err(Error::Fatal("the context of a task was used outside of it".to_owned())),
+        }
+    }
+
+    /// Memory of what waits for a commit.
+    pub(crate) fn dirty_bytes(&self) -> usize {
+        self.stores.iter().map(Store::dirty_bytes).sum()
+    }
+
+    pub(crate) fn is_dirty(&self) -> bool {
+        self.stores.iter().any(Store::is_dirty)
+    }
+
+    /// From here on changes can be undone.
+    pub(crate) fn savepoint(&mut self) {
+        self.stores.iter_mut().for_each(Store::savepoint);
+    }
+
+    /// Undoes what was changed since the savepoint.
+    pub(crate) fn rollback(&mut self) {
+        self.stores.iter_mut().for_each(Store::rollback);
+    }
+
+    /// Drops everything uncommitted, and the cache with it.
+    pub(crate) fn discard(&mut self) {
+        for store in &mut self.stores {
+            *store = Store::new(store.is_cached());
+        }
+    }
+
+    /// Pushes the value and the timestamp of each key.
+    pub(crate) fn get(
+        &mut self,
+        store: StoreIndex,
+        keys: &Column,
+        mut found: impl FnMut(Option<(i64, &[u8])>),
+    ) -> Result<(), Error> {
+        let mut rows = std::mem::take(&mut self.found);
+        let read = self.load(store, keys, &mut rows);
+        if read.is_ok() {
+            for &row in &rows {
+                found(self.stores[store].value(row));
+            }
+        }
+        self.found = rows;
+        self.evict(store);
+        read
+    }
+
+    /// The row of each key, read from the database where it has to be.
+    fn load(&mut self, store: StoreIndex, keys: &Column, rows: &mut Vec<u32>) -> Result<(), Error> {
+        let Some(database) = &self.database else {
+            return Err(Error::Fatal("the context of a task was used outside of it".to_owned()));
+        };
+        let known = &mut self.stores[store];
+        rows.clear();
+        let mut missing = Vec::new();
+        for (index, key) in keys.iter().enumerate() {
+            // The context lets no null key through.
+            let key = key.unwrap_or_default();
+            let row = known.find(key);
+            if row.is_none() {
+                missing.push((key, index));
+            }
+            rows.push(row.unwrap_or(u32::MAX));
+        }
+        if missing.is_empty() {
+            return Ok(());
+        }
+        missing.sort_unstable();
+        let mut unique: Vec<&[u8]> = missing.iter().map(|&(key, _)| key).collect();
+        unique.dedup();
+        let mut read: Vec<Option<Vec<u8>>> = vec![None; unique.len()];
+        let mut broken = None;
+        database.get(store, &unique, &mut |index, value| match parse(value) {
+            Some(_) => read[index] = Some(value.to_vec()),
+            None => broken = Some(index),
+        })?;
+        if let Some(index) = broken {
+            return Err(torn(unique[index]));
+        }
+        let fresh: Vec<u32> = unique.iter().zip(read).map(|(key, value)| known.insert_clean(key, value)).collect();
+        let mut at = 0;
+        for (key, index) in missing {
+            if unique[at] != key {
+                at += 1;
+            }
+            rows[index] = fresh[at];
+        }
+        Ok(())
+    }
+
+    /// Writes each key in order; a null value deletes.
+    pub(crate) fn put(
+        &mut self,
+        store: StoreIndex,
+        keys: &Column,
+        values: &Column,
+        timestamps: &[i64],
+    ) -> Result<(), Error> {
+        let cached = self.stores[store].is_cached();
+        let mut rows = std::mem::take(&mut self.found);
+        // The value a change replaces is told only to the flush of a cached store.
+        let read = if cached { self.load(store, keys, &mut rows) } else { Ok(()) };
+        if read.is_ok() {
+            let known = &mut self.stores[store];
+            for (index, ((key, value), &timestamp)) in keys.iter().zip(values.iter()).zip(timestamps).enumerate() {
+                let row = if cached { rows[index] } else { known.find_or_insert_unknown(key.unwrap_or_default()) };
+                known.change(row, timestamp, value);
+            }
+        }
+        self.found = rows;
+        read
+    }
+
+    /// Visits `from <= key < to` in key order, or in reverse, until `visit` says false.
+    pub(crate) fn scan(
+        &mut self,
+        store: StoreIndex,
+        range: (Option<&[u8]>, Option<&[u8]>),
+        reverse: bool,
+        mut visit: impl FnMut(&[u8], i64, &[u8]) -> bool,
+    ) -> Result<(), Error> {
+        if let (Some(from), Some(to)) = range
+            && from >= to
+        {
+            return Ok(());
+        }
+        let Some(database) = &self.database else {
+            return Err(Error::Fatal("the context of a task was used outside of it".to_owned()));
+        };
+        let known = &mut self.stores[store];
+        known.sort();
+        let known = &*known;
+        let mut dirty = known.range(range, reverse).peekable();
+        let comes_first = |a: &[u8], b: &[u8]| if reverse { a > b } else { a < b };
+        let mut torn_key = None;
+        let mut going = true;
+        database.scan(store, range, reverse, &mut |key, value| {
+            while going && let Some((ours, row)) = dirty.peek().copied().filter(|(ours, _)| !comes_first(key, ours)) {
+                dirty.next();
+                if let Some((timestamp, value)) = known.value(row) {
+                    going = visit(ours, timestamp, value);
+                }
+                if ours == key {
+                    return going;
+                }
+            }
+            if going {
+                going = match parse(value) {
+                    Some((timestamp, value)) => visit(key, timestamp, value),
+                    None => {
+                        torn_key = Some(key.to_vec());
+                        false
+                    }
+                };
+            }
+            going
+        })?;
+        if let Some(key) = torn_key {
+            return Err(torn(&key));
+        }
+        while going && let Some((key, row)) = dirty.next() {
+            if let Some((timestamp, value)) = known.value(row) {
+                going = visit(key, timestamp, value);
+            }
+        }
+        Ok(())
+    }
+
+    /// What changed in a cached store since this was asked last, in the order of the last changes.
+    pub(crate) fn take_changes(&mut self, store: StoreIndex) -> Changes {
+        self.stores[store].take_changes()
+    }
+
+    /// Visits the rows a commit has to make durable, in the order in which they last changed.
+    pub(crate) fn dirty(&mut self, store: StoreIndex, visit: impl FnMut(&[u8], i64, Option<&[u8]>)) {
+        self.stores[store].dirty(visit);
+    }
+
+    /// Makes everything durable in one write; what was dirty is clean from then on.
+    pub(crate) fn write(&mut self, positions: Positions) -> Result<(), Error> {
+        let Some(database) = &mut self.database else {
+            return Err(Error::Fatal("the context of a task was used outside of it".to_owned()));
+        };
+        let mut entries = Vec::new();
+        for (index, store) in self.stores.iter().enumerate() {
+            store.sorted_dirty(|key, stored| entries.push((index, key, stored)));
+        }
+        database.write(Write { entries, positions })?;
+        for store in 0..self.stores.len() {
+            self.stores[store].committed();
+            self.evict(store);
+        }
+        Ok(())
+    }
+
+    fn evict(&mut self, store: StoreIndex) {
+        let share = self.cache_bytes / self.stores.len();
+        self.stores[store].evict(share);
+    }
+}
+
+fn torn(key: &[u8]) -> Error {
+    Error::Corrupt(format!("the stored value of key {key:02x?} is too short to hold a timestamp"))
+}
+
+/// Keys of dirty rows in order, for scans.
+type Order = BTreeMap<Arc<[u8]>, u32>;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,224 @@
+//! The overlay against a model that has nothing but ordered maps.
+
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::memory::Memory;
+use crate::sim::Random;
+
+type Map = BTreeMap<Vec<u8>, (i64, Vec<u8>)>;
+/// Of a cached store: the value at the last flush and when the key changed last.
+type Changed = BTreeMap<Vec<u8>, (Option<Vec<u8>>, u64, i64)>;
+
+#[derive(Clone, Default)]
+struct Model {
+    now: Map,
+    durable: Map,
+    changed: Changed,
+    dirty: BTreeMap<Vec<u8>, u64>,
+    changes: u64,
+}
+
+impl Model {
+    fn put(&mut self, key: &[u8], timestamp: i64, value: Option<&[u8]>) {
+        self.changes += 1;
+        let old = self.now.get(key).map(|(_, value)| value.clone());
+        let changed = self.changed.entry(key.to_vec()).or_insert((old, 0, 0));
+        (changed.1, changed.2) = (self.changes, timestamp);
+        self.dirty.insert(key.to_vec(), self.changes);
+        match value {
+            Some(value) => self.now.insert(key.to_vec(), (timestamp, value.to_vec())),
+            None => self.now.remove(key),
+        };
+    }
+
+    fn scan(
+        &self,
+        from: Option<&[u8]>,
+        to: Option<&[u8]>,
+        reverse: bool,
+        limit: usize,
+    ) -> Vec<(Vec<u8>, i64, Vec<u8>)> {
+        let inside = |key: &[u8]| from.is_none_or(|from| from <= key) && to.is_none_or(|to| key < to);
+        let rows = self.now.iter().filter(|(key, _)| inside(key));
+        let rows = rows.map(|(key, (timestamp, value))| (key.clone(), *timestamp, value.clone()));
+        let mut rows: Vec<_> = rows.collect();
+        if reverse {
+            rows.reverse();
+        }
+        rows.truncate(limit);
+        rows
+    }
+}
+
+struct Pair {
+    overlay: Overlay,
+    model: Model,
+    saved: Model,
+    random: Random,
+}
+
+impl Pair {
+    fn new(seed: u64, cached: bool) -> Self {
+        let mut random = Random::new(seed);
+        // From none at all to more than everything there is.
+        let cache_bytes = [0, 500, 5_000, 1 << 20][random.below(4)];
+        let overlay = Overlay::new(Box::new(Memory::new(["s".to_owned()])), &[StoreKind { cached }], cache_bytes);
+        Self { overlay, model: Model::default(), saved: Model::default(), random }
+    }
+
+    fn key(&mut self) -> Vec<u8> {
+        let length = self.random.below(3);
+        (0..length).map(|_| b'a' + u8::try_from(self.random.below(4)).expect("small")).collect()
+    }
+
+    fn step(&mut self) {
+        match self.random.below(10) {
+            0..=3 => self.put(),
+            4..=5 => self.get(),
+            6 => self.scan(),
+            7 => {
+                self.overlay.rollback();
+                self.model = self.saved.clone();
+                self.savepoint();
+            }
+            8 => self.savepoint(),
+            _ => self.commit(),
+        }
+        assert_eq!(self.overlay.is_dirty(), !self.model.dirty.is_empty());
+        assert_eq!(self.overlay.dirty_bytes() > 0, self.overlay.is_dirty());
+    }
+
+    fn savepoint(&mut self) {
+        self.overlay.savepoint();
+        self.saved = self.model.clone();
+    }
+
+    fn put(&mut self) {
+        let (mut keys, mut values, mut timestamps) = (Column::default(), Column::default(), Vec::new());
+        for _ in 0..self.random.below(6) {
+            let (key, timestamp) = (self.key(), i64::try_from(self.random.below(100)).expect("small"));
+            let value = vec![b'v'; self.random.below(20)];
+            let value = Some(&value[..]).filter(|_| !self.random.once_in(4));
+            self.model.put(&key, timestamp, value);
+            keys.push(Some(&key));
+            values.push(value);
+            timestamps.push(timestamp);
+        }
+        self.overlay.put(0, &keys, &values, &timestamps).expect("memory does not fail");
+    }
+
+    fn get(&mut self) {
+        let keys: Vec<Vec<u8>> = (0..self.random.below(6)).map(|_| self.key()).collect();
+        let column = keys.iter().map(|key| Some(&key[..])).collect();
+        let mut found = Vec::new();
+        let collect = |value: Option<(i64, &[u8])>| found.push(value.map(|(time, value)| (time, value.to_vec())));
+        self.overlay.get(0, &column, collect).expect("memory does not fail");
+        let expected: Vec<_> = keys.iter().map(|key| self.model.now.get(key).cloned()).collect();
+        assert_eq!(found, expected);
+    }
+
+    fn scan(&mut self) {
+        let (from, to) = (self.key(), self.key());
+        let from = Some(&from[..]).filter(|_| !self.random.once_in(3));
+        let to = Some(&to[..]).filter(|_| !self.random.once_in(3));
+        let (reverse, limit) = (self.random.once_in(2), 1 + self.random.below(8));
+        let mut found = Vec::new();
+        let visit = |key: &[u8], timestamp, value: &[u8]| {
+            found.push((key.to_vec(), timestamp, value.to_vec()));
+            found.len() < limit
+        };
+        self.overlay.scan(0, (from, to), reverse, visit).expect("memory does not fail");
+        assert_eq!(found, self.model.scan(from, to, reverse, limit), "{from:?} {to:?} {reverse} {limit}");
+    }
+
+    fn commit(&mut self) {
+        if self.overlay.stores[0].is_cached() {
+            self.flush();
+        }
+        let mut written = Vec::new();
+        let visit = |key: &[u8], timestamp, value: Option<&[u8]>| {
+            written.push((key.to_vec(), value.map(|value| (timestamp, value.to_vec()))));
+        };
+        self.overlay.dirty(0, visit);
+        let mut dirty: Vec<_> = std::mem::take(&mut self.model.dirty).into_iter().collect();
+        dirty.sort_by_key(|(_, changed)| *changed);
+        let expected: Vec<_> = dirty.iter().map(|(key, _)| (key.clone(), self.model.now.get(key).cloned())).collect();
+        assert_eq!(written, expected);
+        assert_eq!(self.durable(), self.model.durable, "nothing reaches the database before the write");
+        self.overlay.write(Positions::default()).expect("memory does not fail");
+        self.model.durable = self.model.now.clone();
+        assert_eq!(self.durable(), self.model.durable);
+        self.savepoint();
+    }
+
+    fn flush(&mut self) {
+        let changes = self.overlay.take_changes(0);
+        let changed = std::mem::take(&mut self.model.changed);
+        let mut expected: Vec<_> = changed.into_iter().collect();
+        expected.sort_by_key(|(_, (_, changed, _))| *changed);
+        assert_eq!(changes.len(), expected.len());
+        let columns = changes.keys.iter().zip(changes.old_values.iter()).zip(changes.new_values.iter());
+        for (((key, old), new), (expected, timestamp)) in columns.zip(expected.iter().zip(&changes.timestamps)) {
+            let (expected_key, (expected_old, _, expected_timestamp)) = expected;
+            assert_eq!((key, old), (Some(&expected_key[..]), expected_old.as_deref()));
+            assert_eq!(new, self.model.now.get(expected_key).map(|(_, value)| &value[..]));
+            assert_eq!(timestamp, expected_timestamp);
+        }
+    }
+
+    fn durable(&mut self) -> Map {
+        let mut rows = Map::new();
+        let visit = &mut |key: &[u8], value: &[u8]| {
+            let (timestamp, value) = parse(value).expect("what was written is well-formed");
+            rows.insert(key.to_vec(), (timestamp, value.to_vec()));
+            true
+        };
+        self.overlay
+            .database()
+            .expect("there is one")
+            .scan(0, (None, None), false, visit)
+            .expect("memory does not fail");
+        rows
+    }
+}
+
+#[test]
+fn it_is_what_the_model_is() {
+    for seed in 0..2_000 {
+        let ran = std::panic::catch_unwind(|| {
+            let mut pair = Pair::new(seed, seed % 2 == 0);
+            pair.savepoint();
+            for _ in 0..100 {
+                pair.step();
+            }
+        });
+        assert!(ran.is_ok(), "seed {seed}");
+    }
+}
+
+#[test]
+fn the_cache_is_bounded() {
+    let mut overlay = Overlay::new(Box::new(Memory::new(["s".to_owned()])), &[StoreKind { cached: false }], 10_000);
+    for round in 0_u32..1_000 {
+        let keys: Vec<[u8; 4]> = (0..10).map(|i| (round * 10 + i).to_be_bytes()).collect();
+        let keys: Column = keys.iter().map(|key| Some(&key[..])).collect();
+        overlay.savepoint();
+        overlay.get(0, &keys, |_| {}).expect("memory does not fail");
+        overlay.put(0, &keys, &keys, &[0; 10]).expect("memory does not fail");
+        overlay.write(Positions::default()).expect("memory does not fail");
+    }
+    assert!(overlay.stores[0].row_count() < 100, "{} rows", overlay.stores[0].row_count());
+}
+
+#[test]
+fn a_torn_value_is_corruption() {
+    let mut memory = Memory::new(["s".to_owned()]);
+    let entries = vec![(0, &b"k"[..], Some(&b"short"[..]))];
+    memory.write(Write { entries, positions: Positions::default() }).expect("memory does not fail");
+    let mut overlay = Overlay::new(Box::new(memory), &[StoreKind { cached: false }], 0);
+    let read = overlay.get(0, &Column::from_iter([Some(&b"k"[..])]), |_| {});
+    assert!(matches!(read, Err(Error::Corrupt(_))));
+    let read = overlay.scan(0, (None, None), false, |_, _, _| true);
+    assert!(matches!(read, Err(Error::Corrupt(_))));
+}

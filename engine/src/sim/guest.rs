@@ -1,0 +1,138 @@
+//! Owns the modules of the simulation, as native code: a count of each key, with faults on demand.
+
+use crate::context::{Clock, Context, Entries};
+use crate::ports::{Fault, FaultKind, Guest};
+use crate::record::{Batch, Changes, Column, Input, Output};
+
+/// What the count does beside counting.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Behaviour {
+    /// A record with this value fails.
+    pub(crate) poison: Option<Vec<u8>>,
+    /// And the module can't say which it was.
+    pub(crate) silent: bool,
+    /// Forwards at flushes only.
+    pub(crate) cached: bool,
+    /// Punctuates: clock, interval.
+    pub(crate) schedule: Option<(Clock, i64)>,
+    /// The value is the timestamp, in decimal.
+    pub(crate) extract: bool,
+    /// Writes and asks more than it may.
+    pub(crate) flood: bool,
+    /// The topic of its output.
+    pub(crate) output: Option<String>,
+    /// What it calls the origins of its output.
+    pub(crate) origins: bool,
+}
+
+/// Counts records by key in store 0, and forwards each count (a big-endian u64) under its key.
+#[derive(Debug, Default)]
+pub(crate) struct Count {
+    pub(crate) behaviour: Behaviour,
+    /// A call failed: it is no use before a reset.
+    broken: bool,
+}
+
+impl Count {
+    pub(crate) fn new(behaviour: Behaviour) -> Self {
+        Self { behaviour, broken: true }
+    }
+
+    fn fail(&mut self, index: Option<usize>, message: &str) -> Fault {
+        self.broken = true;
+        let index = index.filter(|_| !self.behaviour.silent);
+        let node = index.map(|_| "KSTREAM-AGGREGATE-0000000003".to_owned());
+        let kind = if self.behaviour.silent { FaultKind::Trap } else { FaultKind::Processing };
+        Fault { kind, index, node, message: message.to_owned() }
+    }
+
+    fn output(&self, records: Batch, origins: Vec<u32>) -> Vec<Output> {
+        if records.is_empty() {
+            return Vec::new();
+        }
+        let topic = self.behaviour.output.clone().unwrap_or_else(|| "counts".to_owned());
+        let origins = if self.behaviour.origins { origins } else { Vec::new() };
+        vec![Output { topic, records, partitions: None, origins }]
+    }
+}
+
+pub(crate) fn number(bytes: &[u8]) -> u64 {
+    u64::from_be_bytes(bytes.try_into().expect("counts have eight bytes"))
+}
+
+impl Guest for Count {
+    fn reset(&mut self, context: &mut Context) -> Result<(), Fault> {
+        self.broken = false;
+        if let Some((clock, interval)) = self.behaviour.schedule {
+            context.schedule(interval, clock, None).expect("a good schedule");
+        }
+        Ok(())
+    }
+
+    fn extract(&mut self, input: &mut Input, _: Option<i64>) -> Result<Vec<i64>, Fault> {
+        assert!(!self.broken, "called after a failure");
+        let mut timestamps = Vec::new();
+        for (index, value) in input.records.values.iter().enumerate() {
+            let text = String::from_utf8(value.unwrap_or_default().to_vec()).expect("the tests write text");
+            match text.parse() {
+                Ok(timestamp) => timestamps.push(timestamp),
+                Err(_) => return Err(self.fail(Some(index), "no timestamp")),
+            }
+        }
+        Ok(timestamps)
+    }
+
+    fn process(&mut self, input: &mut Input, context: &mut Context) -> Result<Vec<Output>, Fault> {
+        assert!(!self.broken, "called after a failure");
+        let store = context.store("count-store").expect("the store of the tests");
+        let mut records = Batch::default();
+        let mut origins = Vec::new();
+        let rows: Vec<_> = input.records.keys.iter().zip(input.records.values.iter()).collect();
+        for (index, (key, value)) in rows.into_iter().enumerate() {
+            let Some(key) = key else {
+                context.dropped("KSTREAM-AGGREGATE-0000000003", "null key", 1);
+                continue;
+            };
+            let keys = Column::from_iter([Some(key)]);
+            let known = context.get(store, &keys).map_err(|m| self.fail(Some(index), &m.0))?;
+            let count = known.values.iter().next().flatten().map_or(0, number) + 1;
+            let timestamp = input.records.timestamps[index].max(known.timestamps[0]);
+            let values = Column::from_iter([Some(&count.to_be_bytes()[..])]);
+            let entries = Entries { keys, values, timestamps: vec![timestamp] };
+            context.put(store, &entries).map_err(|m| self.fail(Some(index), &m.0))?;
+            if value.is_some_and(|value| self.behaviour.poison.as_deref() == Some(value)) {
+                if self.behaviour.flood {
+                    while context.put(store, &entries).is_ok() {}
+                }
+                return Err(self.fail(Some(index), "poison"));
+            }
+            if !self.behaviour.cached {
+                records.push(Some(key), Some(&count.to_be_bytes()), timestamp);
+                origins.push(u32::try_from(index).expect("small"));
+            }
+        }
+        Ok(self.output(records, origins))
+    }
+
+    fn punctuate(&mut self, _: u32, timestamp: i64, context: &mut Context) -> Result<Vec<Output>, Fault> {
+        assert!(!self.broken, "called after a failure");
+        let mut records = Batch::default();
+        let at = if context.wall_clock_ms() == timestamp { "wall" } else { "stream" };
+        records.push(Some(b"punctuated"), Some(at.as_bytes()), timestamp);
+        Ok(self.output(records, Vec::new()))
+    }
+
+    fn flush(&mut self, _: &str, changes: &mut Changes, _: &mut Context) -> Result<Vec<Output>, Fault> {
+        assert!(!self.broken, "called after a failure");
+        if let Some(index) = changes.keys.iter().position(|key| key == self.behaviour.poison.as_deref()) {
+            return Err(self.fail(Some(index), "poison"));
+        }
+        let records = Batch {
+            keys: changes.keys.clone(),
+            values: changes.new_values.clone(),
+            timestamps: changes.timestamps.clone(),
+            headers: Vec::new(),
+        };
+        Ok(self.output(records, Vec::new()))
+    }
+}

@@ -1,0 +1,419 @@
+//! Owns one task: its phase, its buffered records, its position in its inputs, its instance of the module and
+//! the state it lends to it. Must not know where records come from, nor what the log and the database are.
+//!
+//! ```text
+//!                 restoring()            start()
+//!     Created ──────────────▶ Restoring ─────────▶ Running
+//!        │                     │     ▲              │   ▲
+//!        │           suspend() │     │ restoring()  │   │ resume()
+//!        │                     ▼     │    suspend() ▼   │
+//!        │                     └───▶ Suspended ◀────┘   │
+//!        │                            │    └────────────┘
+//!        └──────────── close() ───────┴──────▶ Closed     (from any phase)
+//! ```
+//!
+//! A turn of the worker, for each of its tasks:
+//!
+//! 1. `add` what was fetched for its inputs, `flow` to know which partitions to pause and resume,
+//! 2. `process`, which makes at most one batch of what is buffered, and again as long as it says there was
+//!    something to do,
+//! 3. `punctuate` for the wall clock,
+//! 4. when the interval is over, or a task says [`Task::is_commit_due`]: [`crate::commit::commit`] for all of them.
+//!
+//! A call that fails with [`Error::Retry`] may be repeated, here the task knows what is left to do. After
+//! [`Error::Guest`] the task is suspended: all before the failing record is processed and may be committed. After any other error
+//! it must be closed without a commit.
+
+mod buffer;
+mod output;
+mod spec;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+pub use buffer::{BufferLimits, Chunk, Flow};
+pub(crate) use output::{Outgoing, route};
+pub use spec::{InputSpec, Settings, StoreSpec, TaskSpec};
+
+use crate::context::{Clock, Context, Dropped};
+use crate::overlay::StoreKind;
+use crate::ports::{Database, Error, Guest, Log, Positions};
+use crate::quarantine::Incident;
+use crate::record::{Input, Offset, TaskId, TopicPartition};
+use buffer::{Buffer, Cut};
+
+/// Punctuations of one turn. A schedule that makes another one each time must not stop the worker.
+const PUNCTUATIONS_MAX: usize = 1_000;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    Created,
+    /// Its stores are being filled from their changelogs.
+    Restoring,
+    Running,
+    /// It processes nothing but may be committed, and be taken up again.
+    Suspended,
+    Closed,
+}
+
+impl Phase {
+    fn may_become(self, next: Self) -> bool {
+        use Phase::{Closed, Created, Restoring, Running, Suspended};
+        matches!(
+            (self, next),
+            (Created | Suspended, Restoring)
+                | (Restoring | Suspended, Running)
+                | (Restoring | Running, Suspended)
+                | (Created | Restoring | Running | Suspended, Closed)
+        )
+    }
+}
+
+/// Where an input of a task goes on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Start {
+    /// `None`: where the group's reset policy says.
+    pub offset: Option<Offset>,
+    /// Highest timestamp seen in the partition, from the metadata of its committed offset.
+    pub partition_time: Option<i64>,
+}
+
+/// What one call of `process` did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Processed {
+    pub records: usize,
+    pub bytes: usize,
+    pub punctuations: usize,
+    /// Whether there may be more to process at once.
+    pub more: bool,
+}
+
+/// How far the task is in one input.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Progress {
+    /// The next record to process.
+    pub(crate) position: Option<Offset>,
+    /// Moved since the database was written last.
+    pub(crate) unwritten: bool,
+    /// Moved since the group was told last.
+    pub(crate) uncommitted: bool,
+}
+
+pub struct Task {
+    pub(crate) spec: Arc<TaskSpec>,
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) guest: Box<dyn Guest>,
+    pub(crate) context: Context,
+    pub(crate) progress: Vec<Progress>,
+    /// Handed back by the module, not taken by the log yet.
+    pub(crate) pending: VecDeque<Outgoing>,
+    pub(crate) incidents: Vec<Incident>,
+    phase: Phase,
+    buffer: Buffer,
+    /// A fault that is due once what was buffered of the input before it is processed.
+    doom: Option<(usize, Error)>,
+}
+
+impl Task {
+    #[must_use]
+    pub fn new(
+        spec: Arc<TaskSpec>,
+        settings: Arc<Settings>,
+        guest: Box<dyn Guest>,
+        database: Box<dyn Database>,
+    ) -> Self {
+        let stores: Vec<(String, StoreKind)> =
+            spec.stores.iter().map(|store| (store.name.clone(), StoreKind { cached: store.cached })).collect();
+        let partitions = spec.partition_counts.clone();
+        let context = Context::new(database, &stores, partitions, settings.cache_bytes, settings.call);
+        Self {
+            progress: vec![Progress::default(); spec.inputs.len()],
+            buffer: Buffer::new(spec.inputs.len()),
+            pending: VecDeque::new(),
+            incidents: Vec::new(),
+            phase: Phase::Created,
+            doom: None,
+            spec,
+            settings,
+            guest,
+            context,
+        }
+    }
+
+    #[must_use]
+    pub fn id(&self) -> TaskId {
+        self.spec.id
+    }
+
+    #[must_use]
+    pub fn spec(&self) -> &Arc<TaskSpec> {
+        &self.spec
+    }
+
+    #[must_use]
+    pub fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    /// The partition of an input.
+    #[must_use]
+    pub fn partition(&self, input: usize) -> TopicPartition {
+        TopicPartition::new(self.spec.inputs[input].topic.clone(), self.spec.id.partition)
+    }
+
+    /// How far the task has come in an input: the next record to process.
+    #[must_use]
+    pub fn position(&self, input: usize) -> Option<Offset> {
+        self.progress[input].position
+    }
+
+    fn enter(&mut self, next: Phase) -> Result<(), Error> {
+        if !self.phase.may_become(next) {
+            return Err(Error::Fatal(format!("task {} can't go from {:?} to {next:?}", self.id(), self.phase)));
+        }
+        self.phase = next;
+        Ok(())
+    }
+
+    /// Its stores are about to be filled; see [`crate::restore`].
+    pub fn restoring(&mut self) -> Result<(), Error> {
+        self.enter(Phase::Restoring)
+    }
+
+    /// Begins to process: one start for each input, and the highest timestamp processed so far.
+    pub fn start(&mut self, starts: &[Start], stream_time: Option<i64>, now_ms: i64) -> Result<(), Error> {
+        self.enter(Phase::Running)?;
+        for (input, start) in starts.iter().enumerate() {
+            self.progress[input] = Progress { position: start.offset, ..Progress::default() };
+            self.buffer.start(input, start.offset.map(|offset| offset.0), start.partition_time);
+        }
+        let latest = starts.iter().filter_map(|start| start.partition_time).max();
+        self.context.stream_time = stream_time.max(latest);
+        self.context.now_ms = now_ms;
+        self.reset_guest()
+    }
+
+    /// Stops processing. What is buffered is dropped: it is fetched again if the task is resumed.
+    pub fn suspend(&mut self) -> Result<(), Error> {
+        self.enter(Phase::Suspended)?;
+        self.buffer.clear();
+        self.doom = None;
+        Ok(())
+    }
+
+    /// Goes on where it was suspended, if nobody else had the task in between and it was running.
+    pub fn resume(&mut self) -> Result<(), Error> {
+        self.enter(Phase::Running)?;
+        for input in 0..self.progress.len() {
+            let offset = self.progress[input].position.map(|offset| offset.0);
+            self.buffer.start(input, offset, self.buffer.time(input));
+        }
+        Ok(())
+    }
+
+    /// The end of the task; what is uncommitted is dropped.
+    pub fn close(&mut self) {
+        self.phase = Phase::Closed;
+        self.buffer.clear();
+        self.pending.clear();
+        self.context.overlay().discard();
+    }
+
+    /// Buffers records of an input. Those below the position the task has buffered to are known already.
+    pub fn add(&mut self, input: usize, chunk: Chunk) {
+        let extract = self.spec.inputs[input].extracts_timestamps;
+        let dropped = self.buffer.add(input, chunk, extract);
+        self.count_negative(input, dropped);
+    }
+
+    fn count_negative(&mut self, input: usize, dropped: usize) {
+        if dropped > 0 {
+            let count = u32::try_from(dropped).unwrap_or(u32::MAX);
+            self.context.dropped(&self.spec.inputs[input].name, "negative timestamp", count);
+        }
+    }
+
+    /// Buffered records of an input.
+    #[must_use]
+    pub fn buffered_records(&self, input: usize) -> usize {
+        self.buffer.records(input)
+    }
+
+    /// Buffered bytes of an input.
+    #[must_use]
+    pub fn buffered_bytes(&self, input: usize) -> usize {
+        self.buffer.bytes(input)
+    }
+
+    /// Inputs whose fetching has to be paused or resumed, each named once until that changes.
+    pub fn flow(&mut self, limits: BufferLimits) -> Flow {
+        self.buffer.flow(limits)
+    }
+
+    /// How many records the broker has of an input that were not fetched yet, if known. A task with several inputs
+    /// waits for one of which there are some.
+    pub fn set_lag(&mut self, input: usize, lag: Option<u64>) {
+        self.buffer.set_lag(input, lag);
+    }
+
+    /// Highest timestamp processed.
+    #[must_use]
+    pub fn stream_time(&self) -> Option<i64> {
+        self.context.stream_time
+    }
+
+    /// Highest timestamp taken from an input.
+    #[must_use]
+    pub fn partition_time(&self, input: usize) -> Option<i64> {
+        self.buffer.time(input)
+    }
+
+    /// The state of the task, uncommitted changes included.
+    pub fn state(&mut self) -> &mut Context {
+        &mut self.context
+    }
+
+    /// Records the module left out since this was asked last.
+    pub fn take_dropped(&mut self) -> Vec<Dropped> {
+        self.context.take_dropped()
+    }
+
+    /// Faults that were dealt with since this was asked last.
+    pub fn take_incidents(&mut self) -> Vec<Incident> {
+        std::mem::take(&mut self.incidents)
+    }
+
+    /// Whether a commit should not wait for the interval to end.
+    #[must_use]
+    pub fn is_commit_due(&self) -> bool {
+        self.context.commit_requested || self.context.dirty_bytes() >= self.settings.overlay_bytes
+    }
+
+    /// Whether there is anything to commit.
+    #[must_use]
+    pub fn is_commit_needed(&self) -> bool {
+        self.context.is_dirty()
+            || !self.pending.is_empty()
+            || self.progress.iter().any(|progress| progress.unwritten || progress.uncommitted)
+    }
+
+    /// When a wall-clock punctuation is due next.
+    #[must_use]
+    pub fn next_wall_clock_ms(&self) -> Option<i64> {
+        self.context.schedules.next(Clock::WallClock)
+    }
+
+    /// What the database says of itself.
+    pub fn stored_positions(&mut self) -> Result<Positions, Error> {
+        self.context.overlay().database()?.positions()
+    }
+
+    /// Processes one batch of what is buffered, then the stream-time punctuations that are due.
+    pub fn process(&mut self, now_ms: i64, log: &mut dyn Log) -> Result<Processed, Error> {
+        self.send_pending(log)?;
+        if self.phase != Phase::Running || !self.buffer.is_ready(now_ms, self.settings.max_task_idle_ms) {
+            return Ok(Processed::default());
+        }
+        self.context.now_ms = now_ms;
+        let done = self.process_batch(log);
+        if let Err(Error::Guest(_)) = &done {
+            self.suspend()?;
+        }
+        done
+    }
+
+    fn process_batch(&mut self, log: &mut dyn Log) -> Result<Processed, Error> {
+        self.stamp(log)?;
+        let cut = Cut {
+            records: self.settings.batch_records,
+            bytes: self.settings.batch_bytes,
+            stream_time: self.context.stream_time,
+            punctuation: self.context.schedules.next(Clock::StreamTime),
+        };
+        let mut done = Processed { more: true, ..Processed::default() };
+        if let Some(mut taken) = self.buffer.take(cut) {
+            done.records = taken.input.len();
+            done.bytes = taken.bytes;
+            if !taken.input.is_empty() {
+                self.run_isolated(&mut taken.input, &mut |guest, input, context| guest.process(input, context), log)?;
+            }
+            for (input, end) in taken.ends {
+                self.advance(input, Offset(end));
+            }
+        }
+        if let Some(stream_time) = self.context.stream_time {
+            done.punctuations = self.punctuate_due(Clock::StreamTime, stream_time, log)?;
+        }
+        if let Some((_, error)) = self.doom.take_if(|(input, _)| self.buffer.records(*input) == 0) {
+            return Err(error);
+        }
+        Ok(done)
+    }
+
+    /// Has the module find the timestamps of chunks that are next, where a source asks for it.
+    fn stamp(&mut self, log: &mut dyn Log) -> Result<(), Error> {
+        while let Some((index, mut chunk)) = self.buffer.unstamped() {
+            let time = self.buffer.time(index);
+            let topic = u32::try_from(index).unwrap_or(u32::MAX);
+            let mut input = Input {
+                topics: vec![topic; chunk.offsets.len()],
+                offsets: std::mem::take(&mut chunk.offsets),
+                records: std::mem::take(&mut chunk.records),
+            };
+            let (timestamps, error) = self.extract_isolated(&mut input, time, log)?;
+            let failed = input.offsets.get(timestamps.len()).copied();
+            input.records.timestamps[..timestamps.len()].copy_from_slice(&timestamps);
+            input.records.timestamps[timestamps.len()..].fill(-1);
+            let dropped = self.buffer.stamp(index, Chunk { offsets: input.offsets, records: input.records });
+            match (error, failed) {
+                (Some(error), Some(offset)) => {
+                    self.buffer.cut_off(index, offset);
+                    self.doom.get_or_insert((index, error));
+                }
+                _ => self.count_negative(index, dropped),
+            }
+        }
+        Ok(())
+    }
+
+    /// Calls the module for the wall-clock punctuations that are due, and says how many those were.
+    pub fn punctuate(&mut self, now_ms: i64, log: &mut dyn Log) -> Result<usize, Error> {
+        self.send_pending(log)?;
+        if self.phase != Phase::Running {
+            return Ok(0);
+        }
+        self.context.now_ms = now_ms;
+        let done = self.punctuate_due(Clock::WallClock, now_ms, log);
+        if let Err(Error::Guest(_)) = &done {
+            self.suspend()?;
+        }
+        done
+    }
+
+    fn punctuate_due(&mut self, clock: Clock, now: i64, log: &mut dyn Log) -> Result<usize, Error> {
+        let mut count = 0;
+        while count < PUNCTUATIONS_MAX
+            && let Some(schedule) = self.context.schedules.take_due(clock, now)
+        {
+            self.punctuate_isolated(schedule, now, log)?;
+            count += 1;
+        }
+        Ok(count)
+    }
+
+    /// A commit has made everything durable.
+    pub(crate) fn committed(&mut self) {
+        self.context.commit_requested = false;
+    }
+
+    /// An input is processed to here.
+    pub(crate) fn advance(&mut self, input: usize, offset: Offset) {
+        let progress = &mut self.progress[input];
+        if progress.position.is_none_or(|position| position < offset) {
+            *progress = Progress { position: Some(offset), unwritten: true, uncommitted: true };
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;
