@@ -17,6 +17,9 @@ mod repartitions;
 mod partitioning;
 mod java_order;
 mod describe;
+mod diagram;
+mod dot;
+mod mermaid;
 #[cfg(test)]
 pub(crate) mod sample;
 #[cfg(test)]

@@ -2,4 +2,5 @@
 
 mod derived;
 mod described;
+mod drawn;
 mod refused;
