@@ -41,6 +41,8 @@ struct Live {
     kind: Kind,
     key: Type,
     value: Type,
+    /// It is a count: the SDK's type is another one than that of other longs, so the two don't merge.
+    counted: bool,
     used: bool,
 }
 
@@ -64,8 +66,29 @@ impl Generator {
     }
 
     fn result(&mut self, operator: Operator, kind: Kind, key: Type, value: Type) {
+        let counted = self.is_counted(&operator);
         let step = self.push(operator);
-        self.live.push(Live { step, kind, key, value, used: false });
+        self.live.push(Live { step, kind, key, value, counted, used: false });
+    }
+
+    /// Whether the result has the values of a count: it is one, or takes them over from one.
+    fn is_counted(&self, operator: &Operator) -> bool {
+        match operator {
+            Operator::Count { .. } => true,
+            Operator::Map { .. }
+            | Operator::MapValues { .. }
+            | Operator::FlatMap { .. }
+            | Operator::FlatMapValues { .. }
+            | Operator::TableMapValues { .. }
+            | Operator::Aggregate { .. }
+            | Operator::Tally { .. } => false,
+            _ => operator.inputs().iter().any(|&input| match &self.steps[input].operator {
+                between @ (Operator::GroupBy { .. } | Operator::GroupByKey { .. } | Operator::Split { .. }) => {
+                    self.is_counted(between)
+                }
+                _ => self.live.iter().any(|live| live.step == input && live.counted),
+            }),
+        }
     }
 
     fn key_type(&mut self) -> Type {
@@ -236,7 +259,9 @@ impl Generator {
     /// With another stream of the same types; a filter if there is none.
     fn merge(&mut self, from: Live) {
         let fits = |live: &&mut Live| {
-            live.kind == Kind::Stream && live.step != from.step && (live.key, live.value) == (from.key, from.value)
+            live.kind == Kind::Stream
+                && live.step != from.step
+                && (live.key, live.value, live.counted) == (from.key, from.value, from.counted)
         };
         let mut others: Vec<&mut Live> = self.live.iter_mut().filter(fits).collect();
         if others.is_empty() {

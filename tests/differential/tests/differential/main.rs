@@ -3,11 +3,12 @@
 
 mod by_hand;
 
+use std::collections::{HashMap, HashSet};
 use std::sync::OnceLock;
 
 use millrace_differential::case::Case;
 use millrace_differential::outcome::{Outcome, Written};
-use millrace_differential::{generate, kafka, readable};
+use millrace_differential::{functions, generate, kafka, readable};
 
 const GENERATED: u64 = 96;
 
@@ -42,6 +43,73 @@ fn kafka_streams_accepts_every_case() {
     for Judged { case, kafka } in judged() {
         assert_eq!(kafka.error, None, "{}", readable::case(case));
     }
+}
+
+/// Names of operators and functions, as they stand in the cases' JSON.
+fn words(cases: &[Case]) -> HashMap<String, usize> {
+    let mut counts = HashMap::new();
+    for case in cases {
+        let steps = serde_json::to_string(&case.steps).unwrap();
+        let distinct: HashSet<&str> = steps.split('"').skip(1).step_by(2).collect();
+        distinct.into_iter().for_each(|word| *counts.entry(word.to_owned()).or_default() += 1);
+    }
+    counts
+}
+
+#[test]
+fn the_generated_cases_use_everything_and_do_something() {
+    if number("MILLRACE_SEED").is_some() {
+        return;
+    }
+    const OPERATORS: &[&str] = &[
+        "stream",
+        "table",
+        "filter",
+        "filterNot",
+        "map",
+        "mapValues",
+        "flatMap",
+        "flatMapValues",
+        "selectKey",
+        "peek",
+        "merge",
+        "split",
+        "branch",
+        "repartition",
+        "toTable",
+        "stamp",
+        "tally",
+        "groupBy",
+        "groupByKey",
+        "count",
+        "reduce",
+        "aggregate",
+        "tableFilter",
+        "tableFilterNot",
+        "tableMapValues",
+        "toStream",
+        "to",
+        "forEach",
+        "named",
+        "byWeight",
+        "streamTime",
+        "wallClock",
+    ];
+    let words = words(&generated());
+    let functions = [
+        functions::PREDICATES,
+        functions::MAPPERS,
+        functions::SELECTORS,
+        functions::EXPANDERS,
+        functions::COMBINERS,
+        functions::EXTRACTORS,
+    ];
+    for word in OPERATORS.iter().chain(functions.into_iter().flatten()) {
+        assert!(words.get(*word).is_some_and(|count| *count >= 2), "{word} is in fewer than two cases");
+    }
+    let outcomes = judged().iter().skip(by_hand::cases().len()).map(|judged| &judged.kafka);
+    let writing = outcomes.filter(|outcome| outcome.topics.keys().any(|topic| !topic.starts_with("app-"))).count();
+    assert!(writing * 10 > generated().len() * 9, "only {writing} cases write to an output topic");
 }
 
 #[test]
