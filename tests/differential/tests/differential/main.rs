@@ -49,7 +49,7 @@ fn kafka_streams_accepts_every_case() {
 fn words(cases: &[Case]) -> HashMap<String, usize> {
     let mut counts = HashMap::new();
     for case in cases {
-        let steps = serde_json::to_string(&case.steps).unwrap();
+        let steps = serde_json::to_string(&case.steps).expect("a case is JSON");
         let distinct: HashSet<&str> = steps.split('"').skip(1).step_by(2).collect();
         distinct.into_iter().for_each(|word| *counts.entry(word.to_owned()).or_default() += 1);
     }
