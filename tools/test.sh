@@ -38,7 +38,13 @@ cargo_test() { # args...
   [ $status = 0 ] || [ "$FAILED" -gt "$before" ] || FAILED=$((FAILED + 1))
 }
 
-has_package() { in_project cargo metadata --no-deps --offline --format-version 1 2>/dev/null | grep -q "\"name\":\"$1\""; }
+# A step that must succeed before tests can run; if it does not, that is one failure.
+attempt() { # command args...
+  "$@" && return
+  say "failed: $*"
+  FAILED=$((FAILED + 1))
+  return 1
+}
 
 test_engine() { cargo_test -p millrace-engine -p millrace -p guest-wordcount "$@"; }
 
@@ -50,9 +56,13 @@ test_adapters() {
 test_differential() { MILLRACE_TEST_CLASSPATH=$KAFKA_CLASSPATH cargo_test -p millrace-differential "$@"; }
 
 test_e2e() {
-  # Compiled first, so that the broker does not idle through a long build, and the tests do not wait for it.
-  in_project cargo build --release -p millrace-runtime
-  with_kafka cargo_test -p millrace-e2e "$@"
+  # Selected together with the runtime, the tests use its dependencies as they were compiled for it.
+  local selection=(-p millrace-runtime -p millrace-e2e --test e2e)
+  # Compiled first, so that the broker does not idle through a long build, and no test waits for one.
+  attempt in_project cargo build --release -p millrace-runtime || return 0
+  attempt in_project cargo test --release "${selection[@]}" --no-run || return 0
+  # They mostly wait for each other's processes: more of them than there are cores.
+  RUST_TEST_THREADS=${RUST_TEST_THREADS:-4} with_kafka cargo_test "${selection[@]}" "$@"
 }
 
 run_tests() { # [part...] [-- args for the tests]
@@ -69,12 +79,13 @@ run_tests() { # [part...] [-- args for the tests]
   PASSED=0 FAILED=0
   need_native
   need_rust
-  build_guests
   case " ${parts[*]} " in *" differential "* | *" e2e "*) kafka_ready ;; esac
-  for part in "${parts[@]}"; do
-    say "tests: $part"
-    "test_$part" "$@"
-  done
+  if attempt build_guests; then
+    for part in "${parts[@]}"; do
+      say "tests: $part"
+      "test_$part" "$@"
+    done
+  fi
   echo "$PASSED passed, $FAILED failed"
   [ "$FAILED" = 0 ]
 }

@@ -58,10 +58,17 @@ impl App {
         app.set("module.source", &module.to_string_lossy());
         app.set("kafka.bootstrap.servers", &kafka.bootstrap);
         app.set("statestore.cache.max.bytes", "0");
-        app.settings.insert("module.env".into(), "['COUNTS_INPUT', 'COUNTS_OUTPUT', 'COUNTS_MODE']".into());
-        app.environment.insert("COUNTS_INPUT".into(), app.input.clone());
-        app.environment.insert("COUNTS_OUTPUT".into(), app.output.clone());
+        app.settings
+            .insert("module.env".into(), "['COUNTS_INPUT', 'COUNTS_OUTPUT', 'COUNTS_STORE', 'COUNTS_MODE']".into());
+        app.environment("COUNTS_INPUT", &app.input.clone());
+        app.environment("COUNTS_OUTPUT", &app.output.clone());
         Ok(app)
+    }
+
+    /// Another input topic than its own, which others may share.
+    pub fn read_from(&mut self, input: &str) {
+        input.clone_into(&mut self.input);
+        self.environment("COUNTS_INPUT", input);
     }
 
     /// A key of the config file.
@@ -135,10 +142,16 @@ impl App {
 
     /// The same application in Kafka Streams: every update emitted, commits often, leaves its group at the end.
     pub fn peer(&self) -> Result<Peer> {
-        Ok(Peer::new(&self.kafka, &self.id, &self.input, &self.output, &self.state_dir("java"))?
+        Ok(self
+            .plain_peer()?
             .option("statestore.cache.max.bytes", "0")
             .option("commit.interval.ms", "500")
             .option("leave.group", "1"))
+    }
+
+    /// The same application in Kafka Streams, with its own defaults.
+    pub fn plain_peer(&self) -> Result<Peer> {
+        Peer::new(&self.kafka, &self.id, &self.input, &self.output, &self.state_dir("java"))
     }
 
     pub fn write(&self, records: &[Record]) -> Result<()> {

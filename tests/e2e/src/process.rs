@@ -80,6 +80,12 @@ impl Process {
         self.lines().into_iter().map(|line| line.text + "\n").collect()
     }
 
+    /// The first line that has all of these words, if it came already.
+    #[must_use]
+    pub fn has_line(&self, words: &[&str]) -> Option<Line> {
+        self.lines().into_iter().find(|line| words.iter().all(|word| line.text.contains(word)))
+    }
+
     /// Waits for a line that has all of these words, from the beginning of the log on.
     pub fn line(&self, words: &[&str]) -> Result<Line> {
         self.line_within(words, wait::LONG)

@@ -1,0 +1,79 @@
+//! Measures Millrace beside Kafka Streams: the same topology on the same load and broker, in alternation, in one run. Each
+//! result is verified, or does not count. Run by `./mill bench`.
+
+mod scenario;
+mod machine;
+mod run;
+mod report;
+
+use anyhow::{Context, Result, ensure};
+use clap::Parser;
+use millrace_e2e::counts::Load;
+use millrace_e2e::kafka::Kafka;
+use millrace_e2e::topics;
+
+use crate::run::Side;
+use crate::scenario::{SCENARIOS, Scenario};
+
+/// Side by side with Kafka Streams on one broker.
+#[derive(Parser)]
+struct Options {
+    /// A tenth of the load, one round: shows that everything works, not how fast.
+    #[arg(long)]
+    quick: bool,
+    /// Input records of each run [2000000; 200000 with --quick].
+    #[arg(long)]
+    records: Option<u64>,
+    /// Different keys among them [100000; 10000 with --quick].
+    #[arg(long)]
+    keys: Option<u64>,
+    #[arg(long, default_value_t = 100)]
+    value_size: usize,
+    #[arg(long, default_value_t = 4)]
+    partitions: i32,
+    /// Runs of each side [3; 1 with --quick].
+    #[arg(long)]
+    rounds: Option<usize>,
+    /// Which to run; all of them without a name.
+    scenarios: Vec<String>,
+}
+
+fn main() -> Result<()> {
+    let options = Options::parse();
+    let (records, keys, rounds) = if options.quick { (200_000, 10_000, 1) } else { (2_000_000, 100_000, 3) };
+    let load = Load {
+        records: options.records.unwrap_or(records),
+        keys: options.keys.unwrap_or(keys),
+        value_size: options.value_size,
+        seed: 1,
+    };
+    let scenarios = choose(&options.scenarios)?;
+
+    let kafka = Kafka::shared()?;
+    let input = "bench-input";
+    topics::create(&kafka, input, options.partitions, &[("retention.ms", "-1")])?;
+    eprintln!("writing {} records, {} keys, values of {} bytes", load.records, load.keys, load.value_size);
+    load.write(&kafka, input)?;
+
+    for scenario in scenarios {
+        let mut results = Vec::new();
+        for round in 1..=options.rounds.unwrap_or(rounds) {
+            for side in [Side::Millrace, Side::KafkaStreams] {
+                let result = run::drain(&kafka, scenario, side, input, options.partitions, load.records)
+                    .with_context(|| format!("{}, {side}, round {round}", scenario.name))?;
+                eprintln!("{}, round {round}: {side}: {result}", scenario.name);
+                results.push((side, result));
+            }
+        }
+        report::print(scenario, &load, options.partitions, &results)?;
+    }
+    Ok(())
+}
+
+fn choose(names: &[String]) -> Result<Vec<&'static Scenario>> {
+    for name in names {
+        let known: Vec<_> = SCENARIOS.iter().map(|scenario| scenario.name).collect();
+        ensure!(known.contains(&name.as_str()), "there is no scenario {name}; there are {}", known.join(", "));
+    }
+    Ok(SCENARIOS.iter().filter(|scenario| names.is_empty() || names.iter().any(|name| name == scenario.name)).collect())
+}

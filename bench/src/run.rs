@@ -1,0 +1,154 @@
+//! One measured run: start an application on input that is there already, watch it until the last record is through, stop
+//! it, and verify its output. Both sides are watched in the same way, from outside.
+
+use std::fmt;
+use std::process;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use millrace_e2e::app::App;
+use millrace_e2e::counts::{Expect, verify};
+use millrace_e2e::group::Group;
+use millrace_e2e::kafka::Kafka;
+use millrace_e2e::process::Process;
+use millrace_e2e::{setting, topics, wait};
+
+use crate::machine;
+use crate::scenario::Scenario;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Side {
+    Millrace,
+    KafkaStreams,
+}
+
+impl fmt::Display for Side {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Millrace => "Millrace",
+            Self::KafkaStreams => "Kafka Streams",
+        })
+    }
+}
+
+/// All of the application's own process, from its start on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Measured {
+    /// From RUNNING until the last record was through.
+    pub records_per_s: f64,
+    pub cpu_s_per_million: f64,
+    pub peak_rss_mb: f64,
+    pub start_to_running_s: f64,
+    pub broker_cpu_s: f64,
+    /// Cores that neither the application, nor the broker, nor the bench used.
+    pub other_cores: f64,
+    pub outputs: u64,
+}
+
+impl fmt::Display for Measured {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{:.0} records/s, {:.1} CPU-s per million, {:.0} MB, running after {:.2} s, {} outputs, other load {:.2} cores",
+            self.records_per_s,
+            self.cpu_s_per_million,
+            self.peak_rss_mb,
+            self.start_to_running_s,
+            self.outputs,
+            self.other_cores
+        )
+    }
+}
+
+/// CPU seconds at one moment.
+struct Clocks {
+    app: f64,
+    broker: f64,
+    bench: f64,
+    machine: f64,
+}
+
+impl Clocks {
+    fn read(app: Option<u32>) -> Result<Self> {
+        Ok(Self {
+            app: app.map_or(Ok(0.0), machine::cpu_seconds)?,
+            broker: machine::cpu_seconds(setting::kafka_pid()?)?,
+            bench: machine::cpu_seconds(process::id())?,
+            machine: machine::busy_seconds()?,
+        })
+    }
+}
+
+pub(crate) fn drain(
+    kafka: &Kafka,
+    scenario: &Scenario,
+    side: Side,
+    input: &str,
+    partitions: i32,
+    records: u64,
+) -> Result<Measured> {
+    let mut app = App::without_topics(kafka, "bench")?;
+    app.read_from(input);
+    topics::create(kafka, &app.output, partitions, &[])?;
+    let output = Group::new(kafka, &app.id, &app.output)?;
+    let group = Group::new(kafka, &app.id, input)?;
+
+    let before = Clocks::read(None)?;
+    let mut process = start(&mut app, scenario, side, records)?;
+    let running_words: &[&str] = match side {
+        Side::Millrace => &["state=RUNNING"],
+        Side::KafkaStreams => &["event=RUNNING"],
+    };
+    let running = process.line(running_words)?.at;
+    let goal = i64::try_from(records)?;
+    let done = wait::until("the last record", Duration::from_secs(900), || {
+        ensure!(process.is_running()?, "it ended:\n{}", process.tail());
+        Ok(match (scenario.expect, side) {
+            // An output for each input: the end of the output tells.
+            (Expect::EveryCount, _) => (output.end()? >= goal).then(Instant::now),
+            // Fewer outputs than inputs. Kafka Streams commits every 30 s, so its own counter of records is asked,
+            // which is before its commit and so in its favour.
+            (_, Side::Millrace) => (group.progress()? >= goal).then(Instant::now),
+            (_, Side::KafkaStreams) => process.has_line(&["event=PROCESSED"]).map(|line| line.at),
+        })
+    })?;
+    let after = Clocks::read(Some(process.pid()))?;
+    let peak_rss_mb = machine::peak_rss_mb(process.pid())?;
+    let elapsed = process.started.elapsed().as_secs_f64();
+    process.stop()?;
+    let verified = verify(kafka, input, &app.output, scenario.expect)?;
+    ensure!(verified.input == records, "the input has {} records, not {records}", verified.input);
+
+    let count = f64::from(u32::try_from(records)?);
+    let (broker_cpu_s, bench_cpu_s) = (after.broker - before.broker, after.bench - before.bench);
+    Ok(Measured {
+        records_per_s: count / (done - running).as_secs_f64(),
+        cpu_s_per_million: after.app / count * 1e6,
+        peak_rss_mb,
+        start_to_running_s: (running - process.started).as_secs_f64(),
+        broker_cpu_s,
+        other_cores: (after.machine - before.machine - after.app - broker_cpu_s - bench_cpu_s).max(0.0) / elapsed,
+        outputs: verified.output,
+    })
+}
+
+fn start(app: &mut App, scenario: &Scenario, side: Side, records: u64) -> Result<Process> {
+    match side {
+        Side::Millrace => {
+            for (key, value) in scenario.millrace {
+                app.set(key, value);
+            }
+            for (name, value) in scenario.module {
+                app.environment(name, value);
+            }
+            app.start("bench")
+        }
+        Side::KafkaStreams => {
+            let mut peer = app.plain_peer()?.option("expect", &records.to_string()).option("leave.group", "1");
+            for (name, value) in scenario.kafka_streams {
+                peer = peer.option(name, value);
+            }
+            peer.start()
+        }
+    }
+}
