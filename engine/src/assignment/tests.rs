@@ -5,7 +5,9 @@ use std::num::NonZeroUsize;
 
 use super::{Assignment, AssignmentError, spread};
 use crate::record::{TaskId, TopicPartition};
-use crate::topology::sample::{Random, counts, random_graph, range_assignment};
+use crate::sim::Random;
+use crate::topology::chance::{below, random_graph, range_assignment};
+use crate::topology::sample::counts;
 use crate::topology::{Partitioning, Plan, Topology};
 
 fn partitioning(graph: Topology, existing: &[(&str, u32)]) -> Partitioning {
@@ -136,7 +138,7 @@ fn whatever_the_group_every_task_runs_once_and_reads_all() {
         let plan = Plan::new("app", graph).unwrap();
         let Ok(partitioning) = Partitioning::new(&plan, &existing) else { continue };
         ran += 1;
-        let members = 1 + random.below(5);
+        let members = 1 + below(&mut random, 5);
         let mut runs: BTreeMap<TaskId, usize> = BTreeMap::new();
         let mut read: BTreeSet<(TaskId, usize)> = BTreeSet::new();
         for member in 0..members {
@@ -168,8 +170,8 @@ fn whatever_changes_the_tasks_at_hand_become_the_assigned() {
     let some = |random: &mut Random| {
         let mut assignment = Assignment::default();
         for _ in 0..random.below(20) {
-            let id = TaskId { subtopology: random.below(3), partition: random.below(8) };
-            assignment.tasks.insert(id, (0..1 + random.below(2) as usize).collect());
+            let id = TaskId { subtopology: below(random, 3), partition: below(random, 8) };
+            assignment.tasks.insert(id, (0..1 + random.below(2)).collect());
         }
         assignment
     };
@@ -191,10 +193,10 @@ fn whatever_changes_the_tasks_at_hand_become_the_assigned() {
 fn whatever_comes_and_goes_tasks_stay_and_new_ones_even_out() {
     for seed in 0..2_000 {
         let mut random = Random::new(seed);
-        let workers = NonZeroUsize::new(1 + random.below(6) as usize).unwrap();
+        let workers = NonZeroUsize::new(1 + random.below(6)).unwrap();
         let mut placed = BTreeMap::new();
         for _ in 0..10 {
-            let some = |random: &mut Random| TaskId { subtopology: random.below(3), partition: random.below(12) };
+            let some = |random: &mut Random| TaskId { subtopology: below(random, 3), partition: below(random, 12) };
             let tasks: BTreeSet<TaskId> = (0..random.below(30)).map(|_| some(&mut random)).collect();
             let next = spread(&tasks, workers, &placed);
             assert_eq!(next.keys().copied().collect::<BTreeSet<_>>(), tasks, "seed {seed}");

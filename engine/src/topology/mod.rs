@@ -15,6 +15,7 @@ mod plan;
 mod internal;
 mod repartitions;
 mod partitioning;
+mod specs;
 mod java_order;
 mod describe;
 mod diagram;
@@ -22,6 +23,8 @@ mod dot;
 mod mermaid;
 #[cfg(test)]
 pub(crate) mod sample;
+#[cfg(test)]
+pub(crate) mod chance;
 #[cfg(test)]
 mod tests;
 

@@ -21,6 +21,7 @@ pub type PartitionCounts = BTreeMap<String, u32>;
 pub struct Partitioning {
     subtopologies: Vec<Partitioned>,
     internal_topics: Vec<InternalTopic>,
+    partition_counts: Arc<BTreeMap<String, u32>>,
 }
 
 /// A subtopology's input.
@@ -50,7 +51,7 @@ pub struct InputTopic {
 }
 
 impl Partitioning {
-    /// `counts` must have every topic that exists, or at least those the plan reads.
+    /// `counts` must have every topic that exists, or at least those the plan reads and writes.
     pub fn new(plan: &Plan, counts: &PartitionCounts) -> Result<Self, TopologyError> {
         let missing: Vec<&str> =
             plan.external_topics().into_iter().filter(|topic| counts.get(*topic).is_none_or(|n| *n == 0)).collect();
@@ -72,7 +73,8 @@ impl Partitioning {
             subtopologies.push(Partitioned { subtopology: subtopology.id, tasks, inputs, stateful });
         }
         let internal_topics = internal_topics(plan, &subtopologies, &repartitions);
-        Ok(Self { subtopologies, internal_topics })
+        let partition_counts = Arc::new(counts_by_graph_name(plan, &repartitions, &subtopologies, counts));
+        Ok(Self { subtopologies, internal_topics, partition_counts })
     }
 
     /// By ascending id.
@@ -84,6 +86,12 @@ impl Partitioning {
     #[must_use]
     pub fn internal_topics(&self) -> &[InternalTopic] {
         &self.internal_topics
+    }
+
+    /// Of the topics the graph reads and writes, by their names there, as far as they exist.
+    #[must_use]
+    pub fn partition_counts(&self) -> &Arc<BTreeMap<String, u32>> {
+        &self.partition_counts
     }
 
     pub fn tasks(&self) -> impl Iterator<Item = TaskId> + '_ {
@@ -198,4 +206,17 @@ fn internal_topics(plan: &Plan, subtopologies: &[Partitioned], repartitions: &Re
         }
     }
     topics
+}
+
+fn counts_by_graph_name(
+    plan: &Plan,
+    repartitions: &Repartitions,
+    subtopologies: &[Partitioned],
+    counts: &PartitionCounts,
+) -> BTreeMap<String, u32> {
+    let read = subtopologies.iter().flat_map(|partitioned| &partitioned.inputs).map(|input| &*input.name);
+    let sinks = plan.subtopologies().iter().flat_map(|subtopology| &subtopology.sinks);
+    let globals = plan.global_stores().iter().map(|global| global.filled.topic.as_str());
+    let topics = read.chain(sinks.filter_map(|sink| sink.topic.as_deref())).chain(globals);
+    topics.filter_map(|topic| Some((topic.to_owned(), repartitions.count(plan, topic, counts)?))).collect()
 }

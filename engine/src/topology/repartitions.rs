@@ -37,7 +37,7 @@ impl Repartitions {
 
     /// Each takes the most partitions of any source of the subtopologies that write into it. Those
     /// may be repartition topics too, so this goes on until all are known; where topics feed each
-    /// other in a circle, what is known decides.
+    /// other in a circle, the largest known decides, as whatever else is in it gets at most that.
     pub(super) fn find(
         &mut self,
         plan: &Plan,
@@ -62,7 +62,10 @@ impl Repartitions {
                         self.counts.insert(topic.to_owned(), Some(count));
                         progress = true;
                     }
-                    (Some(count), false) => in_a_circle = in_a_circle.or(Some((topic, count))),
+                    (Some(count), false) if in_a_circle.is_none_or(|(_, largest)| count > largest) => {
+                        in_a_circle = Some((topic, count));
+                    }
+                    (Some(_), false) => {}
                     (None, _) => unknown = unknown.or(Some(topic)),
                 }
             }

@@ -1,5 +1,6 @@
 //! Good graphs, and what follows from them.
 
+use crate::record::TaskId;
 use crate::topology::sample::{counts, word_count};
 use crate::topology::{InternalTopic, Partitioning, Plan, Purpose, Topology};
 
@@ -274,4 +275,46 @@ fn topics_have_their_full_names() {
     assert_eq!(plan.full_name("r-repartition"), "app-r-repartition");
     assert_eq!(plan.full_name("a"), "a");
     assert_eq!(plan.external_topics().into_iter().collect::<Vec<_>>(), ["a", "b"]);
+}
+
+#[test]
+fn a_task_is_told_its_part_of_the_graph() {
+    let mut graph = join(None).sink("K", "This", "out").dynamic_sink("D", "Other");
+    graph.stores[0].cached = true;
+    graph.stores[1].logged = false;
+    graph.sources[0].extracts_timestamps = true;
+    let plan = plan(graph);
+    let partitioning = Partitioning::new(&plan, &counts(&[("a", 3), ("b", 5), ("out", 7), ("other", 1)])).unwrap();
+    let id = |subtopology, partition| TaskId { subtopology, partition };
+    let spec = partitioning.task_spec(&plan, id(0, 2), &[0, 1], true).unwrap();
+    assert_eq!((spec.id, spec.application_id.as_str(), spec.caching), (id(0, 2), "app", true));
+    let inputs = spec.inputs.iter().map(|input| (input.name.as_str(), &*input.topic, input.extracts_timestamps));
+    assert_eq!(inputs.collect::<Vec<_>>(), [("a", "a", true), ("b-repartition", "app-b-repartition", false)]);
+    let stores = spec.stores.iter().map(|s| (s.name.as_str(), s.cached, s.persistent, s.changelog.as_deref()));
+    assert_eq!(stores.collect::<Vec<_>>(), [("w1", true, true, Some("app-w1-changelog")), ("w2", false, true, None)]);
+    assert_eq!(spec.outputs.iter().map(|(name, full)| (name.as_str(), &**full)).collect::<Vec<_>>(), [("out", "out")]);
+    assert!(spec.dynamic_sinks);
+    assert_eq!(*spec.partition_counts, counts(&[("a", 3), ("b", 5), ("b-repartition", 3), ("out", 7)]));
+    let spec = partitioning.task_spec(&plan, id(1, 4), &[0], false).unwrap();
+    assert_eq!(&*spec.outputs["b-repartition"], "app-b-repartition");
+    assert!(!spec.dynamic_sinks && !spec.caching);
+    for (nobody, inputs) in [(id(0, 3), vec![]), (id(1, 5), vec![0]), (id(2, 0), vec![]), (id(0, 0), vec![2])] {
+        assert_eq!(partitioning.task_spec(&plan, nobody, &inputs, true), None);
+    }
+}
+
+#[test]
+fn of_repartition_topics_in_a_circle_all_get_the_largest() {
+    let graph = |first: &str, second: &str| {
+        Topology::default()
+            .source("One", &format!("{first} x-repartition"))
+            .sink("ToY", "One", "y-repartition")
+            .source("Two", &format!("{second} y-repartition"))
+            .sink("ToX", "Two", "x-repartition")
+            .repartition("x-repartition", None)
+            .repartition("y-repartition", None)
+    };
+    let existing = [("a", 2), ("b", 5)];
+    assert_eq!(topics(graph("a", "b"), &existing), "x-repartition:5 y-repartition:5");
+    assert_eq!(topics(graph("b", "a"), &existing), "x-repartition:5 y-repartition:5");
 }

@@ -1,0 +1,59 @@
+//! Owns what a task is told of its graph. Must not know what a task does with it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::graph::Store;
+use super::partitioning::{Partitioned, Partitioning};
+use super::plan::{Plan, Subtopology};
+use crate::record::TaskId;
+use crate::task::{InputSpec, StoreSpec, TaskSpec};
+
+impl Partitioning {
+    /// The spec of an assigned task, which reads those of its subtopology's inputs whose positions
+    /// `inputs` lists; see [`crate::assignment::Assignment`]. `None` if there is no such task.
+    #[must_use]
+    pub fn task_spec(&self, plan: &Plan, id: TaskId, inputs: &[usize], caching: bool) -> Option<TaskSpec> {
+        let subtopology = plan.subtopology(id.subtopology)?;
+        let partitioned = self.subtopologies().iter().find(|of| of.subtopology == id.subtopology)?;
+        if id.partition >= partitioned.tasks {
+            return None;
+        }
+        Some(TaskSpec {
+            id,
+            application_id: plan.application_id().to_owned(),
+            inputs: input_specs(partitioned, id, inputs)?,
+            stores: subtopology.stores.iter().map(|store| store_spec(plan, store, caching)).collect(),
+            outputs: outputs(plan, subtopology),
+            dynamic_sinks: subtopology.sinks.iter().any(|sink| sink.topic.is_none()),
+            partition_counts: self.partition_counts().clone(),
+            caching,
+        })
+    }
+}
+
+fn input_specs(partitioned: &Partitioned, id: TaskId, inputs: &[usize]) -> Option<Vec<InputSpec>> {
+    let spec = |&input: &usize| {
+        let topic = partitioned.inputs.get(input).filter(|topic| id.partition < topic.partitions)?;
+        Some(InputSpec {
+            name: topic.name.to_string(),
+            topic: topic.full_name.clone(),
+            extracts_timestamps: topic.extracts_timestamps,
+        })
+    };
+    inputs.iter().map(spec).collect()
+}
+
+fn store_spec(plan: &Plan, store: &Store, caching: bool) -> StoreSpec {
+    StoreSpec {
+        name: store.name.clone(),
+        cached: store.cached && caching,
+        persistent: store.persistent,
+        changelog: plan.changelog(store).map(Arc::from),
+    }
+}
+
+fn outputs(plan: &Plan, subtopology: &Subtopology) -> BTreeMap<String, Arc<str>> {
+    let topics = subtopology.sinks.iter().filter_map(|sink| sink.topic.as_ref());
+    topics.map(|topic| (topic.clone(), plan.full_name(topic).into())).collect()
+}
