@@ -141,7 +141,9 @@ impl Topology {
             })?;
             match self.nodes[position].gives {
                 None => {
-                    return Err(format!("node {name} has the parent {parent}, which is a sink: sinks have no children"));
+                    return Err(format!(
+                        "node {name} has the parent {parent}, which is a sink: sinks have no children"
+                    ));
                 }
                 Some(given) if given.id != takes.id => {
                     return Err(format!(

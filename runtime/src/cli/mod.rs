@@ -1,1 +1,127 @@
 //! Owns the commands of the binary and what they print.
+
+mod logging;
+mod new;
+
+use std::io::{ErrorKind, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::config::{self, Config, Environment, Invalid, Options};
+
+/// Runs Kafka Streams topologies that are packed as WebAssembly components.
+#[derive(Debug, Parser)]
+#[command(name = "millrace", version, after_help = EXIT_CODES)]
+struct Cli {
+    #[command(flatten)]
+    log: LogArgs,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 it worked, or a signal ended it in good order; 1 it failed; 2 the command line or the configuration is wrong.";
+
+#[derive(Debug, Args)]
+struct LogArgs {
+    /// Log in lines for people or one JSON object per line; goes before log.format
+    #[arg(long, global = true, value_name = "FORMAT")]
+    log_format: Option<Format>,
+    /// Log more: our own steps, with -vv everybody's; goes before log.level
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Format {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Write a topology project that builds and tests
+    New(new::NewArgs),
+    /// Print the configuration in force, where it comes from, and no secret
+    Config {
+        #[command(flatten)]
+        config: ConfigArgs,
+        /// Print the reference of all keys instead, as Markdown
+        #[arg(long)]
+        reference: bool,
+    },
+}
+
+#[derive(Debug, Clone, Args)]
+struct ConfigArgs {
+    /// The configuration file [default: $MILLRACE_CONFIG, else millrace.toml]
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The WebAssembly component; goes before module.source
+    #[arg(long, value_name = "FILE")]
+    module: Option<PathBuf>,
+}
+
+/// Runs the command line of this process.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            logging::report(&error);
+            if error.is::<Invalid>() { ExitCode::from(2) } else { ExitCode::FAILURE }
+        }
+    }
+}
+
+fn run(cli: Cli) -> anyhow::Result<()> {
+    let log = &cli.log;
+    match cli.command {
+        Command::New(args) => new::run(&args),
+        Command::Config { reference: true, .. } => print(&config::reference()),
+        Command::Config { config, reference: false } => print(&config::effective(&log.load(&config)?)),
+    }
+}
+
+impl LogArgs {
+    fn filter(&self) -> Option<&'static str> {
+        match self.verbose {
+            0 => None,
+            1 => Some("info,millrace_runtime=debug,millrace_engine=debug"),
+            _ => Some("debug"),
+        }
+    }
+
+    /// Reads the configuration and starts the log as it says.
+    fn load(&self, args: &ConfigArgs) -> anyhow::Result<Config> {
+        let environment = Environment::read();
+        let path = args.config.clone().unwrap_or_else(|| environment.config_file());
+        let options = Options {
+            module: args.module.clone(),
+            log_format: self.log_format.map(|format| match format {
+                Format::Text => "text".to_owned(),
+                Format::Json => "json".to_owned(),
+            }),
+            log_level: self.filter().map(str::to_owned),
+        };
+        let config = Config::load(&path, &environment, &options)?;
+        logging::start(&config.log)?;
+        for warning in &config.warnings {
+            tracing::warn!("{warning}");
+        }
+        Ok(config)
+    }
+}
+
+/// Prints what was asked for. A reader that has seen enough (`head`) is no failure.
+fn print(text: &str) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error).context("print"),
+        _ => Ok(()),
+    }
+}
