@@ -45,6 +45,7 @@ pub(crate) struct Task {
     pub(crate) subtopology: u32,
     pub(crate) partition: u32,
     pub(crate) topics: Vec<String>,
+    pub(crate) stream_time: Option<i64>,
     pub(crate) caching: bool,
 }
 

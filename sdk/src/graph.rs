@@ -16,6 +16,7 @@ use crate::logic::RecordSource;
 use crate::options::{Consumed, Materialized, Serdes};
 use crate::rows::{Data, Rows};
 use crate::serdes::{Serde, SerdeError, SharedSerde, natural};
+use crate::stores::StoreBuilder;
 use crate::topology::{Kind, Shape, StoreDefinition, Topology};
 
 /// What is wrong with a topology.
@@ -370,6 +371,15 @@ impl StreamsBuilder {
         materialized: Materialized<K, V>,
     ) -> KTable<K, V> {
         KTable::of_topic(&self.graph, topic.into(), consumed, materialized)
+    }
+
+    /// Adds a store for processors, which are given its name.
+    pub fn add_state_store<K: Data, V: Data>(&mut self, store: StoreBuilder<K, V>) -> &mut Self {
+        let definition = store.definition();
+        let name = definition.declared.name.clone();
+        let write: Write = Box::new(move |topology, _| topology.insert_store(definition));
+        self.graph.borrow_mut().add(&[ROOT], &name, write);
+        self
     }
 
     /// The finished topology, or what is wrong with it.

@@ -1,6 +1,7 @@
 //! Owns `KStream`: the operators on a stream of records, and the names their nodes get. Must not
 //! know how records flow.
 
+mod branch;
 mod repartition;
 
 use std::fmt;
@@ -9,12 +10,15 @@ use std::sync::Arc;
 use crate::graph::{SharedGraph, resolve};
 use crate::kgrouped::KGroupedStream;
 use crate::logic::{
-    Destination, Filter, FlatMap, FlatMapValues, Logic, Map, MapValues, Observe, PassThrough, Produce, SelectKey,
+    Destination, Filter, FlatMap, FlatMapValues, Logic, Map, MapValues, Observe, PassThrough, Process, Produce,
+    SelectKey,
 };
 use crate::options::{Grouped, Named, Produced, RecordContext, Serdes};
+use crate::processor::Processor;
 use crate::rows::{Data, Rows};
 use crate::topology::{Kind, Shape};
 
+pub use branch::{Branched, BranchedKStream};
 pub(crate) use repartition::{Repartition, repartition_source};
 
 /// A stream of records, each for itself.
@@ -221,6 +225,34 @@ impl<K: Data, V: Data> KStream<K, V> {
         let (_, node) = named.add_node::<Rows<K2, V>>("KSTREAM-KEY-SELECT-", SelectKey::new(selector));
         let serdes = grouped.serdes.or(Serdes { keys: None, values: self.serdes.values.clone() });
         KGroupedStream::new(&self.graph, serdes, grouped.name, true, node)
+    }
+
+    /// Sends the records through a processor, which may use the stores named.
+    #[must_use]
+    pub fn process<K2: Data, V2: Data, P: Processor<K, V, K2, V2>>(
+        &self,
+        supplier: impl Fn() -> P + Send + Sync + 'static,
+        stores: &[&str],
+    ) -> KStream<K2, V2> {
+        let mut graph = self.graph.borrow_mut();
+        // The one operator that takes no name off the counter when it is given one.
+        let name = match &self.next_name {
+            Some(name) => {
+                graph.check_name(name);
+                name.clone()
+            }
+            None => graph.generate("KSTREAM-PROCESSOR-"),
+        };
+        let (own, stores) = (name.clone(), stores.iter().map(|store| (*store).to_owned()).collect::<Vec<_>>());
+        let write = Box::new(move |topology: &mut crate::Topology, parents: &[String]| {
+            let kind = Kind::Inner { logic: Arc::new(Process::new(supplier)) };
+            let (takes, gives) = (Shape::of::<Rows<K, V>>(), Shape::of::<Rows<K2, V2>>());
+            topology.insert_below(&own, kind, takes, Some(gives), parents)?;
+            stores.iter().try_for_each(|store| topology.connect(&own, store))
+        });
+        let node = graph.add(&[self.node], &name, write);
+        drop(graph);
+        KStream::new(&self.graph, name, Serdes::default(), true, node)
     }
 
     /// Ends the stream: the records are written to a topic.

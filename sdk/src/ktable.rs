@@ -1,14 +1,18 @@
 //! Owns `KTable`: the operators on a table, what they materialize and when they ask for old
 //! values. Must not know how updates flow.
 
+mod derived;
+
 use std::fmt;
+use std::marker::PhantomData;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::graph::{ROOT, SharedGraph, resolve, store_definition};
+use crate::kgrouped_table::KGroupedTable;
 use crate::kstream::KStream;
-use crate::logic::{Logic, RecordSource, TableSource, TableState, TableStore, ToStream};
-use crate::options::{Consumed, Materialized, Named, Serdes};
+use crate::logic::{Logic, RecordSource, Regroup, TableSource, TableState, TableStore, ToStream};
+use crate::options::{Consumed, Grouped, Materialized, Named, Serdes};
 use crate::rows::{Data, Rows, Updates};
 use crate::topology::{Kind, Shape, Topology};
 
@@ -125,6 +129,33 @@ impl<K: Data, V: Data> KTable<K, V> {
         Self::new(graph, serdes, node, Rc::new(Lineage { state, origin: Origin::Topic }))
     }
 
+    /// The table that the records of a stream update.
+    pub(crate) fn of_stream(
+        graph: &SharedGraph,
+        parent: usize,
+        name: String,
+        store: String,
+        serdes: Serdes<K, V>,
+        materialized: &Materialized<K, V>,
+    ) -> Self {
+        let state = Arc::new(TableState::default());
+        if materialized.name.is_some() {
+            state.materialize();
+        }
+        let (keys, values) = resolve(graph, &name, &serdes);
+        let definition = store_definition(&store, &keys, &values, materialized);
+        let store = TableStore { name: store, keys, values, cached: materialized.cached };
+        let logic = Arc::new(TableSource { store, state: Arc::clone(&state) });
+        let (own, asked) = (name.clone(), Arc::clone(&state));
+        let write = Box::new(move |topology: &mut Topology, parents: &[String]| {
+            let (rows, updates) = (Shape::of::<Rows<K, V>>(), Shape::of::<Updates<K, V>>());
+            topology.insert_below(&own, Kind::Inner { logic }, rows, Some(updates), parents)?;
+            if asked.materialized() { topology.insert_owned(&own, definition) } else { Ok(()) }
+        });
+        let node = graph.borrow_mut().add(&[parent], &name, write);
+        Self::new(graph, serdes, node, Rc::new(Lineage { state, origin: Origin::Topic }))
+    }
+
     /// The same table; the next operator's node gets this name instead of a generated one.
     #[must_use]
     pub fn named(&self, name: impl Into<Named>) -> Self {
@@ -146,5 +177,20 @@ impl<K: Data, V: Data> KTable<K, V> {
         let name = self.graph.borrow_mut().name(self.next_name.as_deref(), "KTABLE-TOSTREAM-");
         let node = self.add_node::<Rows<K, V>>(&name, Arc::new(ToStream::<K, V>::new()));
         KStream::new(&self.graph, name, self.serdes.clone(), false, node)
+    }
+
+    /// Groups the entries by another key, for an aggregation. Entries for which `selector` names
+    /// no key or no value are left out.
+    #[must_use]
+    pub fn group_by<K2: Data + PartialEq, V2: Data>(
+        &self,
+        selector: impl Fn(&K, &V) -> (Option<K2>, Option<V2>) + Send + Sync + 'static,
+        grouped: Grouped<K2, V2>,
+    ) -> KGroupedTable<K2, V2> {
+        let name = self.graph.borrow_mut().name(grouped.name.as_deref(), "KTABLE-SELECT-");
+        let logic = Regroup { selector, types: PhantomData::<fn() -> (K, V, K2, V2)> };
+        let node = self.add_node::<Updates<K2, V2>>(&name, Arc::new(logic));
+        self.lineage.send_old(true);
+        KGroupedTable::new(&self.graph, grouped.serdes, grouped.name, node)
     }
 }

@@ -12,7 +12,10 @@ mod logic;
 mod graph;
 mod options;
 mod kstream;
+mod processor;
+mod stores;
 mod kgrouped;
+mod kgrouped_table;
 mod ktable;
 mod topology;
 #[doc(hidden)]
@@ -20,17 +23,26 @@ pub mod module;
 
 pub use graph::{StreamsBuilder, TopologyError};
 pub use kgrouped::KGroupedStream;
-pub use kstream::KStream;
+pub use kgrouped_table::KGroupedTable;
+pub use kstream::{Branched, BranchedKStream, KStream};
 pub use ktable::KTable;
-pub use options::{Consumed, Grouped, Materialized, Named, Produced};
+pub use options::{
+    Consumed, ConsumedRecord, Grouped, Materialized, Named, OffsetReset, Produced, RecordContext, Repartitioned,
+};
+pub use processor::{
+    ProcessError, ProcessResult, Processor, ProcessorContext, PunctuationType, Record, RecordMetadata, Schedule,
+};
 pub use rows::{Data, Headers};
 pub use serdes::{BytesSerde, DoubleSerde, IntegerSerde, JsonSerde, LongSerde, Serde, SerdeError, StringSerde};
+pub use stores::{KeyValueStore, StoreBuilder, StoreIterator, Stores};
 pub use topology::Topology;
 
 /// What a topology needs, in one `use`.
 pub mod prelude {
     pub use crate::{
-        BytesSerde, Consumed, DoubleSerde, Grouped, Headers, IntegerSerde, JsonSerde, KGroupedStream, KStream, KTable,
-        LongSerde, Materialized, Named, Produced, Serde, StreamsBuilder, StringSerde, Topology,
+        Branched, BytesSerde, Consumed, DoubleSerde, Grouped, Headers, IntegerSerde, JsonSerde, KGroupedStream,
+        KGroupedTable, KStream, KTable, LongSerde, Materialized, Named, OffsetReset, ProcessError, ProcessResult,
+        Processor, ProcessorContext, Produced, PunctuationType, Record, Repartitioned, Schedule, Serde, Stores,
+        StreamsBuilder, StringSerde, Topology,
     };
 }

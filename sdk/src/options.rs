@@ -256,6 +256,43 @@ impl<K, V> Grouped<K, V> {
     }
 }
 
+/// How a stream is repartitioned. The name is that of the repartition topic.
+pub struct Repartitioned<K, V> {
+    pub(crate) name: Option<String>,
+    pub(crate) serdes: Serdes<K, V>,
+    pub(crate) partitioner: Option<Partitioner<K, V>>,
+    pub(crate) partitions: Option<u32>,
+}
+
+common!(Repartitioned);
+
+impl<K, V> Repartitioned<K, V> {
+    fn empty() -> Self {
+        Self { name: None, serdes: Serdes::default(), partitioner: None, partitions: None }
+    }
+
+    fn touched(self) -> Self {
+        self
+    }
+
+    /// The same with so many partitions; else as many as the largest source has.
+    #[must_use]
+    pub fn with_number_of_partitions(mut self, partitions: u32) -> Self {
+        self.partitions = Some(partitions);
+        self
+    }
+
+    /// The same with partitions chosen by `partitioner`; see [`Produced::with_stream_partitioner`].
+    #[must_use]
+    pub fn with_stream_partitioner(
+        mut self,
+        partitioner: impl Fn(&str, Option<&K>, Option<&V>, u32) -> Option<i32> + Send + Sync + 'static,
+    ) -> Self {
+        self.partitioner = Some(Arc::new(partitioner));
+        self
+    }
+}
+
 /// How a table's store is kept: by default on disk, with a changelog and a cache.
 ///
 /// `Materialized::default()` is Kafka Streams' operator without this argument; the difference

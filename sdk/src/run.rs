@@ -9,7 +9,7 @@ mod plan;
 mod reader;
 
 use std::any::Any;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -17,10 +17,11 @@ use std::sync::Arc;
 use crate::contract::{self, Batch, Changes, Failure, Fault, Header, Input, Output, Task, empty_column};
 use crate::host::Host;
 use crate::logic::ProcessorInstance;
+use crate::processor::RecordMetadata;
 use crate::rows::{Cut, Meta, UNKNOWN};
 use crate::topology::{Kind, Node, Topology};
 
-pub(crate) use reader::Reader;
+pub(crate) use reader::{Raw, Reader};
 
 /// A topology at work for one task.
 pub(crate) struct Instance {
@@ -33,6 +34,8 @@ pub(crate) struct Instance {
     processors: Vec<Option<RefCell<Box<dyn ProcessorInstance>>>>,
     /// The node that made each schedule.
     schedules: RefCell<HashMap<u32, usize>>,
+    /// The highest timestamp of the records processed in earlier calls.
+    stream_time: Cell<Option<i64>>,
 }
 
 impl Instance {
@@ -49,7 +52,8 @@ impl Instance {
             .zip(mine)
             .map(|(node, mine)| if mine { node.instantiate().map(RefCell::new) } else { None })
             .collect();
-        Ok(Self { topology, task, sources, batched, processors, schedules: RefCell::default() })
+        let stream_time = Cell::new(task.stream_time);
+        Ok(Self { topology, task, sources, batched, processors, schedules: RefCell::default(), stream_time })
     }
 
     /// Initialises the processors in the order of the graph.
@@ -96,6 +100,7 @@ impl Instance {
             };
             logic.read(&mut reader, count, &mut run)?;
         }
+        self.stream_time.set(self.stream_time.get().max(input.records.timestamps.iter().copied().max()));
         Ok(run.outputs)
     }
 
@@ -104,6 +109,7 @@ impl Instance {
         let mut run = self.run(host, None);
         if let Some((node, processor)) = node.and_then(|node| Some((node, self.processors[node].as_ref()?))) {
             run.node = node;
+            run.batched = self.batched[node];
             processor.borrow_mut().punctuate(schedule, timestamp, &mut run)?;
         }
         Ok(run.outputs)
@@ -132,7 +138,16 @@ impl Instance {
     }
 
     fn run<'a>(&'a self, host: &'a mut dyn Host, input: Option<&'a Input>) -> Run<'a> {
-        Run { instance: self, host, input, outputs: Vec::new(), node: 0, batched: false }
+        let stream_time = (0, self.stream_time.get());
+        Run {
+            instance: self,
+            host,
+            input,
+            outputs: Vec::new(),
+            node: 0,
+            batched: false,
+            stream_time: Cell::new(stream_time),
+        }
     }
 }
 
@@ -147,6 +162,8 @@ pub(crate) struct Run<'a> {
     pub(crate) node: usize,
     /// Rows may go on many at a time.
     pub(crate) batched: bool,
+    /// How many records of the input were looked at for the stream time, and what it is.
+    stream_time: Cell<(usize, Option<i64>)>,
 }
 
 impl<'a> Run<'a> {
@@ -180,14 +197,26 @@ impl<'a> Run<'a> {
     }
 
     /// Where the record of an origin was read; none in a punctuation or a flush.
-    pub(crate) fn source(&self, origin: u32) -> Option<SourceRecord<'a>> {
+    pub(crate) fn source(&self, origin: u32) -> Option<RecordMetadata<'a>> {
         let input = self.input?;
         let topic = *input.topics.get(origin as usize)?;
-        Some(SourceRecord {
+        Some(RecordMetadata {
             topic: self.instance.task.topics.get(topic as usize)?,
             partition: self.instance.task.partition,
             offset: *input.offsets.get(origin as usize)?,
         })
+    }
+
+    /// The stream time when the record of an origin was taken up.
+    pub(crate) fn stream_time(&self, origin: u32) -> Option<i64> {
+        let (mut seen, mut time) = self.stream_time.get();
+        let Some(input) = self.input.filter(|_| origin != UNKNOWN) else { return time };
+        if seen > origin as usize + 1 {
+            (seen, time) = (0, self.instance.stream_time.get());
+        }
+        time = time.max(input.records.timestamps[seen..=origin as usize].iter().copied().max());
+        self.stream_time.set((origin as usize + 1, time));
+        time
     }
 
     /// Sends rows to all children of the node at work, one by one unless batches may go on.
@@ -299,14 +328,6 @@ impl<'a> Run<'a> {
             partitions.push(partition.unwrap_or(BY_KEY));
         }
     }
-}
-
-/// Where a record was read.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct SourceRecord<'a> {
-    pub(crate) topic: &'a str,
-    pub(crate) partition: u32,
-    pub(crate) offset: i64,
 }
 
 /// Stands for the default partitioner among partitions that were chosen.

@@ -3,9 +3,11 @@
 
 use std::sync::Arc;
 
+use super::KStream;
 use crate::graph::{SharedGraph, resolve};
+use crate::ktable::KTable;
 use crate::logic::{Destination, Filter, Produce, RecordSource};
-use crate::options::{Partitioner, Serdes};
+use crate::options::{Materialized, Partitioner, Repartitioned, Serdes};
 use crate::rows::{Data, Rows};
 use crate::topology::{Kind, Shape, Topology};
 
@@ -65,4 +67,44 @@ fn is_generated(prefix: &str) -> bool {
         .strip_prefix("KSTREAM")
         .and_then(|rest| rest.rsplit_once('-'))
         .is_some_and(|(_, number)| number.len() == 10 && number.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+impl<K: Data, V: Data> KStream<K, V> {
+    /// Sends the records through a repartition topic, so that equal keys meet in one partition.
+    #[must_use]
+    pub fn repartition(&self, repartitioned: Repartitioned<K, V>) -> Self {
+        let name = {
+            let mut graph = self.graph.borrow_mut();
+            repartitioned.name.clone().unwrap_or_else(|| graph.generate("KSTREAM-REPARTITION-"))
+        };
+        let serdes = repartitioned.serdes.or(self.serdes.clone());
+        let wanted = Repartition {
+            prefix: name,
+            serdes: serdes.clone(),
+            partitioner: repartitioned.partitioner,
+            partitions: repartitioned.partitions,
+        };
+        let created = repartition_source(&self.graph, wanted);
+        let node = self.graph.borrow_mut().add(&[self.node], &created.source, created.write);
+        Self::new(&self.graph, created.source, serdes, false, node)
+    }
+
+    /// The latest value of each key as a table: the records are its updates, a null value deletes.
+    #[must_use]
+    pub fn to_table(&self, materialized: Materialized<K, V>) -> KTable<K, V> {
+        let (name, store) = {
+            let mut graph = self.graph.borrow_mut();
+            let name = graph.name(self.next_name.as_deref(), "KSTREAM-TOTABLE-");
+            (name, materialized.name.clone().unwrap_or_else(|| graph.generate_store("KSTREAM-TOTABLE-")))
+        };
+        let serdes = materialized.serdes.clone().or(self.serdes.clone());
+        let mut parent = self.node;
+        if self.repartition {
+            let wanted =
+                Repartition { prefix: name.clone(), serdes: serdes.clone(), partitioner: None, partitions: None };
+            let created = repartition_source(&self.graph, wanted);
+            parent = self.graph.borrow_mut().add(&[self.node], &created.source, created.write);
+        }
+        KTable::of_stream(&self.graph, parent, name, store, serdes, &materialized)
+    }
 }

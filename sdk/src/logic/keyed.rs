@@ -1,7 +1,7 @@
 //! Owns the way of a batch to a store and back: one read for all its keys, what each row makes of
 //! the row before it, one write of the last value of every key. Must not know what is computed.
 
-use crate::contract::{Column, Entries, Failure, Fault, empty_column, empty_entries, index, push};
+use crate::contract::{Column, Cursor, Entries, Failure, Fault, empty_column, empty_entries, index, push, push_bytes};
 use crate::rows::{Col, Data, Meta};
 use crate::run::Run;
 use crate::serdes::SharedSerde;
@@ -97,19 +97,33 @@ impl<'s, K: Data, V: Data> Keyed<'s, K, V> {
         self.timestamps.push(timestamp);
     }
 
-    /// Writes the last value of every key, and hands over what each row left.
+    /// The next row leaves its key as it found it.
+    pub(crate) fn leave_alone(&mut self) {
+        self.values.push(None);
+        self.timestamps.push(0);
+    }
+
+    /// Writes the last value of every key that was left with one, and hands over what each row left.
     pub(crate) fn write(self, meta: &Meta, run: &mut Run<'_>) -> Result<(Vec<Option<V>>, Vec<i64>), Failure> {
         let mut entries = empty_entries();
         entries.timestamps.reserve(self.latest.len());
+        let mut next_key = Cursor::default();
+        let all = self.latest.iter().all(|latest| matches!(latest, Latest::Row(_)));
         for latest in &self.latest {
-            let Latest::Row(row) = *latest else { unreachable!("every distinct key comes from a row") };
+            let key = next_key.next(&self.distinct);
+            let Latest::Row(row) = *latest else { continue };
             let row = row as usize;
             let value = self.values[row].as_ref();
             push(&mut entries.values, value.map(|value| |out: &mut Vec<u8>| self.store.values.serialize(value, out)))
                 .map_err(|error| run.failure(Fault::Serialization, meta, row, error))?;
             entries.timestamps.push(self.timestamps[row]);
+            if !all {
+                push_bytes(&mut entries.keys, key);
+            }
         }
-        entries.keys = self.distinct;
+        if all {
+            entries.keys = self.distinct;
+        }
         run.host.put(self.handle, &entries)?;
         Ok((self.values, self.timestamps))
     }
@@ -183,7 +197,6 @@ fn hash(bytes: &[u8]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::contract::push_bytes;
 
     #[test]
     fn equal_keys_share_a_place() {

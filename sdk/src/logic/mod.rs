@@ -1,7 +1,10 @@
 //! Owns what each kind of node does with the rows it gets. Must not know how the graph came about.
 
 mod aggregate;
+mod derive;
 mod keyed;
+mod process;
+mod regroup;
 mod sink;
 mod source;
 mod stateless;
@@ -13,10 +16,15 @@ use crate::contract::{Batch, Changes, Failure};
 use crate::run::{Reader, Run};
 
 pub(crate) use aggregate::Aggregate;
+pub(crate) use derive::Derive;
 pub(crate) use keyed::TableStore;
+pub(crate) use process::Process;
+pub(crate) use regroup::{AggregateChanges, ChangeSource, ProduceChanges, Regroup};
 pub(crate) use sink::{Destination, Produce};
 pub(crate) use source::RecordSource;
-pub(crate) use stateless::{Filter, FlatMap, FlatMapValues, Map, MapValues, Observe, PassThrough, SelectKey};
+pub(crate) use stateless::{
+    Filter, FlatMap, FlatMapValues, Map, MapValues, Observe, PassThrough, Predicate, SelectKey, Split,
+};
 pub(crate) use table::{TableSource, TableState, ToStream};
 
 /// A node that gets rows. It is shared by all instances: what it keeps between calls is in stores,

@@ -5,7 +5,7 @@ use super::SourceLogic;
 use crate::contract::{Batch, Failure, Fault, index};
 use crate::options::{ConsumedRecord, TimestampExtractor};
 use crate::rows::{Col, Data, Rows};
-use crate::run::{Reader, Run};
+use crate::run::{Raw, Reader, Run};
 use crate::serdes::{SerdeError, SharedSerde};
 
 /// Reads records of a stream.
@@ -22,9 +22,8 @@ impl<K: Data, V: Data> SourceLogic for RecordSource<K, V> {
         let mut values = Vec::with_capacity(count);
         for _ in 0..count {
             let raw = reader.next();
-            let failed = |error| undecodable(&run.current().name, raw.row, error);
-            keys.push(raw.key.map(|bytes| self.keys.deserialize(bytes)).transpose().map_err(failed)?);
-            values.push(raw.value.map(|bytes| self.values.deserialize(bytes)).transpose().map_err(failed)?);
+            keys.push(read_key(&self.keys, &run.current().name, &raw)?);
+            values.push(read_value(&self.values, &run.current().name, &raw)?);
         }
         let meta = reader.meta(start);
         run.forward(&Rows { keys: Col::new(keys), values: Col::new(values), meta })
@@ -49,9 +48,8 @@ impl<K: Data, V: Data> SourceLogic for RecordSource<K, V> {
         let mut timestamps = Vec::with_capacity(offsets.len());
         for (row, &offset) in offsets.iter().enumerate() {
             let raw = reader.next();
-            let failed = |error| undecodable(node, row, error);
-            let key = raw.key.map(|bytes| self.keys.deserialize(bytes)).transpose().map_err(failed)?;
-            let value = raw.value.map(|bytes| self.values.deserialize(bytes)).transpose().map_err(failed)?;
+            let key = read_key(&self.keys, node, &raw)?;
+            let value = read_value(&self.values, node, &raw)?;
             let meta = reader.meta(row);
             let record = ConsumedRecord {
                 topic,
@@ -70,11 +68,21 @@ impl<K: Data, V: Data> SourceLogic for RecordSource<K, V> {
     }
 }
 
-fn undecodable(node: &str, row: usize, error: SerdeError) -> Failure {
+pub(super) fn undecodable(node: &str, row: usize, error: SerdeError) -> Failure {
     Failure {
         fault: Fault::Deserialization,
         index: Some(index(row)),
         node: Some(node.to_owned()),
         message: error.to_string(),
     }
+}
+
+pub(super) fn read_key<K: 'static>(serde: &SharedSerde<K>, node: &str, raw: &Raw<'_>) -> Result<Option<K>, Failure> {
+    let read = |bytes| serde.deserialize(bytes).map_err(|error| undecodable(node, raw.row, error));
+    raw.key.map(read).transpose()
+}
+
+fn read_value<V: 'static>(serde: &SharedSerde<V>, node: &str, raw: &Raw<'_>) -> Result<Option<V>, Failure> {
+    let read = |bytes| serde.deserialize(bytes).map_err(|error| undecodable(node, raw.row, error));
+    raw.value.map(read).transpose()
 }

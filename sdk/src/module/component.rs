@@ -43,6 +43,7 @@ impl<D: Declare> exported::Guest for Exports<D> {
             subtopology: task.subtopology,
             partition: task.partition,
             topics: task.topics,
+            stream_time: task.stream_time,
             caching: task.caching,
         };
         let instance = Instance::new(Arc::new(topology), task)?;

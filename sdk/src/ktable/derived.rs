@@ -1,0 +1,153 @@
+//! Owns the operators that make a table of a table value by value, and the names they take.
+
+use std::marker::PhantomData;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::{KTable, Lineage, Origin};
+use crate::graph::{resolve, store_definition};
+use crate::logic::{Derive, TableState, TableStore};
+use crate::options::{Materialized, Serdes};
+use crate::rows::{Data, Updates};
+use crate::topology::{Kind, Shape, Topology};
+
+const FILTER: &str = "KTABLE-FILTER-";
+const MAP_VALUES: &str = "KTABLE-MAPVALUES-";
+
+impl<K: Data, V: Data> KTable<K, V> {
+    /// The entries for which the predicate says yes. An entry that stops to match is deleted from
+    /// this table.
+    #[must_use]
+    pub fn filter(&self, predicate: impl Fn(&K, &V) -> bool + Send + Sync + 'static) -> Self {
+        self.filtered(predicate, true, None)
+    }
+
+    /// The same, kept in a store.
+    #[must_use]
+    pub fn filter_materialized(
+        &self,
+        predicate: impl Fn(&K, &V) -> bool + Send + Sync + 'static,
+        materialized: Materialized<K, V>,
+    ) -> Self {
+        self.filtered(predicate, true, Some(materialized))
+    }
+
+    /// The entries for which the predicate says no.
+    #[must_use]
+    pub fn filter_not(&self, predicate: impl Fn(&K, &V) -> bool + Send + Sync + 'static) -> Self {
+        self.filtered(predicate, false, None)
+    }
+
+    /// The same, kept in a store.
+    #[must_use]
+    pub fn filter_not_materialized(
+        &self,
+        predicate: impl Fn(&K, &V) -> bool + Send + Sync + 'static,
+        materialized: Materialized<K, V>,
+    ) -> Self {
+        self.filtered(predicate, false, Some(materialized))
+    }
+
+    /// Other values for the same keys.
+    #[must_use]
+    pub fn map_values<R: Data>(&self, mapper: impl Fn(&V) -> R + Send + Sync + 'static) -> KTable<K, R> {
+        self.map_values_with_key(move |_, value| Some(mapper(value)))
+    }
+
+    /// The same, kept in a store.
+    #[must_use]
+    pub fn map_values_materialized<R: Data>(
+        &self,
+        mapper: impl Fn(&V) -> R + Send + Sync + 'static,
+        materialized: Materialized<K, R>,
+    ) -> KTable<K, R> {
+        self.map_values_with_key_materialized(move |_, value| Some(mapper(value)), materialized)
+    }
+
+    /// Other values for the same keys; none: the key is not in this table.
+    #[must_use]
+    pub fn map_values_with_key<R: Data>(
+        &self,
+        mapper: impl Fn(&K, &V) -> Option<R> + Send + Sync + 'static,
+    ) -> KTable<K, R> {
+        self.mapped(mapper, None)
+    }
+
+    /// The same, kept in a store.
+    #[must_use]
+    pub fn map_values_with_key_materialized<R: Data>(
+        &self,
+        mapper: impl Fn(&K, &V) -> Option<R> + Send + Sync + 'static,
+        materialized: Materialized<K, R>,
+    ) -> KTable<K, R> {
+        self.mapped(mapper, Some(materialized))
+    }
+
+    fn filtered(
+        &self,
+        predicate: impl Fn(&K, &V) -> bool + Send + Sync + 'static,
+        keep: bool,
+        materialized: Option<Materialized<K, V>>,
+    ) -> Self {
+        let mapper = move |key: &K, value: &V| (predicate(key, value) == keep).then(|| value.clone());
+        // With old values, updates of what was and is filtered out need not be sent.
+        let can_skip = |table: &Self, state: &TableState| {
+            if table.lineage.send_old(false) {
+                state.send_old();
+            }
+        };
+        self.derive(FILTER, self.serdes.clone(), true, mapper, materialized, can_skip)
+    }
+
+    fn mapped<R: Data>(
+        &self,
+        mapper: impl Fn(&K, &V) -> Option<R> + Send + Sync + 'static,
+        materialized: Option<Materialized<K, R>>,
+    ) -> KTable<K, R> {
+        let inherited = Serdes { keys: self.serdes.keys.clone(), values: None };
+        self.derive(MAP_VALUES, inherited, false, mapper, materialized, |_, _| {})
+    }
+
+    fn derive<R: Data>(
+        &self,
+        prefix: &str,
+        inherited: Serdes<K, R>,
+        skips_absent: bool,
+        mapper: impl Fn(&K, &V) -> Option<R> + Send + Sync + 'static,
+        materialized: Option<Materialized<K, R>>,
+        prepare: impl FnOnce(&Self, &TableState),
+    ) -> KTable<K, R> {
+        let name = {
+            let mut graph = self.graph.borrow_mut();
+            // Without a name there is no store, yet Kafka Streams takes one off its counter.
+            if materialized.as_ref().is_some_and(|materialized| materialized.name.is_none()) {
+                graph.generate_store(prefix);
+            }
+            graph.name(self.next_name.as_deref(), prefix)
+        };
+        let serdes = match &materialized {
+            Some(materialized) => materialized.serdes.clone().or(inherited),
+            None => inherited,
+        };
+        let state = Arc::new(TableState::default());
+        prepare(self, &state);
+        let (mut store, mut definition) = (None, None);
+        if let Some((materialized, store_name)) = materialized.and_then(|it| it.name.clone().map(|name| (it, name))) {
+            let (keys, values) = resolve(&self.graph, &name, &serdes);
+            state.materialize();
+            definition = Some(store_definition(&store_name, &keys, &values, &materialized));
+            store = Some(TableStore { name: store_name, keys, values, cached: materialized.cached });
+        }
+        let stored = store.is_some();
+        let logic = Arc::new(Derive { mapper, skips_absent, store, state: Arc::clone(&state), types: PhantomData });
+        let own = name.clone();
+        let write = Box::new(move |topology: &mut Topology, parents: &[String]| {
+            let (takes, gives) = (Shape::of::<Updates<K, V>>(), Shape::of::<Updates<K, R>>());
+            topology.insert_below(&own, Kind::Inner { logic }, takes, Some(gives), parents)?;
+            definition.map_or(Ok(()), |definition| topology.insert_owned(&own, definition))
+        });
+        let node = self.graph.borrow_mut().add(&[self.node], &name, write);
+        let origin = Origin::Table { parent: Rc::clone(&self.lineage), stored };
+        KTable::new(&self.graph, serdes, node, Rc::new(Lineage { state, origin }))
+    }
+}
