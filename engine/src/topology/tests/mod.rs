@@ -3,4 +3,5 @@
 mod derived;
 mod described;
 mod drawn;
+mod generated;
 mod refused;
