@@ -50,8 +50,8 @@ lint() {
 
 bench() {
   build
-  need_java
   kafka_ready
-  in_project cargo build --release -p millrace-bench
+  # Selected together with the runtime, it uses the dependencies as they were compiled for that.
+  in_project cargo build --release -p millrace-runtime -p millrace-bench
   with_kafka in_project "$CARGO_TARGET_DIR/release/millrace-bench" "$@"
 }

@@ -146,7 +146,7 @@ kafka() {
   local command=${1:-help}; [ $# = 0 ] || shift
   case $command in
     start) kafka_start "$@"; return ;;
-    stop) kafka_stop; return ;;
+    stop) kafka_stop; echo "stopped"; return ;;
     status) kafka_status || { echo "stopped"; return 3; }; return ;;
     log) cat "$KAFKA_DIR/log"; return ;;
     topics | create | describe | delete | produce | consume | group | tool) ;;

@@ -3,21 +3,26 @@
 
 mod scenario;
 mod machine;
+mod pass_through;
 mod run;
 mod report;
 
 use anyhow::{Context, Result, ensure};
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use millrace_e2e::counts::Load;
 use millrace_e2e::kafka::Kafka;
 use millrace_e2e::topics;
 
-use crate::run::Side;
+use crate::pass_through::PassThrough;
+use crate::run::{Bench, Side};
 use crate::scenario::{SCENARIOS, Scenario};
 
 /// Side by side with Kafka Streams on one broker.
 #[derive(Parser)]
+#[command(args_conflicts_with_subcommands = true)]
 struct Options {
+    #[command(subcommand)]
+    part: Option<Part>,
     /// A tenth of the load, one round: shows that everything works, not how fast.
     #[arg(long)]
     quick: bool,
@@ -34,12 +39,26 @@ struct Options {
     /// Runs of each side [3; 1 with --quick].
     #[arg(long)]
     rounds: Option<usize>,
+    /// Which sides to run, comma-separated.
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "millrace,kafka-streams,pass-through")]
+    sides: Vec<Side>,
     /// Which to run; all of them without a name.
     scenarios: Vec<String>,
 }
 
+#[derive(Subcommand)]
+enum Part {
+    /// What the bench runs as the third side.
+    #[command(hide = true)]
+    PassThrough(PassThrough),
+}
+
 fn main() -> Result<()> {
     let options = Options::parse();
+    let kafka = Kafka::shared()?;
+    if let Some(Part::PassThrough(part)) = options.part {
+        return part.run(&kafka);
+    }
     let (records, keys, rounds) = if options.quick { (200_000, 10_000, 1) } else { (2_000_000, 100_000, 3) };
     let load = Load {
         records: options.records.unwrap_or(records),
@@ -49,23 +68,22 @@ fn main() -> Result<()> {
     };
     let scenarios = choose(&options.scenarios)?;
 
-    let kafka = Kafka::shared()?;
-    let input = "bench-input";
-    topics::create(&kafka, input, options.partitions, &[("retention.ms", "-1")])?;
+    let bench = Bench { kafka, input: "bench-input".into(), partitions: options.partitions, records: load.records };
+    topics::create(&bench.kafka, &bench.input, bench.partitions, &[("retention.ms", "-1")])?;
     eprintln!("writing {} records, {} keys, values of {} bytes", load.records, load.keys, load.value_size);
-    load.write(&kafka, input)?;
+    load.write(&bench.kafka, &bench.input)?;
 
     for scenario in scenarios {
         let mut results = Vec::new();
         for round in 1..=options.rounds.unwrap_or(rounds) {
-            for side in [Side::Millrace, Side::KafkaStreams] {
-                let result = run::drain(&kafka, scenario, side, input, options.partitions, load.records)
-                    .with_context(|| format!("{}, {side}, round {round}", scenario.name))?;
+            for &side in options.sides.iter().filter(|&&side| scenario.has(side)) {
+                let result =
+                    bench.drain(scenario, side).with_context(|| format!("{}, {side}, round {round}", scenario.name))?;
                 eprintln!("{}, round {round}: {side}: {result}", scenario.name);
                 results.push((side, result));
             }
         }
-        report::print(scenario, &load, options.partitions, &results)?;
+        report::print(scenario, &load, bench.partitions, &results);
     }
     Ok(())
 }

@@ -1,6 +1,5 @@
 //! Prints what was measured: a table for people and a line of JSON for programs.
 
-use anyhow::{Context, Result};
 use millrace_e2e::counts::Load;
 use serde_json::{Value, json};
 
@@ -18,7 +17,7 @@ const FIGURES: &[Figure] = &[
     ("other_cores", |m| m.other_cores),
 ];
 
-/// Of the figures, those that are a matter of comparison.
+/// Of the figures, those of which Millrace to Kafka Streams is a ratio worth naming.
 const COMPARED: &[(&str, &str)] =
     &[("records_per_s", "records_per_s"), ("cpu", "cpu_s_per_million"), ("rss", "peak_rss_mb")];
 
@@ -34,35 +33,52 @@ fn spread(results: &[(Side, Measured)], side: Side, of: fn(&Measured) -> f64) ->
     Some(Spread { min: *values.first()?, median: *values.get(values.len() / 2)?, max: *values.last()? })
 }
 
-pub(crate) fn print(scenario: &Scenario, load: &Load, partitions: i32, results: &[(Side, Measured)]) -> Result<()> {
+pub(crate) fn print(scenario: &Scenario, load: &Load, partitions: i32, results: &[(Side, Measured)]) {
+    let sides: Vec<_> = [Side::Millrace, Side::KafkaStreams, Side::PassThrough]
+        .into_iter()
+        .filter(|side| results.iter().any(|(of, _)| of == side))
+        .collect();
+    let runs = results.len() / sides.len().max(1);
     println!("\n{}: {}", scenario.name, scenario.about);
     println!(
-        "{} records, {} keys, {}-byte values, {partitions} partitions; min / median / max of {} runs, all verified\n",
-        load.records,
-        load.keys,
-        load.value_size,
-        results.len() / 2
+        "{} records, {} keys, {}-byte values, {partitions} partitions; min / median / max of {runs} runs, each verified\n",
+        load.records, load.keys, load.value_size
     );
-    println!("| {:<18} | {:^32} | {:^32} | ratio |", "", "Millrace", "Kafka Streams");
-    println!("|{:-<20}|{:-<34}|{:-<34}|------:|", "", "", "");
-    let (mut ours, mut theirs, mut ratios) = (json!({}), json!({}), json!({}));
+    print!("| {:<18} |", "");
+    sides.iter().for_each(|side| print!(" {:^32} |", side.to_string()));
+    print!("\n|{:-<20}|", "");
+    sides.iter().for_each(|_| print!("{:-<33}:|", ""));
+    println!();
+
+    let mut line = json!({
+        "scenario": scenario.name, "records": load.records, "keys": load.keys, "value_size": load.value_size,
+        "partitions": partitions, "runs": runs,
+    });
     for (name, of) in FIGURES {
-        let mine = spread(results, Side::Millrace, *of).context("no run of Millrace")?;
-        let other = spread(results, Side::KafkaStreams, *of).context("no run of Kafka Streams")?;
-        let ratio = mine.median / other.median;
-        println!("| {name:<18} | {:>32} | {:>32} | {ratio:>5.2} |", cell(&mine), cell(&other));
-        ours[name] = rounded(mine.median);
-        theirs[name] = rounded(other.median);
-        if let Some((short, _)) = COMPARED.iter().find(|(_, figure)| figure == name) {
-            ratios[short] = rounded(ratio);
+        print!("| {name:<18} |");
+        for &side in &sides {
+            if let Some(spread) = spread(results, side, *of) {
+                print!(" {:>32} |", cell(&spread));
+                line[key(side)][name] = rounded(spread.median);
+            }
+        }
+        println!();
+    }
+    for (name, figure) in COMPARED {
+        let of = |side| line[key(side)][figure].as_f64();
+        if let (Some(mine), Some(other)) = (of(Side::Millrace), of(Side::KafkaStreams)) {
+            line["ratio"][name] = rounded(mine / other);
         }
     }
-    let line = json!({
-        "scenario": scenario.name, "records": load.records, "keys": load.keys, "value_size": load.value_size,
-        "partitions": partitions, "runs": results.len() / 2, "millrace": ours, "kafka_streams": theirs, "ratio": ratios,
-    });
     println!("\n{line}");
-    Ok(())
+}
+
+fn key(side: Side) -> &'static str {
+    match side {
+        Side::Millrace => "millrace",
+        Side::KafkaStreams => "kafka_streams",
+        Side::PassThrough => "passthrough",
+    }
 }
 
 fn cell(spread: &Spread) -> String {

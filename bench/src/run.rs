@@ -1,11 +1,13 @@
 //! One measured run: start an application on input that is there already, watch it until the last record is through, stop
 //! it, and verify its output. Both sides are watched in the same way, from outside.
 
+use std::env;
 use std::fmt;
-use std::process;
+use std::process::{self, Command};
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
+use clap::ValueEnum;
 use millrace_e2e::app::App;
 use millrace_e2e::counts::{Expect, verify};
 use millrace_e2e::group::Group;
@@ -16,10 +18,12 @@ use millrace_e2e::{setting, topics, wait};
 use crate::machine;
 use crate::scenario::Scenario;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Side {
     Millrace,
     KafkaStreams,
+    /// No logic and no state: the limit.
+    PassThrough,
 }
 
 impl fmt::Display for Side {
@@ -27,6 +31,7 @@ impl fmt::Display for Side {
         f.write_str(match self {
             Self::Millrace => "Millrace",
             Self::KafkaStreams => "Kafka Streams",
+            Self::PassThrough => "pass-through",
         })
     }
 }
@@ -79,76 +84,100 @@ impl Clocks {
     }
 }
 
-pub(crate) fn drain(
-    kafka: &Kafka,
-    scenario: &Scenario,
-    side: Side,
-    input: &str,
-    partitions: i32,
-    records: u64,
-) -> Result<Measured> {
-    let mut app = App::without_topics(kafka, "bench")?;
-    app.read_from(input);
-    topics::create(kafka, &app.output, partitions, &[])?;
-    let output = Group::new(kafka, &app.id, &app.output)?;
-    let group = Group::new(kafka, &app.id, input)?;
-
-    let before = Clocks::read(None)?;
-    let mut process = start(&mut app, scenario, side, records)?;
-    let running_words: &[&str] = match side {
-        Side::Millrace => &["state=RUNNING"],
-        Side::KafkaStreams => &["event=RUNNING"],
-    };
-    let running = process.line(running_words)?.at;
-    let goal = i64::try_from(records)?;
-    let done = wait::until("the last record", Duration::from_secs(900), || {
-        ensure!(process.is_running()?, "it ended:\n{}", process.tail());
-        Ok(match (scenario.expect, side) {
-            // An output for each input: the end of the output tells.
-            (Expect::EveryCount, _) => (output.end()? >= goal).then(Instant::now),
-            // Fewer outputs than inputs. Kafka Streams commits every 30 s, so its own counter of records is asked,
-            // which is before its commit and so in its favour.
-            (_, Side::Millrace) => (group.progress()? >= goal).then(Instant::now),
-            (_, Side::KafkaStreams) => process.has_line(&["event=PROCESSED"]).map(|line| line.at),
-        })
-    })?;
-    let after = Clocks::read(Some(process.pid()))?;
-    let peak_rss_mb = machine::peak_rss_mb(process.pid())?;
-    let elapsed = process.started.elapsed().as_secs_f64();
-    process.stop()?;
-    let verified = verify(kafka, input, &app.output, scenario.expect)?;
-    ensure!(verified.input == records, "the input has {} records, not {records}", verified.input);
-
-    let count = f64::from(u32::try_from(records)?);
-    let (broker_cpu_s, bench_cpu_s) = (after.broker - before.broker, after.bench - before.bench);
-    Ok(Measured {
-        records_per_s: count / (done - running).as_secs_f64(),
-        cpu_s_per_million: after.app / count * 1e6,
-        peak_rss_mb,
-        start_to_running_s: (running - process.started).as_secs_f64(),
-        broker_cpu_s,
-        other_cores: (after.machine - before.machine - after.app - broker_cpu_s - bench_cpu_s).max(0.0) / elapsed,
-        outputs: verified.output,
-    })
+/// What all runs have in common.
+pub(crate) struct Bench {
+    pub kafka: Kafka,
+    pub input: String,
+    pub partitions: i32,
+    pub records: u64,
 }
 
-fn start(app: &mut App, scenario: &Scenario, side: Side, records: u64) -> Result<Process> {
-    match side {
-        Side::Millrace => {
-            for (key, value) in scenario.millrace {
-                app.set(key, value);
-            }
-            for (name, value) in scenario.module {
-                app.environment(name, value);
-            }
-            app.start("bench")
+impl Bench {
+    pub(crate) fn drain(&self, scenario: &Scenario, side: Side) -> Result<Measured> {
+        let kafka = &self.kafka;
+        let mut app = App::without_topics(kafka, "bench")?;
+        app.read_from(&self.input);
+        topics::create(kafka, &app.output, self.partitions, &[])?;
+        if side == Side::PassThrough {
+            topics::create(kafka, &app.changelog(), self.partitions, &[("cleanup.policy", "compact")])?;
         }
-        Side::KafkaStreams => {
-            let mut peer = app.plain_peer()?.option("expect", &records.to_string()).option("leave.group", "1");
-            for (name, value) in scenario.kafka_streams {
-                peer = peer.option(name, value);
+
+        let before = Clocks::read(None)?;
+        let mut process = self.start(&mut app, scenario, side)?;
+        let words = if side == Side::Millrace { ["state=RUNNING"] } else { ["event=RUNNING"] };
+        let running = process.line(&words)?.at;
+        let done = self.last_record(&app, scenario.expect, side, &mut process)?;
+        let after = Clocks::read(Some(process.pid()))?;
+        let peak_rss_mb = machine::peak_rss_mb(process.pid())?;
+        let elapsed = process.started.elapsed().as_secs_f64();
+        let outputs = self.verified(&app, scenario.expect, side, &mut process)?;
+
+        let count = f64::from(u32::try_from(self.records)?);
+        let (broker_cpu_s, bench_cpu_s) = (after.broker - before.broker, after.bench - before.bench);
+        Ok(Measured {
+            records_per_s: count / (done - running).as_secs_f64(),
+            cpu_s_per_million: after.app / count * 1e6,
+            peak_rss_mb,
+            start_to_running_s: (running - process.started).as_secs_f64(),
+            broker_cpu_s,
+            other_cores: (after.machine - before.machine - after.app - broker_cpu_s - bench_cpu_s).max(0.0) / elapsed,
+            outputs,
+        })
+    }
+
+    fn start(&self, app: &mut App, scenario: &Scenario, side: Side) -> Result<Process> {
+        match side {
+            Side::Millrace => {
+                for (key, value) in scenario.millrace {
+                    app.set(key, value);
+                }
+                for (name, value) in scenario.module {
+                    app.environment(name, value);
+                }
+                app.start("bench")
             }
-            peer.start()
+            Side::KafkaStreams => {
+                let mut peer = app.plain_peer()?.option("expect", &self.records.to_string()).option("leave.group", "1");
+                for (name, value) in scenario.kafka_streams {
+                    peer = peer.option(name, value);
+                }
+                peer.start()
+            }
+            Side::PassThrough => {
+                let mut command = Command::new(env::current_exe().context("find this program")?);
+                command.args(["pass-through", "--input", &app.input, "--output", &app.output]);
+                Process::start("pass-through", command.args(["--changelog", &app.changelog()]))
+            }
         }
+    }
+
+    /// Waits until the last record is through, and says when that was.
+    fn last_record(&self, app: &App, expect: Expect, side: Side, process: &mut Process) -> Result<Instant> {
+        let goal = i64::try_from(self.records)?;
+        let output = Group::new(&self.kafka, &app.id, &app.output)?;
+        let group = Group::new(&self.kafka, &app.id, &self.input)?;
+        wait::until("the last record", Duration::from_secs(900), || {
+            ensure!(process.is_running()?, "it ended:\n{}", process.tail());
+            Ok(match (expect, side) {
+                // An output for each input: the end of the output tells.
+                (Expect::EveryCount, _) => (output.end()? >= goal).then(Instant::now),
+                // Fewer outputs than inputs. Kafka Streams commits every 30 s, so its own counter of records is asked,
+                // which is before its commit and so in its favour.
+                (_, Side::KafkaStreams) => process.has_line(&["event=PROCESSED"]).map(|line| line.at),
+                (_, Side::Millrace | Side::PassThrough) => (group.progress()? >= goal).then(Instant::now),
+            })
+        })
+    }
+
+    /// Stops it, and returns how many outputs there are, if they are right.
+    fn verified(&self, app: &App, expect: Expect, side: Side, process: &mut Process) -> Result<u64> {
+        if side == Side::PassThrough {
+            process.kill()?;
+            return Ok(u64::try_from(Group::new(&self.kafka, &app.id, &app.output)?.end()?)?);
+        }
+        process.stop()?;
+        let verified = verify(&self.kafka, &self.input, &app.output, expect)?;
+        ensure!(verified.input == self.records, "the input has {} records, not {}", verified.input, self.records);
+        Ok(verified.output)
     }
 }

@@ -2,6 +2,8 @@
 
 use millrace_e2e::counts::Expect;
 
+use crate::run::Side;
+
 pub(crate) struct Scenario {
     pub name: &'static str,
     /// What it shows, for the head of its table.
@@ -13,6 +15,13 @@ pub(crate) struct Scenario {
     /// Options of `CountsApp`.
     pub kafka_streams: &'static [(&'static str, &'static str)],
     pub expect: Expect,
+}
+
+impl Scenario {
+    /// The pass-through emits every update, and so is no limit to one that does not.
+    pub(crate) fn has(&self, side: Side) -> bool {
+        side != Side::PassThrough || self.expect == Expect::EveryCount
+    }
 }
 
 /// A commit interval is left at each side's default: 1 s here, 30 s there.
