@@ -21,8 +21,19 @@ apt_has() { [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = ins
 # Headers are asked for through a compile of one line, not by package name: a machine may have them from elsewhere.
 header() { echo "#include <$1>" | cc -E -x c - >/dev/null 2>&1; }
 
+any_file() { # pattern...
+  local pattern
+  for pattern in "$@"; do
+    if compgen -G "$pattern" >/dev/null; then return; fi
+  done
+  return 1
+}
+
+# The library and the compiler's own headers: bindgen wants both, and distributions package them apart.
 libclang() {
-  [ -n "${LIBCLANG_PATH:-}" ] || ldconfig -p 2>/dev/null | grep -q 'libclang[-.]' || ls /usr/lib/llvm-*/lib/libclang*.so* >/dev/null 2>&1
+  [ -z "${LIBCLANG_PATH:-}" ] || return 0
+  any_file '/usr/lib*/libclang[-.]*so*' '/usr/lib/*/libclang[-.]*so*' '/usr/lib*/llvm*/lib*/libclang[-.]*so*' || return 1
+  any_file '/usr/lib*/clang/*/include/stddef.h' '/usr/lib*/llvm*/lib*/clang/*/include/stddef.h'
 }
 
 need_native() {
