@@ -14,3 +14,25 @@ fn topology(builder: &mut StreamsBuilder) {
 }
 
 millrace::export!(topology);
+
+#[cfg(test)]
+mod tests {
+    use millrace::TopologyTestDriver;
+
+    use super::*;
+
+    #[test]
+    fn counts_the_five_records() {
+        let mut builder = StreamsBuilder::new();
+        topology(&mut builder);
+        let driver = TopologyTestDriver::new(builder.build().unwrap()).unwrap();
+        let input = driver.create_input_topic("input-topic", StringSerde, StringSerde);
+        for record in "foo:bar hello:world hello:universe foo:baz john:doe".split(' ') {
+            let (key, value) = record.split_once(':').unwrap();
+            input.pipe_input(key, value);
+        }
+        let counts = driver.create_output_topic("counts-topic", StringSerde, StringSerde).read_key_values_to_map();
+        let expected = [("foo", "2"), ("hello", "2"), ("john", "1")];
+        assert_eq!(counts, expected.map(|(key, count)| (key.to_owned(), Some(count.to_owned()))).into());
+    }
+}

@@ -6,6 +6,7 @@ use std::cell::RefCell;
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap};
 use std::fmt;
+use std::marker::PhantomData;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -32,7 +33,7 @@ impl fmt::Display for TopologyError {
 impl std::error::Error for TopologyError {}
 
 /// Adds the nodes of an operator to the topology, below the parents named.
-type Write = Box<dyn FnOnce(&mut Topology, &[String]) -> Result<(), String>>;
+pub(crate) type Write = Box<dyn FnOnce(&mut Topology, &[String]) -> Result<(), String>>;
 
 /// What sources are compared by.
 #[derive(PartialEq, Eq)]
@@ -215,7 +216,7 @@ impl Graph {
 }
 
 /// Stands in for a serde that was not given, until the topology is refused for it.
-struct Missing<T>(fn() -> T);
+struct Missing<T>(PhantomData<fn() -> T>);
 
 impl<T: 'static> Serde for Missing<T> {
     type Value = T;
@@ -243,7 +244,7 @@ pub(crate) fn resolve<K: Data, V: Data>(
         serde.cloned().or_else(natural).unwrap_or_else(|| {
             let kind = std::any::type_name::<T>();
             graph.borrow_mut().fail(format!("node {node} has no serde for its {what} of type {kind}: give it one"));
-            Arc::new(Missing::<T>(|| unreachable!("never called, it only names a type")))
+            Arc::new(Missing::<T>(PhantomData))
         })
     }
     (one(graph, node, "keys", serdes.keys.as_ref()), one(graph, node, "values", serdes.values.as_ref()))

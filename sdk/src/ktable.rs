@@ -4,7 +4,6 @@
 mod derived;
 
 use std::fmt;
-use std::marker::PhantomData;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -188,8 +187,7 @@ impl<K: Data, V: Data> KTable<K, V> {
         grouped: Grouped<K2, V2>,
     ) -> KGroupedTable<K2, V2> {
         let name = self.graph.borrow_mut().name(grouped.name.as_deref(), "KTABLE-SELECT-");
-        let logic = Regroup { selector, types: PhantomData::<fn() -> (K, V, K2, V2)> };
-        let node = self.add_node::<Updates<K2, V2>>(&name, Arc::new(logic));
+        let node = self.add_node::<Updates<K2, V2>>(&name, Arc::new(Regroup::new(selector)));
         self.lineage.send_old(true);
         KGroupedTable::new(&self.graph, grouped.serdes, grouped.name, node)
     }

@@ -18,9 +18,16 @@ mod kgrouped;
 mod kgrouped_table;
 mod ktable;
 mod topology;
+#[cfg(not(target_arch = "wasm32"))]
+mod driver;
 #[doc(hidden)]
 pub mod module;
 
+#[cfg(not(target_arch = "wasm32"))]
+pub use driver::{
+    RawRecord, StoreEntry, TestDriverConfig, TestDriverError, TestInputTopic, TestKeyValueStore, TestOutputTopic,
+    TestRecord, TopologyTestDriver,
+};
 pub use graph::{StreamsBuilder, TopologyError};
 pub use kgrouped::KGroupedStream;
 pub use kgrouped_table::KGroupedTable;

@@ -59,7 +59,7 @@ impl<K, V> Record<K, V> {
 /// Where a record was read from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RecordMetadata<'a> {
-    /// Its topic; internal topics are named without the application id.
+    /// Its topic, as named in Kafka.
     pub topic: &'a str,
     /// Its partition.
     pub partition: u32,

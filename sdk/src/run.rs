@@ -29,6 +29,8 @@ pub(crate) struct Instance {
     task: Task,
     /// The source of each of the task's topics.
     sources: Vec<usize>,
+    /// Each of the task's topics as named in Kafka.
+    topics: Vec<String>,
     /// Of each node, whether batches may start there.
     batched: Vec<bool>,
     processors: Vec<Option<RefCell<Box<dyn ProcessorInstance>>>>,
@@ -53,7 +55,12 @@ impl Instance {
             .map(|(node, mine)| if mine { node.instantiate().map(RefCell::new) } else { None })
             .collect();
         let stream_time = Cell::new(task.stream_time);
-        Ok(Self { topology, task, sources, batched, processors, schedules: RefCell::default(), stream_time })
+        let in_kafka = |topic: &String| match topology.is_repartition(topic) {
+            true => format!("{}-{topic}", task.application_id),
+            false => topic.clone(),
+        };
+        let topics = task.topics.iter().map(in_kafka).collect();
+        Ok(Self { topology, task, sources, topics, batched, processors, schedules: RefCell::default(), stream_time })
     }
 
     /// Initialises the processors in the order of the graph.
@@ -201,7 +208,7 @@ impl<'a> Run<'a> {
         let input = self.input?;
         let topic = *input.topics.get(origin as usize)?;
         Some(RecordMetadata {
-            topic: self.instance.task.topics.get(topic as usize)?,
+            topic: self.instance.topics.get(topic as usize)?,
             partition: self.instance.task.partition,
             offset: *input.offsets.get(origin as usize)?,
         })

@@ -218,6 +218,10 @@ impl Topology {
         }
     }
 
+    pub(crate) fn is_repartition(&self, topic: &str) -> bool {
+        self.repartitions.iter().any(|known| known.topic == topic)
+    }
+
     /// What the host is told. Stores that no processor uses are left out.
     pub(crate) fn graph(&self) -> Graph {
         let (mut sources, mut processors, mut sinks) = (Vec::new(), Vec::new(), Vec::new());

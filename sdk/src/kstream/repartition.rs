@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::KStream;
-use crate::graph::{SharedGraph, resolve};
+use crate::graph::{SharedGraph, Write, resolve};
 use crate::ktable::KTable;
 use crate::logic::{Destination, Filter, Produce, RecordSource};
 use crate::options::{Materialized, Partitioner, Repartitioned, Serdes};
@@ -23,7 +23,7 @@ pub(crate) struct Repartition<K, V> {
 /// The node that brings the records back, and what adds it to the topology.
 pub(crate) struct RepartitionNode {
     pub(crate) source: String,
-    pub(crate) write: Box<dyn FnOnce(&mut Topology, &[String]) -> Result<(), String>>,
+    pub(crate) write: Write,
 }
 
 /// Names the nodes of a repartition topic. Generated names are taken off the counter whether they

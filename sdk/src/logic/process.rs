@@ -6,6 +6,7 @@ use std::marker::PhantomData;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::stateless::Marker;
 use super::{Logic, ProcessorInstance, typed};
 use crate::contract::{Clock, Failure, Fault, Task};
 use crate::host::Host;
@@ -18,7 +19,7 @@ use crate::run::Run;
 /// A node written by hand.
 pub(crate) struct Process<K, V, K2, V2, S> {
     supplier: S,
-    types: PhantomData<fn() -> (K, V, K2, V2)>,
+    types: Marker<(K, V, K2, V2)>,
 }
 
 impl<K: Data, V: Data, K2: Data, V2: Data, P: Processor<K, V, K2, V2>, S> Process<K, V, K2, V2, S>
@@ -46,14 +47,14 @@ where
     }
 
     fn instantiate(&self) -> Option<Box<dyn ProcessorInstance>> {
-        Some(Box::new(Made { processor: (self.supplier)(), types: PhantomData::<fn() -> (K, V, K2, V2)> }))
+        Some(Box::new(Made { processor: (self.supplier)(), types: PhantomData }))
     }
 }
 
 /// A processor at work.
 struct Made<K, V, K2, V2, P> {
     processor: P,
-    types: PhantomData<fn() -> (K, V, K2, V2)>,
+    types: Marker<(K, V, K2, V2)>,
 }
 
 impl<K: Data, V: Data, K2: Data, V2: Data, P: Processor<K, V, K2, V2>> ProcessorInstance for Made<K, V, K2, V2, P> {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::keyed::{Keyed, TableStore};
 use super::source::{read_key, undecodable};
-use super::stateless::Pair;
+use super::stateless::{Marker, Pair};
 use super::table::{TableState, forward_flushed};
 use super::{Logic, SourceLogic, typed};
 use crate::contract::{Batch, Changes, Failure, Fault, index, push};
@@ -19,8 +19,17 @@ use crate::serdes::{SerdeError, SharedSerde};
 
 /// `group_by` of a table: the old value leaves its group, the new one enters its own.
 pub(crate) struct Regroup<K, V, K2, V2, F> {
-    pub(crate) selector: F,
-    pub(crate) types: PhantomData<fn() -> (K, V, K2, V2)>,
+    selector: F,
+    types: Marker<(K, V, K2, V2)>,
+}
+
+impl<K: Data, V: Data, K2: Data + PartialEq, V2: Data, F> Regroup<K, V, K2, V2, F>
+where
+    F: Fn(&K, &V) -> Pair<K2, V2> + Send + Sync,
+{
+    pub(crate) fn new(selector: F) -> Self {
+        Self { selector, types: PhantomData }
+    }
 }
 
 impl<K: Data, V: Data, K2: Data + PartialEq, V2: Data, F> Logic for Regroup<K, V, K2, V2, F>
@@ -137,8 +146,10 @@ fn read_varint(bytes: &[u8]) -> Option<(usize, &[u8])> {
     None
 }
 
+type ChangeBytes<'a> = (Option<&'a [u8]>, Option<&'a [u8]>);
+
 /// Splits a change into its new and its old value.
-fn split_change(bytes: &[u8]) -> Option<(Option<&[u8]>, Option<&[u8]>)> {
+fn split_change(bytes: &[u8]) -> Option<ChangeBytes<'_>> {
     let (&kind, rest) = bytes.split_last()?;
     let (kind, rest) = match kind {
         OLD..=NEW_AND_OLD => (kind, rest),

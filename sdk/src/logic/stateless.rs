@@ -9,7 +9,8 @@ use crate::contract::{Failure, index};
 use crate::rows::{Col, Cut, Data, Meta, Rows};
 use crate::run::Run;
 
-type Marker<T> = PhantomData<fn() -> T>;
+/// Types of a node that none of its fields has.
+pub(super) type Marker<T> = PhantomData<fn() -> T>;
 
 /// `filter` and `filter_not`.
 pub(crate) struct Filter<K, V, F> {
