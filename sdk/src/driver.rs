@@ -181,7 +181,12 @@ impl TopologyTestDriver {
 
     /// Writes a record of bytes to a topic that the topology reads.
     pub fn pipe_raw_record(&self, topic: &str, record: RawRecord) -> Result<(), TestDriverError> {
-        self.inner.borrow_mut().pipe(topic, vec![record])
+        self.pipe_raw_records(topic, vec![record])
+    }
+
+    /// Writes records of bytes to a topic that the topology reads.
+    pub fn pipe_raw_records(&self, topic: &str, records: Vec<RawRecord>) -> Result<(), TestDriverError> {
+        self.inner.borrow_mut().pipe(topic, records)
     }
 
     /// The stores of the topology, in its order.

@@ -16,7 +16,7 @@ use crate::ktable::KTable;
 use crate::logic::RecordSource;
 use crate::options::{Consumed, Materialized, Serdes};
 use crate::rows::{Data, Rows};
-use crate::serdes::{Serde, SerdeError, SharedSerde, natural};
+use crate::serdes::{Serde, SerdeError, SharedSerde};
 use crate::stores::StoreBuilder;
 use crate::topology::{Kind, Shape, StoreDefinition, Topology};
 
@@ -240,14 +240,14 @@ pub(crate) fn resolve<K: Data, V: Data>(
     node: &str,
     serdes: &Serdes<K, V>,
 ) -> (SharedSerde<K>, SharedSerde<V>) {
-    fn one<T: Data>(graph: &SharedGraph, node: &str, what: &str, serde: Option<&SharedSerde<T>>) -> SharedSerde<T> {
-        serde.cloned().or_else(natural).unwrap_or_else(|| {
-            let kind = std::any::type_name::<T>();
-            graph.borrow_mut().fail(format!("node {node} has no serde for its {what} of type {kind}: give it one"));
+    fn or_missing<T: Data>(graph: &SharedGraph, serde: Result<SharedSerde<T>, String>) -> SharedSerde<T> {
+        serde.unwrap_or_else(|message| {
+            graph.borrow_mut().fail(message);
             Arc::new(Missing::<T>(PhantomData))
         })
     }
-    (one(graph, node, "keys", serdes.keys.as_ref()), one(graph, node, "values", serdes.values.as_ref()))
+    let keys = or_missing(graph, serdes.keys_of(node));
+    (keys, or_missing(graph, serdes.values_of(node)))
 }
 
 /// The serdes of a store as a processor asks for them.

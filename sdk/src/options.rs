@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::contract::OffsetReset as Reset;
 use crate::rows::Headers;
-use crate::serdes::{Serde, SharedSerde};
+use crate::serdes::{Serde, SharedSerde, natural};
 
 /// Finds the timestamp of a record; the second argument is the highest one seen before in the
 /// partition.
@@ -110,10 +110,30 @@ impl<K, V> Serdes<K, V> {
         Self { keys: Some(Arc::new(keys)), values: Some(Arc::new(values)) }
     }
 
+    /// The serde of the keys: the one given, or the one that their type has by nature.
+    pub(crate) fn keys_of(&self, node: &str) -> Result<SharedSerde<K>, String>
+    where
+        K: 'static,
+    {
+        self.keys.clone().or_else(natural).ok_or_else(|| missing::<K>(node, "keys"))
+    }
+
+    /// The same for the values.
+    pub(crate) fn values_of(&self, node: &str) -> Result<SharedSerde<V>, String>
+    where
+        V: 'static,
+    {
+        self.values.clone().or_else(natural).ok_or_else(|| missing::<V>(node, "values"))
+    }
+
     /// These, and what they lack from `other`.
     pub(crate) fn or(self, other: Self) -> Self {
         Self { keys: self.keys.or(other.keys), values: self.values.or(other.values) }
     }
+}
+
+fn missing<T>(node: &str, what: &str) -> String {
+    format!("node {node} has no serde for its {what} of type {}: give it one", std::any::type_name::<T>())
 }
 
 /// The parts that are alike in all of these types.

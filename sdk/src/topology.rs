@@ -1,6 +1,8 @@
 //! Owns a finished graph of nodes: what the host is told of it and what an instance runs. Must not
 //! know whether it was written with the DSL or node by node.
 
+mod by_hand;
+
 use std::any::{Any, TypeId, type_name};
 use std::sync::Arc;
 

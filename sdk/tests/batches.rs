@@ -1,0 +1,239 @@
+//! A topology does the same whether its records come one by one or in batches.
+
+#![allow(clippy::unwrap_used, clippy::cast_possible_truncation, reason = "a test that fails may panic")]
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use millrace::prelude::*;
+use millrace::{RawRecord, StoreEntry, TestDriverConfig, TopologyTestDriver};
+
+type Build = fn(&mut StreamsBuilder);
+
+/// What a run leaves: the records of each topic, compacted for changelogs, and the stores.
+#[derive(Debug, PartialEq)]
+struct Outcome {
+    topics: BTreeMap<String, Vec<RawRecord>>,
+    stores: BTreeMap<String, Vec<StoreEntry>>,
+}
+
+fn records() -> Vec<RawRecord> {
+    let mut state = 42_u64;
+    let mut below = |limit: u64| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) % limit
+    };
+    let mut record = || {
+        let key = (below(10) > 0).then(|| format!("k{}", below(7)).into_bytes());
+        let words: Vec<String> = (0..below(4)).map(|_| format!("w{}", below(5))).collect();
+        let value = (below(8) > 0).then(|| words.join(" ").into_bytes());
+        let mut headers = Headers::new();
+        for _ in 0..below(3) {
+            headers.add(format!("h{}", below(3)), [below(200) as u8]);
+        }
+        RawRecord { key, value, timestamp: 1_000 + below(500) as i64, headers }
+    };
+    (0..400).map(|_| record()).collect()
+}
+
+fn run(build: Build, batch_records: usize, caching: bool) -> Outcome {
+    let mut builder = StreamsBuilder::new();
+    build(&mut builder);
+    let config = TestDriverConfig { batch_records, caching, ..TestDriverConfig::default() };
+    let driver = TopologyTestDriver::with(builder.build().unwrap(), config).unwrap();
+    let records = records();
+    for some in records.chunks(batch_records) {
+        driver.pipe_raw_records("in", some.to_vec()).unwrap();
+    }
+    driver.advance_wall_clock_time(Duration::from_secs(10));
+    let mut topics = BTreeMap::new();
+    for topic in driver.produced_topic_names() {
+        let mut records = driver.read_raw_records(&topic);
+        if topic.ends_with("-changelog") {
+            let last: BTreeMap<_, _> = records.into_iter().map(|record| (record.key.clone(), record)).collect();
+            records = last.into_values().filter(|record| record.value.is_some()).collect();
+        }
+        topics.insert(topic, records);
+    }
+    let stores =
+        driver.state_store_names().into_iter().map(|name| (name.clone(), driver.store_entries(&name))).collect();
+    Outcome { topics, stores }
+}
+
+fn check(build: Build) {
+    let one_by_one = run(build, 1, false);
+    assert!(one_by_one.topics.values().any(|records| records.len() > 20), "{one_by_one:?}");
+    for batch in [7, 100, 1_000] {
+        assert_eq!(run(build, batch, false), one_by_one, "in batches of {batch}");
+    }
+}
+
+fn strings(builder: &mut StreamsBuilder) -> KStream<String, String> {
+    builder.stream("in", Consumed::with(StringSerde, StringSerde))
+}
+
+#[test]
+fn a_chain_of_stateless_operators() {
+    check(|builder| {
+        strings(builder)
+            .filter(|key, _| key.is_some_and(|key| key != "k3"))
+            .flat_map_values(|words: &String| words.split(' ').map(str::to_owned).collect::<Vec<_>>())
+            .map(|key, word| (word.cloned(), key.map(|key| key.len() as i64)))
+            .filter_not(|word, _| word.is_some_and(String::is_empty))
+            .select_key(|word, length| Some(format!("{word:?}{length:?}")))
+            .to("out", Produced::default());
+    });
+}
+
+#[test]
+fn counts_of_repeated_keys() {
+    check(|builder| {
+        strings(builder)
+            .group_by_key(Grouped::default())
+            .count(Materialized::as_("counts"))
+            .to_stream()
+            .map_values(|count| count.to_string())
+            .to("out", Produced::default());
+    });
+}
+
+#[test]
+fn aggregates_that_delete_and_begin_anew() {
+    check(|builder| {
+        strings(builder)
+            .group_by_key(Grouped::default())
+            .aggregate_nullable(
+                || Some(0_i64),
+                |_, words, sum| sum.map(|sum| sum + words.len() as i64).filter(|sum| sum % 5 != 0),
+                Materialized::as_("sums"),
+            )
+            .filter(|_, sum| sum % 2 == 0)
+            .map_values_materialized(|sum| sum * 10, Materialized::as_("tenfold"))
+            .to_stream()
+            .to("out", Produced::default());
+    });
+}
+
+#[test]
+fn tables_with_old_values() {
+    check(|builder| {
+        let table = strings(builder).to_table(Materialized::as_("latest"));
+        table
+            .filter_materialized(|_, words| words.contains("w1"), Materialized::as_("with-w1"))
+            .group_by(|key, words| (Some(words.clone()), Some(key.clone())), Grouped::with(StringSerde, StringSerde))
+            .reduce(
+                |joined, key| format!("{joined}+{key}"),
+                |joined, key| joined.replacen(key.as_str(), "", 1),
+                Materialized::as_("joined"),
+            )
+            .to_stream()
+            .to("out", Produced::default());
+    });
+}
+
+#[test]
+fn branches_that_meet_again() {
+    check(|builder| {
+        let branches = strings(builder)
+            .named("b-")
+            .split()
+            .branch(|_, words| words.is_some_and(|words| words.len() > 4), Branched::as_("long"))
+            .branch(|key, _| key.is_none(), Branched::default())
+            .default_branch(Branched::as_("rest"));
+        let upper = branches["b-long"].map_values(|words| words.to_uppercase());
+        upper.merge(&branches["b-rest"]).merge(&branches["b-2"]).to("out", Produced::with(StringSerde, StringSerde));
+    });
+}
+
+#[test]
+fn two_aggregations_of_one_repartition_topic() {
+    check(|builder| {
+        let words = strings(builder)
+            .flat_map_values(|words: &String| words.split(' ').map(str::to_owned).collect::<Vec<_>>())
+            .group_by(|_, word| word.cloned(), Grouped::as_("by-word").with_value_serde(StringSerde));
+        words.count(Materialized::as_("counts")).to_stream().to("counts", Produced::default());
+        words
+            .reduce(|longest, word| longest.max(word.clone()), Materialized::as_("longest"))
+            .to_stream()
+            .to("longest", Produced::default());
+    });
+}
+
+/// Numbers the records of each key, and tells every second one to a child by name.
+struct Number;
+
+impl Processor<String, String, String, String> for Number {
+    fn init(&mut self, context: &mut ProcessorContext<'_, String, String>) -> ProcessResult {
+        context.schedule(Duration::from_millis(100), PunctuationType::StreamTime)?;
+        context.schedule(Duration::from_secs(1), PunctuationType::WallClockTime)?;
+        Ok(())
+    }
+
+    fn process(
+        &mut self,
+        context: &mut ProcessorContext<'_, String, String>,
+        mut record: Record<String, String>,
+    ) -> ProcessResult {
+        let Some(key) = &record.key else {
+            context.dropped("no key", 1);
+            return Ok(());
+        };
+        let mut numbers = context.key_value_store::<String, i64>("numbers")?;
+        let number = numbers.get(key)?.unwrap_or(0) + 1;
+        numbers.put(key, number)?;
+        let from = context.record_metadata().map(|from| format!("{}-{}@{}", from.topic, from.partition, from.offset));
+        record.headers.add("from", from.unwrap_or_default());
+        record.headers.add("time", format!("{:?}", context.current_stream_time_ms()));
+        if number % 2 == 0 {
+            context.forward_to("even", record.clone().with_timestamp(1));
+        }
+        context.forward(record.with_value(Some(number.to_string())));
+        Ok(())
+    }
+
+    fn punctuate(
+        &mut self,
+        context: &mut ProcessorContext<'_, String, String>,
+        _schedule: Schedule,
+        timestamp: i64,
+    ) -> ProcessResult {
+        let entries: Result<Vec<(String, i64)>, ProcessError> =
+            context.key_value_store("numbers")?.reverse_all().collect();
+        for (key, number) in entries? {
+            context.forward(Record::new(Some(key.clone()), Some(format!("{number} so far")), timestamp));
+            if number > 20 {
+                context.key_value_store::<String, i64>("numbers")?.delete(&key)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn processors_see_each_record_as_if_it_came_alone() {
+    check(|builder| {
+        builder.add_state_store(Stores::key_value_store("numbers", StringSerde, LongSerde));
+        let numbered = strings(builder).named("number").process(|| Number, &["numbers"]);
+        numbered.named("all").filter(|_, _| true).to("all", Produced::default());
+        numbered.named("even").map_values(|words| format!("even: {words}")).to("even", Produced::default());
+    });
+}
+
+#[test]
+fn caches_send_the_last_update_of_each_commit() {
+    let build: Build = |builder| {
+        strings(builder)
+            .group_by_key(Grouped::default())
+            .count(Materialized::as_("counts"))
+            .filter(|_, count| count % 2 == 0)
+            .to_stream()
+            .to("out", Produced::default());
+    };
+    let every = run(build, 1, false);
+    assert_eq!(run(build, 1, true).stores, every.stores);
+    let (cached, at_once) = (run(build, 400, true), run(build, 400, false));
+    assert_eq!(cached.stores, every.stores);
+    let last: BTreeMap<_, _> = cached.topics["out"].iter().map(|record| (&record.key, &record.value)).collect();
+    assert_eq!(last.len(), cached.topics["out"].len());
+    assert!(at_once.topics["out"].len() > 10 * last.len());
+}
