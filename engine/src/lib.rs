@@ -11,6 +11,7 @@ pub mod quarantine;
 pub mod context;
 pub mod overlay;
 pub mod commit;
+pub mod restore;
 pub mod memory;
 pub mod ports;
 #[cfg(test)]

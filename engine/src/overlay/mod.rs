@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::ports::{Database, Error, Positions, StoreIndex, Write};
-use crate::record::{Changes, Column};
+use crate::record::{Batch, Changes, Column};
 use rows::Store;
 
 /// Bytes before the value in the stored form.
@@ -175,6 +175,19 @@ impl Overlay {
             for (index, ((key, value), &timestamp)) in keys.iter().zip(values.iter()).zip(timestamps).enumerate() {
                 let row = if cached { rows[index] } else { known.find_or_insert_unknown(key.unwrap_or_default()) };
                 known.change(row, timestamp, value);
+            }
+        }
+        self.found = rows;
+        read
+    }
+
+    /// Makes the keys of these records dirty as they are.
+    pub(crate) fn touch(&mut self, store: StoreIndex, records: &Batch) -> Result<(), Error> {
+        let mut rows = std::mem::take(&mut self.found);
+        let read = self.load(store, &records.keys, &mut rows);
+        if read.is_ok() {
+            for (&row, &timestamp) in rows.iter().zip(&records.timestamps) {
+                self.stores[store].touch(row, timestamp);
             }
         }
         self.found = rows;

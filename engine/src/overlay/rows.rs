@@ -173,13 +173,28 @@ impl Store {
         }
         if was_dirty {
             self.dirty_bytes = self.dirty_bytes - before + after;
-            return;
+        } else {
+            self.became_dirty(number, before, after);
         }
+    }
+
+    fn became_dirty(&mut self, number: u32, before: usize, after: usize) {
         self.clean_bytes -= before;
         self.dirty_bytes += after;
         self.dirty.push(number);
         if let Some(order) = &mut self.order {
-            order.insert(row.key.clone(), number);
+            let key = self.rows[number as usize].as_ref().map(|row| row.key.clone());
+            order.extend(key.map(|key| (key, number)));
+        }
+    }
+
+    /// Makes a row dirty as it is; `timestamp` is that of a deletion, if it is none.
+    pub(super) fn touch(&mut self, number: u32, timestamp: i64) {
+        let row = self.row_mut(number);
+        row.timestamp = row.value.as_deref().and_then(parse).map_or(timestamp, |(timestamp, _)| timestamp);
+        let size = cost(row);
+        if !std::mem::replace(&mut row.dirty, true) {
+            self.became_dirty(number, size, size);
         }
     }
 

@@ -122,10 +122,16 @@ impl Guest for Count {
         Ok(self.output(records, Vec::new()))
     }
 
-    fn flush(&mut self, _: &str, changes: &mut Changes, _: &mut Context) -> Result<Vec<Output>, Fault> {
+    /// Forwards what changed, and writes it to the store downstream, if there is one.
+    fn flush(&mut self, _: &str, changes: &mut Changes, context: &mut Context) -> Result<Vec<Output>, Fault> {
         assert!(!self.broken, "called after a failure");
         if let Some(index) = changes.keys.iter().position(|key| key == self.behaviour.poison.as_deref()) {
             return Err(self.fail(Some(index), "poison"));
+        }
+        if let Some(mirror) = context.store("mirror-store") {
+            let (keys, values) = (changes.keys.clone(), changes.new_values.clone());
+            let entries = Entries { keys, values, timestamps: changes.timestamps.clone() };
+            context.put(mirror, &entries).map_err(|m| self.fail(None, &m.0))?;
         }
         let records = Batch {
             keys: changes.keys.clone(),

@@ -5,6 +5,8 @@ use std::sync::{Arc, Mutex};
 
 use crate::ports::{Committed, Error, Log, Partitions, Rejected};
 use crate::record::{Batch, Header, Offset, TopicPartition};
+use crate::sim::audit::Audit;
+use crate::sim::fuse::Fuse;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Record {
@@ -30,12 +32,13 @@ pub(crate) struct Cluster {
     partitions: BTreeMap<TopicPartition, Partition>,
     group: BTreeMap<TopicPartition, Committed>,
     transactions: Vec<Transaction>,
+    /// Of the group: whoever owned the tasks before is fenced.
+    generation: u64,
 }
 
 #[derive(Debug, Default)]
 struct Partition {
     records: Vec<Record>,
-    begin: i64,
     end: i64,
 }
 
@@ -86,8 +89,16 @@ impl Cluster {
         open.map_or(log.end, |record| record.offset)
     }
 
-    pub(crate) fn begin(&self, partition: &TopicPartition) -> i64 {
-        self.partitions.get(partition).map_or(0, |log| log.begin)
+    /// The group gives the tasks to somebody, who waits until all transactions have ended: the broker aborts those of
+    /// members that are gone.
+    pub(crate) fn join(&mut self) -> u64 {
+        for transaction in 0..self.transactions.len() {
+            if self.transactions[transaction] == Transaction::Open {
+                self.mark(transaction as u64, Transaction::Aborted);
+            }
+        }
+        self.generation += 1;
+        self.generation
     }
 
     pub(crate) fn committed(&self, partition: &TopicPartition) -> Option<&Committed> {
@@ -134,6 +145,9 @@ pub(crate) struct Producer {
     pub(crate) refuses: Option<(String, Vec<u8>)>,
     /// Port calls before one fails, and how.
     pub(crate) fails_in: Option<(usize, fn() -> Error)>,
+    pub(crate) generation: u64,
+    pub(crate) fuse: Fuse,
+    pub(crate) audit: Option<Audit>,
     transaction: Option<u64>,
     /// Taken over, not written yet.
     queue: Vec<(TopicPartition, Batch)>,
@@ -145,7 +159,9 @@ impl Producer {
         Self { cluster: cluster.clone(), transactional, ..Self::default() }
     }
 
+    /// What happens at each call of a port, before its effect.
     fn call(&mut self) -> Result<(), Error> {
+        self.fuse.before()?;
         match &mut self.fails_in {
             Some((0, error)) => {
                 let error = error();
@@ -158,6 +174,11 @@ impl Producer {
             }
             None => Ok(()),
         }
+    }
+
+    fn check_owner(&self) -> Result<(), Error> {
+        let owner = self.cluster.lock().expect("no test panics with it").generation;
+        if owner == self.generation { Ok(()) } else { Err(Error::Fenced("another generation".to_owned())) }
     }
 
     /// Writes the first `count` of what was taken over.
@@ -174,9 +195,13 @@ impl Producer {
         self.queue.len()
     }
 
+    /// A transaction the broker has aborted meanwhile stays so.
     fn end(&mut self, outcome: Transaction) {
         if let Some(transaction) = self.transaction.take() {
-            self.cluster.lock().expect("no test panics with it").mark(transaction, outcome);
+            let mut cluster = self.cluster.lock().expect("no test panics with it");
+            if cluster.transactions[usize::try_from(transaction).expect("small")] == Transaction::Open {
+                cluster.mark(transaction, outcome);
+            }
         }
     }
 }
@@ -187,6 +212,9 @@ const OUTPUT_PARTITION: u32 = 0;
 impl Log for Producer {
     fn begin(&mut self) -> Result<(), Error> {
         self.call()?;
+        if self.transactional {
+            self.check_owner()?;
+        }
         if self.transactional && self.transaction.is_none() {
             let mut cluster = self.cluster.lock().expect("no test panics with it");
             self.transaction = Some(cluster.transactions.len() as u64);
@@ -218,25 +246,36 @@ impl Log for Producer {
             Partitions::ByKey | Partitions::Each(_) => OUTPUT_PARTITION,
         };
         self.queue.push((TopicPartition::new(topic, partition), taken));
+        self.fuse.after()?;
         Ok(rejected)
     }
 
     fn flush(&mut self) -> Result<Vec<(TopicPartition, Offset)>, Error> {
         self.call()?;
+        if self.transactional {
+            self.check_owner()?;
+        }
         self.write(self.queue.len());
+        self.fuse.after()?;
         Ok(std::mem::take(&mut self.ends).into_iter().collect())
     }
 
     fn commit(&mut self, offsets: &[(TopicPartition, Committed)]) -> Result<(), Error> {
         self.call()?;
-        self.write(self.queue.len());
-        self.end(Transaction::Committed);
-        let mut cluster = self.cluster.lock().expect("no test panics with it");
-        cluster.group.extend(offsets.iter().cloned());
-        Ok(())
+        self.check_owner()?;
+        if self.transactional {
+            self.write(self.queue.len());
+            self.end(Transaction::Committed);
+        }
+        self.cluster.lock().expect("no test panics with it").group.extend(offsets.iter().cloned());
+        if let Some(audit) = &self.audit {
+            audit.offsets_committed();
+        }
+        self.fuse.after()
     }
 
     fn abort(&mut self) -> Result<(), Error> {
+        self.fuse.before()?;
         self.queue.clear();
         self.ends.clear();
         self.end(Transaction::Aborted);

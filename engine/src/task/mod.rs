@@ -20,9 +20,9 @@
 //! 3. `punctuate` for the wall clock,
 //! 4. when the interval is over, or a task says [`Task::is_commit_due`]: [`crate::commit::commit`] for all of them.
 //!
-//! A call that fails with [`Error::Retry`] may be repeated, here the task knows what is left to do. After
+//! A call that fails with [`Error::Retry`] may be repeated: the task knows what is left to do. After
 //! [`Error::Guest`] the task is suspended: all before the failing record is processed and may be committed. After any other error
-//! it must be closed without a commit.
+//! it is closed, and what was uncommitted is gone.
 
 mod buffer;
 mod output;
@@ -37,9 +37,10 @@ pub use spec::{InputSpec, Settings, StoreSpec, TaskSpec};
 
 use crate::context::{Clock, Context, Dropped};
 use crate::overlay::StoreKind;
-use crate::ports::{Database, Error, Guest, Log, Positions};
+use crate::ports::{Database, Error, Guest, Log, Positions, Write};
 use crate::quarantine::Incident;
 use crate::record::{Input, Offset, TaskId, TopicPartition};
+use crate::restore::Restoration;
 use buffer::{Buffer, Cut};
 
 /// Punctuations of one turn. A schedule that makes another one each time must not stop the worker.
@@ -72,7 +73,7 @@ impl Phase {
 /// Where an input of a task goes on.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Start {
-    /// `None`: where the group's reset policy says.
+    /// `None`: the group does not know; its reset policy has to say.
     pub offset: Option<Offset>,
     /// Highest timestamp seen in the partition, from the metadata of its committed offset.
     pub partition_time: Option<i64>,
@@ -112,6 +113,9 @@ pub struct Task {
     buffer: Buffer,
     /// A fault that is due once what was buffered of the input before it is processed.
     doom: Option<(usize, Error)>,
+    pub(crate) restoration: Restoration,
+    /// Its inputs have positions: it was running since it was restored last.
+    started: bool,
 }
 
 impl Task {
@@ -133,6 +137,8 @@ impl Task {
             incidents: Vec::new(),
             phase: Phase::Created,
             doom: None,
+            restoration: Restoration::default(),
+            started: false,
             spec,
             settings,
             guest,
@@ -175,22 +181,41 @@ impl Task {
         Ok(())
     }
 
-    /// Its stores are about to be filled; see [`crate::restore`].
+    /// Its stores are about to be filled, and what was uncommitted is dropped. For a task with nothing to restore; else
+    /// see [`Task::restore`].
     pub fn restoring(&mut self) -> Result<(), Error> {
-        self.enter(Phase::Restoring)
+        self.enter(Phase::Restoring)?;
+        self.context.overlay().discard();
+        self.pending.clear();
+        self.restoration = Restoration::default();
+        self.started = false;
+        Ok(())
     }
 
     /// Begins to process: one start for each input, and the highest timestamp processed so far.
+    ///
+    /// The starts are written to the database before anything else: from then on the state there is known to be
+    /// that at these offsets, see [`crate::restore`]. So where the group has no offset, the reset policy should be
+    /// resolved before.
     pub fn start(&mut self, starts: &[Start], stream_time: Option<i64>, now_ms: i64) -> Result<(), Error> {
-        self.enter(Phase::Running)?;
-        for (input, start) in starts.iter().enumerate() {
-            self.progress[input] = Progress { position: start.offset, ..Progress::default() };
-            self.buffer.start(input, start.offset.map(|offset| offset.0), start.partition_time);
+        if self.phase != Phase::Restoring || !self.restoration.is_done() {
+            return Err(Error::Fatal(format!("task {} can't start before it is restored", self.id())));
         }
+        let mut positions = Positions { stream_time, ..Positions::default() };
+        for (input, start) in starts.iter().enumerate() {
+            // The group may be behind the disk: another instance would process again what is processed here.
+            let uncommitted = start.offset.is_some();
+            self.progress[input] = Progress { position: start.offset, unwritten: false, uncommitted };
+            self.buffer.start(input, start.offset.map(|offset| offset.0), start.partition_time);
+            positions.inputs.extend(start.offset.map(|offset| (self.partition(input), offset)));
+        }
+        self.context.overlay().database()?.write(Write { entries: Vec::new(), positions })?;
         let latest = starts.iter().filter_map(|start| start.partition_time).max();
         self.context.stream_time = stream_time.max(latest);
         self.context.now_ms = now_ms;
-        self.reset_guest()
+        self.reset_guest()?;
+        self.started = true;
+        self.enter(Phase::Running)
     }
 
     /// Stops processing. What is buffered is dropped: it is fetched again if the task is resumed.
@@ -203,6 +228,9 @@ impl Task {
 
     /// Goes on where it was suspended, if nobody else had the task in between and it was running.
     pub fn resume(&mut self) -> Result<(), Error> {
+        if !self.started {
+            return Err(Error::Fatal(format!("task {} can't be resumed before it is restored", self.id())));
+        }
         self.enter(Phase::Running)?;
         for input in 0..self.progress.len() {
             let offset = self.progress[input].position.map(|offset| offset.0);
@@ -316,8 +344,15 @@ impl Task {
         }
         self.context.now_ms = now_ms;
         let done = self.process_batch(log);
-        if let Err(Error::Guest(_)) = &done {
-            self.suspend()?;
+        self.stopped_by(done)
+    }
+
+    /// Leaves the phase in which an error allows no more of it.
+    fn stopped_by<T>(&mut self, done: Result<T, Error>) -> Result<T, Error> {
+        match &done {
+            Err(Error::Guest(_)) => self.suspend()?,
+            Ok(_) | Err(Error::Retry(_)) => {}
+            Err(_) => self.close(),
         }
         done
     }
@@ -384,10 +419,7 @@ impl Task {
         }
         self.context.now_ms = now_ms;
         let done = self.punctuate_due(Clock::WallClock, now_ms, log);
-        if let Err(Error::Guest(_)) = &done {
-            self.suspend()?;
-        }
-        done
+        self.stopped_by(done)
     }
 
     fn punctuate_due(&mut self, clock: Clock, now: i64, log: &mut dyn Log) -> Result<usize, Error> {

@@ -1,0 +1,206 @@
+//! Owns the invariants: what must hold whenever a commit has written a disk, whenever the group has learnt an offset, and when
+//! all is done. Must not know how the core comes by it.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use crate::commit::Guarantee;
+use crate::memory::Memory;
+use crate::overlay::parse;
+use crate::ports::Database;
+use crate::record::{Offset, TopicPartition};
+use crate::sim::guest::number;
+use crate::sim::log::Cluster;
+
+/// Count and timestamp of each key.
+type Counts = BTreeMap<Vec<u8>, (u64, i64)>;
+
+/// The value of a record that the module fails on.
+pub(crate) const POISON: &[u8] = b"bad";
+/// The count, and what the flush of a cached count writes downstream.
+pub(crate) const STORES: [&str; 2] = ["count-store", "mirror-store"];
+pub(crate) const OUTPUT: &str = "counts";
+
+/// What kind of world it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Kind {
+    pub(crate) guarantee: Guarantee,
+    pub(crate) cached: bool,
+    pub(crate) logged: bool,
+    pub(crate) persistent: bool,
+    pub(crate) inputs: usize,
+    pub(crate) partitions: u32,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Audit {
+    pub(crate) kind: Kind,
+    pub(crate) cluster: Arc<Mutex<Cluster>>,
+    /// Whether nothing has happened yet that allows counts to be too high.
+    pub(crate) exact: Arc<Mutex<bool>>,
+    pub(crate) violations: Arc<Mutex<Vec<String>>>,
+}
+
+impl Kind {
+    /// Those the topology has of all stores.
+    pub(crate) fn stores(&self) -> &'static [&'static str] {
+        if self.cached { &STORES } else { &STORES[..1] }
+    }
+}
+
+pub(crate) fn changelog(store: usize, partition: u32) -> TopicPartition {
+    TopicPartition::new(format!("app-{}-changelog", STORES[store]), partition)
+}
+
+pub(crate) fn input(index: usize, partition: u32) -> TopicPartition {
+    TopicPartition::new(format!("input-{index}"), partition)
+}
+
+fn rows(memory: &Memory, store: usize) -> Counts {
+    let mut counts = Counts::new();
+    let visit = &mut |key: &[u8], value: &[u8]| {
+        let (timestamp, value) = parse(value).expect("well-formed");
+        counts.insert(key.to_vec(), (number(value), timestamp));
+        true
+    };
+    memory.scan(store, (None, None), false, visit).expect("memory does not fail");
+    counts
+}
+
+impl Audit {
+    pub(crate) fn new(kind: Kind) -> Self {
+        Self { kind, cluster: Arc::default(), exact: Arc::new(Mutex::new(true)), violations: Arc::default() }
+    }
+
+    pub(crate) fn is_exact(&self) -> bool {
+        self.kind.guarantee == Guarantee::ExactlyOnce || *self.exact.lock().expect("no test panics with it")
+    }
+
+    fn check(&self, good: bool, what: impl FnOnce() -> String) {
+        if !good {
+            self.violations.lock().expect("no test panics with it").push(what());
+        }
+    }
+
+    /// What a task has counted that has processed its inputs up to these offsets.
+    fn model(&self, cluster: &Cluster, partition: u32, ends: &[i64]) -> Counts {
+        let mut counts = Counts::new();
+        for (index, &end) in ends.iter().enumerate() {
+            for record in cluster.read(&input(index, partition), 0).into_iter().filter(|record| record.offset < end) {
+                if record.value.as_deref() != Some(POISON) {
+                    let key = record.key.clone().expect("all have keys");
+                    let count = counts.entry(key).or_insert((0, i64::MIN));
+                    *count = (count.0 + 1, count.1.max(record.timestamp));
+                }
+            }
+        }
+        counts
+    }
+
+    fn logged(&self, cluster: &Cluster, store: usize, partition: u32) -> Counts {
+        let state = cluster.compacted(&changelog(store, partition)).into_iter();
+        state.map(|(key, (timestamp, value))| (key, (number(&value), timestamp))).collect()
+    }
+
+    /// The highest count forwarded of each key.
+    fn forwarded(&self, cluster: &Cluster) -> BTreeMap<Vec<u8>, u64> {
+        let mut highest = BTreeMap::new();
+        for record in cluster.read(&TopicPartition::new(OUTPUT, 0), 0) {
+            let count = record.value.as_deref().map_or(0, number);
+            let known = highest.entry(record.key.clone().expect("all have keys")).or_insert(0);
+            *known = count.max(*known);
+        }
+        highest
+    }
+
+    /// Equal, or at least as high where something happened that allows it.
+    fn compare(&self, what: &str, found: &Counts, expected: &Counts, exact: bool) {
+        let high_enough =
+            || expected.iter().all(|(key, (count, _))| found.get(key).is_some_and(|(has, _)| has >= count));
+        let good = if exact { found == expected } else { high_enough() };
+        self.check(good, || format!("{what}: {found:?}, but the input says {expected:?}"));
+    }
+
+    /// A commit has written a disk.
+    pub(crate) fn written(&self, partition: u32, memory: &Memory) {
+        let cluster = self.cluster.lock().expect("no test panics with it");
+        let stored = memory.positions().expect("memory does not fail");
+        let offset = |index| stored.inputs.iter().find(|(at, _)| *at == input(index, partition)).map_or(0, |at| at.1.0);
+        let ends: Vec<i64> = (0..self.kind.inputs).map(offset).collect();
+        let model = self.model(&cluster, partition, &ends);
+        for store in 0..self.kind.stores().len() {
+            let rows = rows(memory, store);
+            self.compare("the disk holds a whole commit", &rows, &model, self.is_exact());
+            if self.kind.logged {
+                let logged = self.logged(&cluster, store, partition);
+                let exact = self.kind.guarantee == Guarantee::ExactlyOnce;
+                self.compare("what is on disk is in the changelog", &logged, &rows, exact);
+            }
+        }
+        if self.kind.guarantee == Guarantee::ExactlyOnce {
+            for (index, &end) in ends.iter().enumerate() {
+                let committed = cluster.committed(&input(index, partition)).map_or(0, |committed| committed.offset.0);
+                self.check(committed >= end, || format!("input {index} is on disk to {end}, committed to {committed}"));
+            }
+        }
+    }
+
+    /// The group has learnt offsets.
+    pub(crate) fn offsets_committed(&self) {
+        let cluster = self.cluster.lock().expect("no test panics with it");
+        let forwarded = self.forwarded(&cluster);
+        for partition in 0..self.kind.partitions {
+            let offset = |index| cluster.committed(&input(index, partition)).map_or(0, |committed| committed.offset.0);
+            let ends: Vec<i64> = (0..self.kind.inputs).map(offset).collect();
+            let model = self.model(&cluster, partition, &ends);
+            for store in (0..self.kind.stores().len()).filter(|_| self.kind.logged) {
+                let logged = self.logged(&cluster, store, partition);
+                let exact = self.kind.guarantee == Guarantee::ExactlyOnce;
+                self.compare("what is committed is in the changelog", &logged, &model, exact);
+            }
+            for (key, (count, _)) in &model {
+                let known = forwarded.get(key).copied().unwrap_or(0);
+                self.check(known >= *count, || format!("{key:?}: {count} is committed, but only {known} is forwarded"));
+            }
+        }
+    }
+
+    /// All input is processed and committed.
+    pub(crate) fn finished(&self, partition: u32, memory: &Memory) {
+        let cluster = self.cluster.lock().expect("no test panics with it");
+        let ends: Vec<i64> = (0..self.kind.inputs).map(|index| cluster.stable_end(&input(index, partition))).collect();
+        let model = self.model(&cluster, partition, &ends);
+        let stored = memory.positions().expect("memory does not fail").inputs;
+        for (index, &end) in ends.iter().enumerate().filter(|&(_, &end)| end > 0) {
+            let all = stored.contains(&(input(index, partition), Offset(end)));
+            self.check(all, || format!("input {index} ends at {end}, but only {stored:?} is stored"));
+        }
+        for store in 0..self.kind.stores().len() {
+            let rows = rows(memory, store);
+            self.compare("at the end the disk holds all", &rows, &model, self.is_exact());
+            if self.kind.logged {
+                let logged = self.logged(&cluster, store, partition);
+                self.compare("at the end the changelog is the state", &logged, &rows, true);
+            }
+        }
+        for (key, (count, _)) in &model {
+            self.outputs(&cluster, key, *count);
+        }
+    }
+
+    /// Each count was forwarded, under exactly-once once and in order.
+    fn outputs(&self, cluster: &Cluster, key: &[u8], count: u64) {
+        let records = cluster.read(&TopicPartition::new(OUTPUT, 0), 0);
+        let own = records.into_iter().filter(|record| record.key.as_deref() == Some(key));
+        let counts: Vec<u64> = own.map(|record| record.value.as_deref().map_or(0, number)).collect();
+        let good = match (self.kind.guarantee, self.kind.cached) {
+            (Guarantee::ExactlyOnce, false) => counts.iter().copied().eq(1..=count),
+            (Guarantee::ExactlyOnce, true) => {
+                counts.windows(2).all(|pair| pair[0] < pair[1]) && counts.last() == Some(&count)
+            }
+            (Guarantee::AtLeastOnce, false) if self.is_exact() => (1..=count).all(|count| counts.contains(&count)),
+            (Guarantee::AtLeastOnce, _) => counts.iter().any(|&forwarded| forwarded >= count),
+        };
+        self.check(good, || format!("{key:?} came {count} times, but {counts:?} was forwarded"));
+    }
+}

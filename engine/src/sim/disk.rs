@@ -1,0 +1,69 @@
+//! Owns the disk of one task on one instance: it outlives the instance. Must not know what is written to it.
+
+use std::sync::{Arc, Mutex};
+
+use crate::memory::Memory;
+use crate::ports::{Database, Error, Positions, StoreIndex, Write};
+use crate::sim::audit::{Audit, STORES};
+use crate::sim::fuse::Fuse;
+
+pub(crate) type Shared = Arc<Mutex<Memory>>;
+
+pub(crate) fn blank() -> Shared {
+    Arc::new(Mutex::new(Memory::new(STORES.map(str::to_owned))))
+}
+
+pub(crate) struct Disk {
+    pub(crate) memory: Shared,
+    pub(crate) fuse: Fuse,
+    pub(crate) audit: Audit,
+    pub(crate) partition: u32,
+    /// Some commits find it full.
+    pub(crate) failing: Option<crate::sim::Random>,
+}
+
+impl Database for Disk {
+    fn get(&self, store: StoreIndex, keys: &[&[u8]], found: &mut dyn FnMut(usize, &[u8])) -> Result<(), Error> {
+        self.fuse.before()?;
+        self.memory.lock().expect("no test panics with it").get(store, keys, found)
+    }
+
+    fn scan(
+        &self,
+        store: StoreIndex,
+        range: (Option<&[u8]>, Option<&[u8]>),
+        reverse: bool,
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<(), Error> {
+        self.fuse.before()?;
+        self.memory.lock().expect("no test panics with it").scan(store, range, reverse, visit)
+    }
+
+    fn write(&mut self, write: Write<'_>) -> Result<(), Error> {
+        self.fuse.before()?;
+        // Replays don't say how far the input is processed.
+        let commit = !write.positions.inputs.is_empty();
+        let full = commit && !write.entries.is_empty();
+        if full && self.failing.as_mut().is_some_and(|random| random.once_in(10)) {
+            return Err(Error::Retry("disk full".to_owned()));
+        }
+        let mut memory = self.memory.lock().expect("no test panics with it");
+        memory.write(write)?;
+        if commit {
+            self.audit.written(self.partition, &memory);
+        }
+        drop(memory);
+        self.fuse.after()
+    }
+
+    fn positions(&self) -> Result<Positions, Error> {
+        self.fuse.before()?;
+        self.memory.lock().expect("no test panics with it").positions()
+    }
+
+    fn clear(&mut self, store: StoreIndex) -> Result<(), Error> {
+        self.fuse.before()?;
+        self.memory.lock().expect("no test panics with it").clear(store)?;
+        self.fuse.after()
+    }
+}
