@@ -283,3 +283,111 @@ impl fmt::Display for TaskId {
         write!(f, "{}_{}", self.subtopology, self.partition)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sim::Random;
+
+    type Row = (Option<Vec<u8>>, Option<Vec<u8>>, i64, Vec<(String, Option<Vec<u8>>)>);
+
+    fn bytes(random: &mut Random) -> Option<Vec<u8>> {
+        let length = random.below(6);
+        let byte = u8::try_from(random.below(256)).expect("a byte");
+        Some(vec![byte; length]).filter(|_| !random.once_in(4))
+    }
+
+    fn rows(random: &mut Random) -> Vec<Row> {
+        let header = |random: &mut Random| (format!("h{}", random.below(3)), bytes(random));
+        let row = |random: &mut Random| {
+            let headers = (0..random.below(3)).map(|_| header(random)).collect();
+            (bytes(random), bytes(random), i64::try_from(random.below(100)).expect("small"), headers)
+        };
+        (0..random.below(9)).map(|_| row(random)).collect()
+    }
+
+    fn batch(rows: &[Row]) -> Batch {
+        let mut batch = Batch::default();
+        for (index, (key, value, timestamp, headers)) in rows.iter().enumerate() {
+            batch.push(key.as_deref(), value.as_deref(), *timestamp);
+            let index = u32::try_from(index).expect("small");
+            let headers = headers.iter().cloned();
+            batch.headers.extend(headers.map(|(key, value)| Header { index, key, value }));
+        }
+        batch
+    }
+
+    #[test]
+    fn a_column_gives_back_what_was_pushed() {
+        for seed in 0..1_000 {
+            let mut random = Random::new(seed);
+            let values: Vec<_> = (0..random.below(9)).map(|_| bytes(&mut random)).collect();
+            let column: Column = values.iter().map(Option::as_deref).collect();
+            assert!(column.check(), "seed {seed}");
+            assert!(column.iter().eq(values.iter().map(Option::as_deref)), "seed {seed}");
+        }
+    }
+
+    /// Whatever passes the check can be read, and is all there.
+    #[test]
+    fn a_hostile_column_is_refused_or_readable() {
+        let mut readable = 0;
+        for seed in 0..20_000 {
+            let mut random = Random::new(seed);
+            let lengths = [-1, 0, 1, 2, -2, i32::MIN, i32::MAX];
+            // Mostly the first few, so that some are well-formed.
+            let pick =
+                |random: &mut Random| if random.once_in(9) { random.below(lengths.len()) } else { random.below(4) };
+            let column = Column {
+                lengths: (0..random.below(6)).map(|_| lengths[pick(&mut random)]).collect(),
+                bytes: vec![7; random.below(6)],
+            };
+            if column.check() {
+                readable += 1;
+                let total: usize = column.iter().map(|value| value.map_or(0, <[u8]>::len)).sum();
+                assert_eq!((column.iter().count(), total), (column.len(), column.bytes.len()), "seed {seed}");
+            }
+        }
+        assert!(readable > 1_000, "only {readable} were well-formed");
+    }
+
+    #[test]
+    fn batches_are_taken_apart_and_put_together_again() {
+        for seed in 0..2_000 {
+            let mut random = Random::new(seed);
+            let (before, rows) = (rows(&mut random), rows(&mut random));
+            let whole = batch(&rows);
+            let (mut cursor, mut at) = (Cursor::default(), 0);
+            let (mut taken, mut expected) = (batch(&before), before);
+            while at < rows.len() {
+                let count = 1 + random.below(rows.len() - at);
+                if random.once_in(2) {
+                    cursor.skip(&whole, count);
+                } else {
+                    taken.append(&whole, &mut cursor, count);
+                    expected.extend_from_slice(&rows[at..at + count]);
+                }
+                at += count;
+                assert_eq!(cursor.row(), at);
+            }
+            assert!(taken.check(), "seed {seed}");
+            assert_eq!(taken, batch(&expected), "seed {seed}");
+        }
+    }
+
+    #[test]
+    fn a_batch_with_unequal_columns_or_wandering_headers_is_refused() {
+        let good = batch(&[(None, None, 1, vec![]), (Some(vec![1]), None, 2, vec![("h".to_owned(), None)])]);
+        assert!(good.check());
+        let check = |spoil: &dyn Fn(&mut Batch)| {
+            let mut batch = good.clone();
+            spoil(&mut batch);
+            assert!(!batch.check(), "{batch:?}");
+        };
+        check(&|batch| batch.keys.push(None));
+        check(&|batch| batch.values.lengths.truncate(1));
+        check(&|batch| batch.timestamps.push(3));
+        check(&|batch| batch.headers[0].index = 2);
+        check(&|batch| batch.headers.push(Header { index: 0, key: String::new(), value: None }));
+    }
+}
