@@ -2,7 +2,7 @@
 //! Java 17, so that the two can be compared with `diff`.
 
 use std::cmp::Ordering;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fmt::{self, Write};
 
 use super::java_order::{TreeSet, compare, copied, grown, hash_order};
@@ -59,7 +59,7 @@ struct Node<'a> {
 
 impl<'a> Description<'a> {
     fn of(subtopology: &'a Subtopology) -> Self {
-        let nodes = nodes_of(subtopology);
+        let nodes = in_order_of_creation(nodes_of(subtopology));
         let mut description = Self {
             id: subtopology.id,
             sizes: vec![1; nodes.len()],
@@ -221,4 +221,39 @@ fn copy_of_set(names: &[String], capacity: usize) -> String {
     hash_order(&mut names, capacity);
     hash_order(&mut names, copy);
     names.join(", ")
+}
+
+/// Puts the kinds of nodes, which a graph lists apart, into the order in which Kafka Streams' DSL most
+/// likely created them: parents first, then by the number in the generated name. It decides what
+/// comes first in a bucket of a hash table, no more, so a wrong guess swaps two siblings at worst.
+fn in_order_of_creation(nodes: Vec<Node<'_>>) -> Vec<Node<'_>> {
+    let mut created: HashMap<&str, u64> = HashMap::new();
+    let mut kinds: Vec<VecDeque<Node<'_>>> = Vec::new();
+    for node in nodes {
+        match kinds.last_mut() {
+            Some(kind) if kind.front().is_some_and(|first| first.kind == node.kind) => kind.push_back(node),
+            _ => kinds.push(VecDeque::from([node])),
+        }
+    }
+    let mut ordered = Vec::new();
+    loop {
+        let next = kinds.iter_mut().filter_map(|kind| {
+            let first = kind.front()?;
+            let parents = first.parents.iter().map(|parent| created.get(parent.as_str()).copied());
+            let after = parents.clone().flatten().max().unwrap_or_default();
+            let number = generated_number(first.name).unwrap_or(after);
+            Some((parents.clone().any(|parent| parent.is_none()), number, kind))
+        });
+        let Some((_, number, kind)) = next.min_by_key(|(waits, number, _)| (*waits, *number)) else { return ordered };
+        if let Some(node) = kind.pop_front() {
+            created.insert(node.name, number);
+            ordered.push(node);
+        }
+    }
+}
+
+/// 12 of `KSTREAM-MAP-0000000012`.
+fn generated_number(name: &str) -> Option<u64> {
+    let (_, number) = name.rsplit_once('-')?;
+    if number.len() == 10 { number.parse().ok() } else { None }
 }
