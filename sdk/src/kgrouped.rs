@@ -10,7 +10,7 @@ use std::sync::Arc;
 use crate::graph::{SharedGraph, resolve, store_definition};
 use crate::kstream::{Repartition, repartition_source};
 use crate::ktable::{KTable, Lineage};
-use crate::logic::{Aggregate, TableState, TableStore};
+use crate::logic::{Aggregate, Count, Fold, Step, TableState, TableStore};
 use crate::options::{Materialized, Named, Serdes};
 use crate::rows::{Data, Rows, Updates};
 use crate::serdes::LongSerde;
@@ -77,7 +77,7 @@ impl<K: Data, V: Data> KGroupedStream<K, V> {
         }
         let values = materialized.serdes.values.clone().or_else(|| Some(Arc::new(LongSerde)));
         let serdes = Serdes { keys: self.serdes.keys.clone(), values };
-        self.fold(AGGREGATE, serdes, materialized, || Some(0), |_, _, count: Option<i64>| count.map(|count| count + 1))
+        self.fold(AGGREGATE, serdes, materialized, || Some(0), Count)
     }
 
     /// Joins the values of each key into one: the first is taken as it is, `reducer` joins each
@@ -100,7 +100,7 @@ impl<K: Data, V: Data> KGroupedStream<K, V> {
             None => Some(value.clone()),
             Some(joined) => reducer(joined, value),
         };
-        self.fold(REDUCE, self.serdes.clone(), materialized, || None, step)
+        self.fold(REDUCE, self.serdes.clone(), materialized, || None, Fold(step))
     }
 
     /// Folds the values of each key into an aggregate of any type, which begins as `initializer`
@@ -126,7 +126,7 @@ impl<K: Data, V: Data> KGroupedStream<K, V> {
         materialized: Materialized<K, A>,
     ) -> KTable<K, A> {
         let serdes = Serdes { keys: self.serdes.keys.clone(), values: None };
-        self.fold(AGGREGATE, serdes, materialized, initializer, aggregator)
+        self.fold(AGGREGATE, serdes, materialized, initializer, Fold(aggregator))
     }
 
     fn fold<A: Data>(
@@ -135,7 +135,7 @@ impl<K: Data, V: Data> KGroupedStream<K, V> {
         inherited: Serdes<K, A>,
         materialized: Materialized<K, A>,
         start: impl Fn() -> Option<A> + Send + Sync + 'static,
-        step: impl Fn(&K, &V, Option<A>) -> Option<A> + Send + Sync + 'static,
+        step: impl Step<K, V, A> + 'static,
     ) -> KTable<K, A> {
         let store = {
             let mut graph = self.graph.borrow_mut();

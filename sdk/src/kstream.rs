@@ -10,8 +10,8 @@ use std::sync::Arc;
 use crate::graph::{SharedGraph, resolve};
 use crate::kgrouped::KGroupedStream;
 use crate::logic::{
-    Destination, Filter, FlatMap, FlatMapValues, Logic, Map, MapValues, Observe, PassThrough, Process, Produce,
-    SelectKey,
+    Destination, Filter, FlatMap, FlatMapValues, Logic, Map, MapOnlyValues, MapValues, Observe, PassThrough, Process,
+    Produce, SelectKey,
 };
 use crate::options::{Grouped, Named, Produced, RecordContext, Serdes};
 use crate::processor::Processor;
@@ -140,7 +140,7 @@ impl<K: Data, V: Data> KStream<K, V> {
     /// Other values for the same keys. A null value stays null.
     #[must_use]
     pub fn map_values<V2: Data>(&self, mapper: impl Fn(&V) -> V2 + Send + Sync + 'static) -> KStream<K, V2> {
-        self.map_values_with_key(move |_, value| value.map(&mapper))
+        self.then("KSTREAM-MAPVALUES-", self.keeping_keys(), false, MapOnlyValues::<K, V, V2, _>::new(mapper))
     }
 
     /// Other values for the same keys, nulls included.

@@ -53,3 +53,4 @@ pub mod prelude {
         StreamsBuilder, StringSerde, Topology,
     };
 }
+#[cfg(test)]

@@ -30,8 +30,8 @@ pub struct ConsumedRecord<'a, K, V> {
     pub key: Option<&'a K>,
     /// Its value.
     pub value: Option<&'a V>,
-    /// None: it has no headers.
-    pub headers: Option<&'a Headers>,
+    /// Its headers.
+    pub headers: &'a Headers,
 }
 
 /// What is known of a record beside its key and value.

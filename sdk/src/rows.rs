@@ -1,7 +1,11 @@
 //! Owns records on their way through a topology: typed columns that operators share instead of
 //! copying. Must not know what operators there are.
 
+mod column;
+
 use std::rc::Rc;
+
+pub(crate) use column::{Col, Raw, Writer};
 
 /// What keys and values can be. Every type that can be cloned is.
 pub trait Data: Clone + 'static {}
@@ -57,47 +61,6 @@ impl Headers {
 impl<K: Into<String>, V: AsRef<[u8]>> FromIterator<(K, V)> for Headers {
     fn from_iter<I: IntoIterator<Item = (K, V)>>(items: I) -> Self {
         Self(items.into_iter().map(|(key, value)| (key.into(), Some(value.as_ref().to_vec()))).collect())
-    }
-}
-
-/// Nullable values of one type: some or all of a shared list.
-pub(crate) struct Col<T> {
-    items: Rc<Vec<Option<T>>>,
-    /// The positions that belong to this column; none: all.
-    selected: Option<Rc<Vec<u32>>>,
-}
-
-impl<T> Clone for Col<T> {
-    fn clone(&self) -> Self {
-        Self { items: Rc::clone(&self.items), selected: self.selected.clone() }
-    }
-}
-
-impl<T> Col<T> {
-    pub(crate) fn new(items: Vec<Option<T>>) -> Self {
-        Self { items: Rc::new(items), selected: None }
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.selected.as_ref().map_or(self.items.len(), |selected| selected.len())
-    }
-
-    pub(crate) fn get(&self, row: usize) -> Option<&T> {
-        let position = self.selected.as_ref().map_or(row, |selected| selected[row] as usize);
-        self.items[position].as_ref()
-    }
-
-    pub(crate) fn iter(&self) -> impl Iterator<Item = Option<&T>> {
-        (0..self.len()).map(|row| self.get(row))
-    }
-
-    /// The rows given, which may repeat.
-    pub(crate) fn select(&self, rows: &Rc<Vec<u32>>) -> Self {
-        let selected = match &self.selected {
-            None => Rc::clone(rows),
-            Some(selected) => Rc::new(rows.iter().map(|&row| selected[row as usize]).collect()),
-        };
-        Self { items: Rc::clone(&self.items), selected: Some(selected) }
     }
 }
 
@@ -171,7 +134,7 @@ pub(crate) struct Updates<K, V> {
     pub(crate) meta: Meta,
 }
 
-impl<K, V> Updates<K, V> {
+impl<K: Data, V: Data> Updates<K, V> {
     pub(crate) fn old(&self, row: usize) -> Option<&V> {
         self.old.as_ref().and_then(|old| old.get(row))
     }

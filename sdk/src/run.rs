@@ -14,14 +14,14 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::contract::{self, Batch, Changes, Failure, Fault, Header, Input, Output, Task, empty_column};
+use crate::contract::{self, Batch, Changes, Column, Failure, Fault, Header, Input, Output, Task, empty_column};
 use crate::host::Host;
 use crate::logic::ProcessorInstance;
 use crate::processor::RecordMetadata;
 use crate::rows::{Cut, Meta, UNKNOWN};
 use crate::topology::{Kind, Node, Topology};
 
-pub(crate) use reader::{Raw, Reader};
+pub(crate) use reader::{Chunk, Reader};
 
 /// A topology at work for one task.
 pub(crate) struct Instance {
@@ -88,9 +88,26 @@ impl Instance {
         logic.extract(&node.name, topic, self.task.partition, offsets, records, partition_time)
     }
 
-    pub(crate) fn process(&self, input: &Input, host: &mut dyn Host) -> Result<Vec<Output>, Failure> {
+    /// The input is as it was when the call is over; while it lasts its columns are shared by the rows.
+    pub(crate) fn process(&self, input: &mut Input, host: &mut dyn Host) -> Result<Vec<Output>, Failure> {
+        let keys = Rc::new(std::mem::replace(&mut input.records.keys, empty_column()));
+        let values = Rc::new(std::mem::replace(&mut input.records.values, empty_column()));
+        let outputs = self.process_columns(input, &keys, &values, host);
+        let back = |column: Rc<Column>| Rc::try_unwrap(column).unwrap_or_else(|shared| (*shared).clone());
+        (input.records.keys, input.records.values) = (back(keys), back(values));
+        outputs
+    }
+
+    fn process_columns(
+        &self,
+        input: &Input,
+        keys: &Rc<Column>,
+        values: &Rc<Column>,
+        host: &mut dyn Host,
+    ) -> Result<Vec<Output>, Failure> {
         let mut run = self.run(host, Some(input));
-        let mut reader = Reader::new(&input.records);
+        let (timestamps, headers) = (&input.records.timestamps, &input.records.headers);
+        let mut reader = Reader::new(Rc::clone(keys), Rc::clone(values), timestamps, headers);
         while reader.row() < input.records.timestamps.len() {
             let row = reader.row();
             let node = self.source(input.topics[row])?;
@@ -105,7 +122,7 @@ impl Instance {
             let Kind::Source { logic, .. } = &self.topology.nodes[node].kind else {
                 unreachable!("only sources read topics")
             };
-            logic.read(&mut reader, count, &mut run)?;
+            logic.read(reader.take(count), &mut run)?;
         }
         self.stream_time.set(self.stream_time.get().max(input.records.timestamps.iter().copied().max()));
         Ok(run.outputs)

@@ -1,7 +1,8 @@
 //! Owns how keys and values become bytes, the same bytes as Kafka's own serdes make. Must not know
 //! where the bytes go.
 
-use std::any::Any;
+use std::any::{Any, TypeId};
+use std::convert;
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -62,6 +63,23 @@ pub trait Serde: Send + Sync + 'static {
     fn serialize(&self, value: &Self::Value, out: &mut Vec<u8>) -> Result<(), SerdeError>;
     /// Reads a value from all of `bytes`.
     fn deserialize(&self, bytes: &[u8]) -> Result<Self::Value, SerdeError>;
+    /// Whether [`Self::deserialize`] is sure to succeed on these bytes. Then it is put off until
+    /// somebody asks for the value, which may never happen. If in doubt: no.
+    fn is_readable(&self, bytes: &[u8]) -> bool {
+        let _ = bytes;
+        false
+    }
+    /// Whether [`Self::serialize`] writes exactly these bytes for the value that is read from them.
+    /// Then they are copied instead. If in doubt: no.
+    fn is_canonical(&self, bytes: &[u8]) -> bool {
+        let _ = bytes;
+        false
+    }
+    /// Names a serde that has no settings: all of its type do the same.
+    #[doc(hidden)]
+    fn identity(&self) -> Option<TypeId> {
+        (size_of_val(self) == 0).then(TypeId::of::<Self>)
+    }
     /// What people are told the bytes are when they inspect a store: `string`, `long`, `integer`,
     /// `double`, `bytes`, `json` (the host can print these) or a name of your own.
     fn format(&self) -> String;
@@ -85,6 +103,14 @@ impl Serde for StringSerde {
         Ok(String::from_utf8_lossy(bytes).into_owned())
     }
 
+    fn is_readable(&self, _bytes: &[u8]) -> bool {
+        true
+    }
+
+    fn is_canonical(&self, bytes: &[u8]) -> bool {
+        str::from_utf8(bytes).is_ok()
+    }
+
     fn format(&self) -> String {
         "string".to_owned()
     }
@@ -106,13 +132,21 @@ impl Serde for BytesSerde {
         Ok(bytes.to_vec())
     }
 
+    fn is_readable(&self, _bytes: &[u8]) -> bool {
+        true
+    }
+
+    fn is_canonical(&self, _bytes: &[u8]) -> bool {
+        true
+    }
+
     fn format(&self) -> String {
         "bytes".to_owned()
     }
 }
 
 macro_rules! big_endian {
-    ($serde:ident, $type:ty, $format:literal, $doc:literal) => {
+    ($serde:ident, $type:ty, $format:literal, $bits:expr, $doc:literal) => {
         #[doc = $doc]
         #[derive(Debug, Clone, Copy, Default)]
         pub struct $serde;
@@ -121,7 +155,7 @@ macro_rules! big_endian {
             type Value = $type;
 
             fn serialize(&self, value: &$type, out: &mut Vec<u8>) -> Result<(), SerdeError> {
-                out.extend_from_slice(&value.to_be_bytes());
+                out.extend_from_slice(&$bits(*value).to_be_bytes());
                 Ok(())
             }
 
@@ -136,6 +170,14 @@ macro_rules! big_endian {
                 Ok(<$type>::from_be_bytes(bytes))
             }
 
+            fn is_readable(&self, bytes: &[u8]) -> bool {
+                bytes.len() == size_of::<$type>()
+            }
+
+            fn is_canonical(&self, bytes: &[u8]) -> bool {
+                self.deserialize(bytes).is_ok_and(|value| $bits(value).to_be_bytes() == bytes)
+            }
+
             fn format(&self) -> String {
                 $format.to_owned()
             }
@@ -143,9 +185,20 @@ macro_rules! big_endian {
     };
 }
 
-big_endian!(LongSerde, i64, "long", "Eight bytes, big-endian, as Kafka's `LongSerde`.");
-big_endian!(IntegerSerde, i32, "integer", "Four bytes, big-endian, as Kafka's `IntegerSerde`.");
-big_endian!(DoubleSerde, f64, "double", "The eight bytes of IEEE 754, big-endian, as Kafka's `DoubleSerde`.");
+big_endian!(LongSerde, i64, "long", convert::identity, "Eight bytes, big-endian, as Kafka's `LongSerde`.");
+big_endian!(IntegerSerde, i32, "integer", convert::identity, "Four bytes, big-endian, as Kafka's `IntegerSerde`.");
+big_endian!(
+    DoubleSerde,
+    f64,
+    "double",
+    double_to_long_bits,
+    "The eight bytes of IEEE 754, big-endian, as Kafka's `DoubleSerde`."
+);
+
+/// The bits of a double, one and the same for all that is not a number, as in Java.
+fn double_to_long_bits(value: f64) -> u64 {
+    if value.is_nan() { 0x7ff8_0000_0000_0000 } else { value.to_bits() }
+}
 
 /// JSON of any type that `serde` can write and read.
 pub struct JsonSerde<T>(PhantomData<fn() -> T>);
@@ -226,6 +279,7 @@ mod tests {
         check(&LongSerde, &-2, &[255, 255, 255, 255, 255, 255, 255, 254]);
         check(&IntegerSerde, &258, &[0, 0, 1, 2]);
         check(&DoubleSerde, &1.5, &[0x3f, 0xf8, 0, 0, 0, 0, 0, 0]);
+        assert!(!DoubleSerde.is_canonical(&[0x7f, 0xf8, 0, 0, 0, 0, 0, 1]));
         check(&StringSerde, &"zoë".to_owned(), "zoë".as_bytes());
         check(&BytesSerde, &vec![0, 255], &[0, 255]);
         check(&JsonSerde::new(), &vec![1, 2], b"[1,2]");

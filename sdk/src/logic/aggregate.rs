@@ -12,6 +12,32 @@ use crate::contract::{Changes, Failure, index};
 use crate::rows::{Col, Cut, Data, Rows, Updates};
 use crate::run::Run;
 
+/// What a value does to the aggregate of its key. Neither key nor value is null.
+pub(crate) trait Step<K, V, A>: Send + Sync {
+    fn step(&self, rows: &Rows<K, V>, row: usize, aggregate: Option<A>) -> Option<A>;
+}
+
+/// Counts, without looking at what.
+pub(crate) struct Count;
+
+impl<K, V> Step<K, V, i64> for Count {
+    fn step(&self, _rows: &Rows<K, V>, _row: usize, count: Option<i64>) -> Option<i64> {
+        count.map(|count| count.wrapping_add(1))
+    }
+}
+
+/// A user's function.
+pub(crate) struct Fold<F>(pub(crate) F);
+
+impl<K: Data, V: Data, A, F> Step<K, V, A> for Fold<F>
+where
+    F: Fn(&K, &V, Option<A>) -> Option<A> + Send + Sync,
+{
+    fn step(&self, rows: &Rows<K, V>, row: usize, aggregate: Option<A>) -> Option<A> {
+        (self.0)(rows.keys.get(row)?, rows.values.get(row)?, aggregate)
+    }
+}
+
 /// Folds the values of a key into an aggregate. `start` gives the one a key begins with; `step`
 /// gets the value and the aggregate so far. A null aggregate deletes the entry.
 pub(crate) struct Aggregate<K, V, A, I, S> {
@@ -25,11 +51,11 @@ pub(crate) struct Aggregate<K, V, A, I, S> {
 impl<K: Data, V: Data, A: Data, I, S> Logic for Aggregate<K, V, A, I, S>
 where
     I: Fn() -> Option<A> + Send + Sync,
-    S: Fn(&K, &V, Option<A>) -> Option<A> + Send + Sync,
+    S: Step<K, V, A>,
 {
     fn process(&self, rows: &dyn Any, run: &mut Run<'_>) -> Result<(), Failure> {
         let rows: &Rows<K, V> = typed(rows);
-        let whole = |row: &usize| rows.keys.get(*row).is_some() && rows.values.get(*row).is_some();
+        let whole = |row: &usize| !rows.keys.is_null(*row) && !rows.values.is_null(*row);
         let kept: Vec<u32> = (0..rows.len()).filter(whole).map(index).collect();
         if kept.len() == rows.len() {
             return self.fold(rows, run);
@@ -46,14 +72,13 @@ where
 impl<K: Data, V: Data, A: Data, I, S> Aggregate<K, V, A, I, S>
 where
     I: Fn() -> Option<A> + Send + Sync,
-    S: Fn(&K, &V, Option<A>) -> Option<A> + Send + Sync,
+    S: Step<K, V, A>,
 {
     fn fold(&self, rows: &Rows<K, V>, run: &mut Run<'_>) -> Result<(), Failure> {
         let sends_old = self.state.sends_old();
         let mut keyed = Keyed::read(&self.store, &rows.keys, &rows.meta, false, run)?;
         let mut old = Vec::with_capacity(if sends_old { rows.len() } else { 0 });
-        for (row, (key, value)) in rows.keys.iter().zip(rows.values.iter()).enumerate() {
-            let (Some(key), Some(value)) = (key, value) else { continue };
+        for row in 0..rows.len() {
             let time = rows.meta.timestamps[row];
             // As Kafka Streams has it, the first update of a key names the initial aggregate as the old value.
             let (before, time) = match keyed.current(&rows.meta, run)? {
@@ -63,7 +88,7 @@ where
             if sends_old {
                 old.push(before.clone());
             }
-            keyed.leave((self.step)(key, value, before), time);
+            keyed.leave(self.step.step(rows, row, before), time);
         }
         let (new, timestamps) = keyed.write(&rows.meta, run)?;
         if run.withholds(self.store.cached) {

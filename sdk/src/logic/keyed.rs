@@ -53,9 +53,9 @@ impl<'s, K: Data, V: Data> Keyed<'s, K, V> {
         let mut distinct = empty_column();
         let mut slots = Vec::with_capacity(count);
         let mut known = Known::new(count);
-        for (row, key) in keys.iter().enumerate() {
-            push(&mut distinct, key.map(|key| |out: &mut Vec<u8>| store.keys.serialize(key, out)))
-                .map_err(|error| run.failure(Fault::Serialization, meta, row, error))?;
+        let writer = keys.writer(&store.keys);
+        for row in 0..count {
+            writer.write(row, &mut distinct).map_err(|error| run.failure(Fault::Serialization, meta, row, error))?;
             slots.push(known.settle(&mut distinct));
         }
         let handle = run.host.open(&store.name)?;
@@ -110,7 +110,7 @@ impl<'s, K: Data, V: Data> Keyed<'s, K, V> {
         let mut next_key = Cursor::default();
         let all = self.latest.iter().all(|latest| matches!(latest, Latest::Row(_)));
         for latest in &self.latest {
-            let key = next_key.next(&self.distinct);
+            let key = if all { None } else { next_key.next(&self.distinct) };
             let Latest::Row(row) = *latest else { continue };
             let row = row as usize;
             let value = self.values[row].as_ref();

@@ -13,9 +13,9 @@ mod table;
 use std::any::Any;
 
 use crate::contract::{Batch, Changes, Failure};
-use crate::run::{Reader, Run};
+use crate::run::{Chunk, Run};
 
-pub(crate) use aggregate::Aggregate;
+pub(crate) use aggregate::{Aggregate, Count, Fold, Step};
 pub(crate) use derive::Derive;
 pub(crate) use keyed::TableStore;
 pub(crate) use process::Process;
@@ -23,7 +23,7 @@ pub(crate) use regroup::{AggregateChanges, ChangeSource, ProduceChanges, Regroup
 pub(crate) use sink::{Destination, Produce};
 pub(crate) use source::RecordSource;
 pub(crate) use stateless::{
-    Filter, FlatMap, FlatMapValues, Map, MapValues, Observe, PassThrough, Predicate, SelectKey, Split,
+    Filter, FlatMap, FlatMapValues, Map, MapOnlyValues, MapValues, Observe, PassThrough, Predicate, SelectKey, Split,
 };
 pub(crate) use table::{TableSource, TableState, ToStream};
 
@@ -56,8 +56,8 @@ pub(crate) trait ProcessorInstance: Send {
 
 /// A node that reads topics.
 pub(crate) trait SourceLogic: Send + Sync {
-    /// Reads the next `count` records and forwards them.
-    fn read(&self, reader: &mut Reader<'_>, count: usize, run: &mut Run<'_>) -> Result<(), Failure>;
+    /// Reads records and forwards them.
+    fn read(&self, chunk: Chunk, run: &mut Run<'_>) -> Result<(), Failure>;
 
     fn extracts_timestamps(&self) -> bool;
 

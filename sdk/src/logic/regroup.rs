@@ -8,13 +8,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::keyed::{Keyed, TableStore};
-use super::source::{read_key, undecodable};
+use super::source::undecodable;
 use super::stateless::{Marker, Pair};
 use super::table::{TableState, forward_flushed};
 use super::{Logic, SourceLogic, typed};
 use crate::contract::{Batch, Changes, Failure, Fault, index, push};
 use crate::rows::{Col, Cut, Data, Updates};
-use crate::run::{Reader, Run};
+use crate::run::{Chunk, Run};
 use crate::serdes::{SerdeError, SharedSerde};
 
 /// `group_by` of a table: the old value leaves its group, the new one enters its own.
@@ -81,10 +81,11 @@ impl<K: Data, V: Data> Logic for ProduceChanges<K, V> {
     fn process(&self, rows: &dyn Any, run: &mut Run<'_>) -> Result<(), Failure> {
         let updates: &Updates<K, V> = typed(rows);
         let output = run.output(&self.topic);
+        let keys = updates.keys.writer(&self.keys);
         for row in 0..updates.len() {
-            let (key, new, old) = (updates.keys.get(row), updates.new.get(row), updates.old(row));
+            let (new, old) = (updates.new.get(row), updates.old(row));
             let columns = run.columns(output);
-            push(&mut columns.keys, key.map(|key| |out: &mut Vec<u8>| self.keys.serialize(key, out)))
+            keys.write(row, &mut columns.keys)
                 .and_then(|()| push(&mut columns.values, Some(|out: &mut Vec<u8>| self.change(new, old, out))))
                 .map_err(|error| run.failure(Fault::Serialization, &updates.meta, row, error))?;
             run.finish(output, &updates.meta, row, None);
@@ -174,24 +175,21 @@ pub(crate) struct ChangeSource<K, V> {
 }
 
 impl<K: Data, V: Data> SourceLogic for ChangeSource<K, V> {
-    fn read(&self, reader: &mut Reader<'_>, count: usize, run: &mut Run<'_>) -> Result<(), Failure> {
-        let start = reader.row();
-        let (mut keys, mut new, mut old) =
-            (Vec::with_capacity(count), Vec::with_capacity(count), Vec::with_capacity(count));
-        for _ in 0..count {
-            let raw = reader.next();
-            let name = &run.current().name;
-            keys.push(read_key(&self.keys, name, &raw)?);
-            let (entering, leaving) = raw
-                .value
-                .and_then(split_change)
-                .ok_or_else(|| undecodable(name, raw.row, SerdeError::new("this is no change of a table")))?;
-            let read = |bytes| self.values.deserialize(bytes).map_err(|error| undecodable(name, raw.row, error));
+    fn read(&self, chunk: Chunk, run: &mut Run<'_>) -> Result<(), Failure> {
+        let Chunk { start, keys, values, meta } = chunk;
+        let name = &run.current().name;
+        let failed = |(row, error)| undecodable(name, start + row, error);
+        let (mut new, mut old) = (Vec::with_capacity(values.len()), Vec::with_capacity(values.len()));
+        for (row, change) in values.iter().enumerate() {
+            let change = change.and_then(split_change);
+            let (entering, leaving) =
+                change.ok_or_else(|| failed((row, SerdeError::new("this is no change of a table"))))?;
+            let read = |bytes| self.values.deserialize(bytes).map_err(|error| failed((row, error)));
             new.push(entering.map(read).transpose()?);
             old.push(leaving.map(read).transpose()?);
         }
-        let meta = reader.meta(start);
-        run.forward(&Updates { keys: Col::new(keys), new: Col::new(new), old: Some(Col::new(old)), meta })
+        let keys = Col::read(keys, &self.keys).map_err(failed)?;
+        run.forward(&Updates { keys, new: Col::new(new), old: Some(Col::new(old)), meta })
     }
 
     fn extracts_timestamps(&self) -> bool {
@@ -227,7 +225,7 @@ where
     fn process(&self, rows: &dyn Any, run: &mut Run<'_>) -> Result<(), Failure> {
         let updates: &Updates<K, V> = typed(rows);
         let sends_old = self.state.sends_old();
-        if let Some(row) = updates.keys.iter().position(|key| key.is_none()) {
+        if let Some(row) = (0..updates.len()).find(|row| updates.keys.is_null(*row)) {
             return Err(run.failure(Fault::Processing, &updates.meta, row, "a table is grouped by a null key"));
         }
         let mut keyed = Keyed::read(&self.store, &updates.keys, &updates.meta, false, run)?;

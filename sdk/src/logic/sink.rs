@@ -3,9 +3,9 @@
 use std::any::Any;
 
 use super::{Logic, typed};
-use crate::contract::{Failure, Fault, push};
+use crate::contract::{Failure, Fault};
 use crate::options::{Partitioner, RecordContext};
-use crate::rows::{Cut, Data, Headers, Meta, Rows};
+use crate::rows::{Cut, Data, Headers, Meta, Rows, Writer};
 use crate::run::Run;
 use crate::serdes::SharedSerde;
 
@@ -32,13 +32,14 @@ impl<K: Data, V: Data> Logic for Produce<K, V> {
             Destination::Topic(topic) => Some((run.output(topic), topic)),
             Destination::Extract(_) => None,
         };
+        let writers = (rows.keys.writer(&self.keys), rows.values.writer(&self.values));
         for row in 0..rows.len() {
             match fixed {
-                Some((output, topic)) => self.write(rows, row, output, topic, run)?,
+                Some((output, topic)) => self.write(rows, &writers, row, (output, topic), run)?,
                 None => {
                     let topic = self.topic(rows, row, run);
                     let output = run.output(&topic);
-                    self.write(rows, row, output, &topic, run)?;
+                    self.write(rows, &writers, row, (output, &topic), run)?;
                 }
             }
         }
@@ -60,17 +61,14 @@ impl<K: Data, V: Data> Produce<K, V> {
     fn write(
         &self,
         rows: &Rows<K, V>,
+        (keys, values): &(Writer<'_, K>, Writer<'_, V>),
         row: usize,
-        output: usize,
-        topic: &str,
+        (output, topic): (usize, &str),
         run: &mut Run<'_>,
     ) -> Result<(), Failure> {
-        let (key, value) = (rows.keys.get(row), rows.values.get(row));
         let columns = run.columns(output);
-        push(&mut columns.keys, key.map(|key| |out: &mut Vec<u8>| self.keys.serialize(key, out)))
-            .and_then(|()| {
-                push(&mut columns.values, value.map(|value| |out: &mut Vec<u8>| self.values.serialize(value, out)))
-            })
+        keys.write(row, &mut columns.keys)
+            .and_then(|()| values.write(row, &mut columns.values))
             .map_err(|error| run.failure(Fault::Serialization, &rows.meta, row, error))?;
         let partition = match &self.partitioner {
             None => None,
@@ -79,7 +77,7 @@ impl<K: Data, V: Data> Produce<K, V> {
                     let message = format!("topic {topic} has a partitioner, but no partition count is known");
                     run.failure(Fault::Processing, &rows.meta, row, message)
                 })?;
-                partitioner(topic, key, value, count)
+                partitioner(topic, rows.keys.get(row), rows.values.get(row), count)
             }
         };
         run.finish(output, &rows.meta, row, partition);

@@ -2,10 +2,10 @@
 //! records.
 
 use super::SourceLogic;
-use crate::contract::{Batch, Failure, Fault, index};
+use crate::contract::{Batch, Cursor, Failure, Fault, index};
 use crate::options::{ConsumedRecord, TimestampExtractor};
-use crate::rows::{Col, Data, Rows};
-use crate::run::{Raw, Reader, Run};
+use crate::rows::{Col, Data, Headers, Rows};
+use crate::run::{Chunk, Run};
 use crate::serdes::{SerdeError, SharedSerde};
 
 /// Reads records of a stream.
@@ -16,17 +16,18 @@ pub(crate) struct RecordSource<K, V> {
 }
 
 impl<K: Data, V: Data> SourceLogic for RecordSource<K, V> {
-    fn read(&self, reader: &mut Reader<'_>, count: usize, run: &mut Run<'_>) -> Result<(), Failure> {
-        let start = reader.row();
-        let mut keys = Vec::with_capacity(count);
-        let mut values = Vec::with_capacity(count);
-        for _ in 0..count {
-            let raw = reader.next();
-            keys.push(read_key(&self.keys, &run.current().name, &raw)?);
-            values.push(read_value(&self.values, &run.current().name, &raw)?);
-        }
-        let meta = reader.meta(start);
-        run.forward(&Rows { keys: Col::new(keys), values: Col::new(values), meta })
+    fn read(&self, chunk: Chunk, run: &mut Run<'_>) -> Result<(), Failure> {
+        let Chunk { start, keys, values, meta } = chunk;
+        let failed = |(row, error)| undecodable(&run.current().name, start + row, error);
+        // Of two mistakes the one in the first record is told.
+        let keys = Col::read(keys, &self.keys);
+        let values = Col::read(values, &self.values);
+        let (keys, values) = match (keys, values) {
+            (Ok(keys), Ok(values)) => (keys, values),
+            (Err(key), Err(value)) => return Err(failed(if value.0 < key.0 { value } else { key })),
+            (Err(error), _) | (_, Err(error)) => return Err(failed(error)),
+        };
+        run.forward(&Rows { keys, values, meta })
     }
 
     fn extracts_timestamps(&self) -> bool {
@@ -44,13 +45,19 @@ impl<K: Data, V: Data> SourceLogic for RecordSource<K, V> {
     ) -> Result<Vec<i64>, Failure> {
         let Some(extractor) = &self.extractor else { return Ok(records.timestamps.clone()) };
         let mut partition_time = partition_time;
-        let mut reader = Reader::new(records);
+        let (mut next_key, mut next_value) = (Cursor::default(), Cursor::default());
+        let mut headers = records.headers.iter().peekable();
         let mut timestamps = Vec::with_capacity(offsets.len());
         for (row, &offset) in offsets.iter().enumerate() {
-            let raw = reader.next();
-            let key = read_key(&self.keys, node, &raw)?;
-            let value = read_value(&self.values, node, &raw)?;
-            let meta = reader.meta(row);
+            let failed = |error| undecodable(node, row, error);
+            let key = next_key.next(&records.keys).map(|bytes| self.keys.deserialize(bytes));
+            let key = key.transpose().map_err(failed)?;
+            let value = next_value.next(&records.values).map(|bytes| self.values.deserialize(bytes));
+            let value = value.transpose().map_err(failed)?;
+            let mut its = Headers::new();
+            while let Some(header) = headers.next_if(|header| header.index as usize == row) {
+                its.push(header.key.clone(), header.value.clone());
+            }
             let record = ConsumedRecord {
                 topic,
                 partition,
@@ -58,7 +65,7 @@ impl<K: Data, V: Data> SourceLogic for RecordSource<K, V> {
                 timestamp: records.timestamps[row],
                 key: key.as_ref(),
                 value: value.as_ref(),
-                headers: meta.headers(0).map(|headers| &**headers),
+                headers: &its,
             };
             let timestamp = extractor(&record, partition_time);
             partition_time = partition_time.max(Some(timestamp));
@@ -75,14 +82,4 @@ pub(super) fn undecodable(node: &str, row: usize, error: SerdeError) -> Failure 
         node: Some(node.to_owned()),
         message: error.to_string(),
     }
-}
-
-pub(super) fn read_key<K: 'static>(serde: &SharedSerde<K>, node: &str, raw: &Raw<'_>) -> Result<Option<K>, Failure> {
-    let read = |bytes| serde.deserialize(bytes).map_err(|error| undecodable(node, raw.row, error));
-    raw.key.map(read).transpose()
-}
-
-fn read_value<V: 'static>(serde: &SharedSerde<V>, node: &str, raw: &Raw<'_>) -> Result<Option<V>, Failure> {
-    let read = |bytes| serde.deserialize(bytes).map_err(|error| undecodable(node, raw.row, error));
-    raw.value.map(read).transpose()
 }

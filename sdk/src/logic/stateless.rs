@@ -41,7 +41,7 @@ where
     }
 }
 
-/// `map_values` in all its forms.
+/// `map_values` of a function that looks at keys or nulls.
 pub(crate) struct MapValues<K, V, R, F> {
     mapper: F,
     types: Marker<(K, V, R)>,
@@ -63,6 +63,32 @@ where
     fn process(&self, rows: &dyn Any, run: &mut Run<'_>) -> Result<(), Failure> {
         let rows: &Rows<K, V> = typed(rows);
         let values = rows.keys.iter().zip(rows.values.iter()).map(|(key, value)| (self.mapper)(key, value)).collect();
+        run.forward(&Rows { keys: rows.keys.clone(), values: Col::new(values), meta: rows.meta.clone() })
+    }
+}
+
+/// `map_values` of a function that does not look at keys, nor at values that are null.
+pub(crate) struct MapOnlyValues<K, V, R, F> {
+    mapper: F,
+    types: Marker<(K, V, R)>,
+}
+
+impl<K: Data, V: Data, R: Data, F> MapOnlyValues<K, V, R, F>
+where
+    F: Fn(&V) -> R + Send + Sync,
+{
+    pub(crate) fn new(mapper: F) -> Self {
+        Self { mapper, types: PhantomData }
+    }
+}
+
+impl<K: Data, V: Data, R: Data, F> Logic for MapOnlyValues<K, V, R, F>
+where
+    F: Fn(&V) -> R + Send + Sync,
+{
+    fn process(&self, rows: &dyn Any, run: &mut Run<'_>) -> Result<(), Failure> {
+        let rows: &Rows<K, V> = typed(rows);
+        let values = rows.values.iter().map(|value| value.map(&self.mapper)).collect();
         run.forward(&Rows { keys: rows.keys.clone(), values: Col::new(values), meta: rows.meta.clone() })
     }
 }

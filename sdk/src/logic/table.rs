@@ -112,7 +112,7 @@ pub(crate) struct TableSource<K, V> {
 impl<K: Data, V: Data> Logic for TableSource<K, V> {
     fn process(&self, rows: &dyn Any, run: &mut Run<'_>) -> Result<(), Failure> {
         let rows: &Rows<K, V> = typed(rows);
-        let keyed = |row: &usize| rows.keys.get(*row).is_some();
+        let keyed = |row: &usize| !rows.keys.is_null(*row);
         let kept: Vec<u32> = (0..rows.len()).filter(keyed).map(index).collect();
         if kept.len() == rows.len() {
             return self.update(rows, run);

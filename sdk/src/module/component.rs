@@ -62,8 +62,8 @@ impl<D: Declare> exported::Guest for Exports<D> {
         with_module(|module| module.instance.extract(topic, &offsets, &records, partition_time))
     }
 
-    fn process(input: Input) -> Result<Vec<Output>, exported::Failure> {
-        with_module(|module| module.instance.process(&input, &mut module.stores))
+    fn process(mut input: Input) -> Result<Vec<Output>, exported::Failure> {
+        with_module(|module| module.instance.process(&mut input, &mut module.stores))
     }
 
     fn punctuate(schedule: u32, timestamp: i64) -> Result<Vec<Output>, exported::Failure> {

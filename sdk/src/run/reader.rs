@@ -1,29 +1,33 @@
-//! Owns the way through the columns of an input, record by record. Must not know their types.
+//! Owns the way through the columns of an input, run by run. Must not know their types.
 
 use std::rc::Rc;
 
-use crate::contract::{Batch, Cursor, index};
-use crate::rows::{Col, Headers, Meta};
-
-/// A record as it came.
-pub(crate) struct Raw<'a> {
-    pub(crate) row: usize,
-    pub(crate) key: Option<&'a [u8]>,
-    pub(crate) value: Option<&'a [u8]>,
-}
+use crate::contract::{Column, Header, index};
+use crate::rows::{Col, Headers, Meta, Raw};
 
 /// Goes through a batch once.
 pub(crate) struct Reader<'a> {
-    batch: &'a Batch,
+    keys: Rc<Column>,
+    values: Rc<Column>,
+    timestamps: &'a [i64],
+    headers: &'a [Header],
     row: usize,
-    keys: Cursor,
-    values: Cursor,
-    header: usize,
+    /// Where the next key and the next value begin.
+    offsets: (usize, usize),
+}
+
+/// A run of records.
+pub(crate) struct Chunk {
+    /// The position of the first one in the input.
+    pub(crate) start: usize,
+    pub(crate) keys: Raw,
+    pub(crate) values: Raw,
+    pub(crate) meta: Meta,
 }
 
 impl<'a> Reader<'a> {
-    pub(crate) fn new(batch: &'a Batch) -> Self {
-        Self { batch, row: 0, keys: Cursor::default(), values: Cursor::default(), header: 0 }
+    pub(crate) fn new(keys: Rc<Column>, values: Rc<Column>, timestamps: &'a [i64], headers: &'a [Header]) -> Self {
+        Self { keys, values, timestamps, headers, row: 0, offsets: (0, 0) }
     }
 
     /// The next record to read.
@@ -31,30 +35,30 @@ impl<'a> Reader<'a> {
         self.row
     }
 
-    pub(crate) fn next(&mut self) -> Raw<'a> {
-        let row = self.row;
-        self.row += 1;
-        Raw { row, key: self.keys.next(&self.batch.keys), value: self.values.next(&self.batch.values) }
-    }
-
-    /// What the records of `start..self.row()` carry beside key and value. To be asked in order.
-    pub(crate) fn meta(&mut self, start: usize) -> Meta {
-        Meta {
-            timestamps: Rc::new(self.batch.timestamps[start..self.row].to_vec()),
+    /// The next `count` records.
+    pub(crate) fn take(&mut self, count: usize) -> Chunk {
+        let start = self.row;
+        self.row += count;
+        let keys = Raw::new(Rc::clone(&self.keys), start, count, self.offsets.0);
+        let values = Raw::new(Rc::clone(&self.values), start, count, self.offsets.1);
+        self.offsets = (keys.end(), values.end());
+        let meta = Meta {
+            timestamps: Rc::new(self.timestamps[start..self.row].to_vec()),
             origins: Rc::new((start..self.row).map(index).collect()),
             headers: self.headers(start),
-        }
+        };
+        Chunk { start, keys, values, meta }
     }
 
     fn headers(&mut self, start: usize) -> Option<Col<Rc<Headers>>> {
-        let rest = &self.batch.headers[self.header..];
-        let count = rest.iter().take_while(|header| (header.index as usize) < self.row).count();
+        let count = self.headers.iter().take_while(|header| (header.index as usize) < self.row).count();
         if count == 0 {
             return None;
         }
-        self.header += count;
+        let (taken, rest) = self.headers.split_at(count);
+        self.headers = rest;
         let mut rows: Vec<Option<Headers>> = (start..self.row).map(|_| None).collect();
-        for header in &rest[..count] {
+        for header in taken {
             if let Some(row) = (header.index as usize).checked_sub(start).and_then(|row| rows.get_mut(row)) {
                 row.get_or_insert_default().push(header.key.clone(), header.value.clone());
             }
