@@ -53,4 +53,3 @@ pub mod prelude {
         StreamsBuilder, StringSerde, Topology,
     };
 }
-#[cfg(test)]
