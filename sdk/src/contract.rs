@@ -3,6 +3,7 @@
 
 #[cfg(target_arch = "wasm32")]
 #[allow(
+    missing_docs,
     unsafe_code,
     unreachable_pub,
     clippy::all,

@@ -2,6 +2,51 @@
 //! with it is a WebAssembly component to the host, and a native value to its tests.
 //!
 //! It owns what a module decides; it must not know how the host keeps state or talks to Kafka.
+//!
+//! ```
+//! use millrace::prelude::*;
+//!
+//! fn topology(builder: &mut StreamsBuilder) {
+//!     builder
+//!         .stream("input-topic", Consumed::with(StringSerde, StringSerde))
+//!         .group_by_key(Grouped::with(StringSerde, StringSerde))
+//!         .count(Materialized::as_("count-store"))
+//!         .to_stream()
+//!         .map_values(|count| count.to_string())
+//!         .to("counts-topic", Produced::with(StringSerde, StringSerde));
+//! }
+//! millrace::export!(topology);
+//!
+//! # fn main() {
+//! // In a test, natively:
+//! let mut builder = StreamsBuilder::new();
+//! topology(&mut builder);
+//! let driver = millrace::TopologyTestDriver::new(builder.build().unwrap()).unwrap();
+//! driver.create_input_topic("input-topic", StringSerde, StringSerde).pipe_input("foo", "bar");
+//! let counts = driver.create_output_topic("counts-topic", StringSerde, StringSerde);
+//! assert_eq!(counts.read_key_value(), Some((Some("foo".to_owned()), Some("1".to_owned()))));
+//! # }
+//! ```
+//!
+//! A crate with such a topology is a `cdylib`, built with `cargo build --release --target
+//! wasm32-wasip2`.
+//!
+//! # The same as Kafka Streams
+//!
+//! Operators, generated names, topics, formats and results are those of Kafka Streams 4.3, so that an
+//! application can be carried on by the other side. What differs is how it is written in Rust:
+//!
+//! - Keys and values can be null in Kafka. Closures that see key and value of a stream's record get
+//!   `Option`s; those of `map_values`, `flat_map_values`, of aggregations and tables are called only
+//!   for what is there. Where null is an answer with a meaning there is a variant that ends in
+//!   `_nullable` or `_with_key`.
+//! - `named` gives the next operator's node a name: `stream.named("big").filter(…)`.
+//! - `Materialized::default()`, `Grouped::default()` and so on stand for the overload without the argument.
+//! - Types with an obvious serde (`String`, `i64`, `i32`, `f64`, `Vec<u8>`) need none to be named.
+//! - Closures must be pure: the host may call them again for the same record, in any instance, and
+//!   many records at a time where that can't be told from one by one.
+
+#![warn(missing_docs)]
 
 mod contract;
 mod serdes;

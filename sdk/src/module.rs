@@ -1,4 +1,4 @@
-//! Owns the edge of a module: the component's exports, and the imports as a [`Host`]. Used by
+//! Owns the edge of a module: the component's exports, and the imports as a `Host`. Used by
 //! [`crate::export!`] only; it must not know the topology.
 
 #[cfg(target_arch = "wasm32")]

@@ -1,0 +1,146 @@
+//! What is wrong with a topology, and where a record fails, is said in words that name the place.
+
+#![allow(clippy::unwrap_used, reason = "a test that fails may panic")]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use millrace::prelude::*;
+use millrace::{RawRecord, TestDriverConfig, TopologyTestDriver};
+
+fn refused(build: impl FnOnce(&mut StreamsBuilder), expected: &str) {
+    let mut builder = StreamsBuilder::new();
+    build(&mut builder);
+    let error = builder.build().err().map(|error| error.to_string()).unwrap_or_default();
+    assert!(error.contains(expected), "{error}");
+}
+
+fn strings(builder: &mut StreamsBuilder, topic: &str) -> KStream<String, String> {
+    builder.stream(topic, Consumed::with(StringSerde, StringSerde))
+}
+
+#[test]
+fn topologies_that_are_refused() {
+    refused(
+        |builder| strings(builder, "a").map_values(|_| Some(7_u16)).to("b", Produced::default()),
+        "node KSTREAM-SINK-0000000002 has no serde for its values of type core::option::Option<u16>",
+    );
+    refused(
+        |builder| strings(builder, "a").named("no spaces").filter(|_, _| true).to("b", Produced::default()),
+        "\"no spaces\" can't be a name",
+    );
+    refused(
+        |builder| {
+            let a = strings(builder, "a");
+            a.named("same").filter(|_, _| true).to("b", Produced::default());
+            a.named("same").filter(|_, _| true).to("c", Produced::default());
+        },
+        "two nodes named same",
+    );
+    refused(
+        |builder| {
+            strings(builder, "a").to("b", Produced::default());
+            builder.table("a", Consumed::with(StringSerde, StringSerde), Materialized::as_("t"));
+        },
+        "both read topic a",
+    );
+    refused(
+        |builder| {
+            strings(builder, "a").to("b", Produced::default());
+            builder.stream("a", Consumed::with(StringSerde, LongSerde)).to("c", Produced::default());
+        },
+        "use the same key and value types",
+    );
+    refused(
+        |builder| {
+            builder.stream_of(["a", "b"], Consumed::with(StringSerde, StringSerde)).to("c", Produced::default());
+            strings(builder, "b").to("d", Produced::default());
+        },
+        "overlapping but not equal topics",
+    );
+    refused(
+        |builder| {
+            let grouped = strings(builder, "a").group_by_key(Grouped::default());
+            grouped.count(Materialized::as_("twice"));
+            grouped.reduce(|_, new| new.clone(), Materialized::as_("twice"));
+        },
+        "two stores named twice",
+    );
+}
+
+#[test]
+fn topologies_by_hand_that_are_refused() {
+    let refused = |topology: Topology, expected: &str| {
+        let error = TopologyTestDriver::new(topology).err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(error.contains(expected), "{error}");
+    };
+    let mut topology = Topology::new();
+    topology.add_sink("sink", "out", Produced::with(StringSerde, StringSerde), &["nobody"]);
+    refused(topology, "has the parent nobody, which is unknown");
+
+    let mut topology = Topology::new();
+    topology.add_source("source", ["in"], Consumed::with(StringSerde, StringSerde)).add_sink(
+        "sink",
+        "out",
+        Produced::with(StringSerde, LongSerde),
+        &["source"],
+    );
+    refused(topology, "use the same key and value types");
+}
+
+/// Fails on every "bad".
+struct Picky;
+
+impl Processor<String, String, String, String> for Picky {
+    fn process(
+        &mut self,
+        context: &mut ProcessorContext<'_, String, String>,
+        record: Record<String, String>,
+    ) -> ProcessResult {
+        if record.value.as_deref() == Some("bad") {
+            return Err(ProcessError::new("a bad one"));
+        }
+        let number: Result<u8, _> = record.value.as_deref().unwrap_or("0").parse();
+        context.forward(record.with_value(Some(number?.to_string())));
+        Ok(())
+    }
+}
+
+#[test]
+fn a_record_that_fails_is_named_and_left_out() {
+    let mut builder = StreamsBuilder::new();
+    strings(&mut builder, "in").named("picky").process(|| Picky, &[]).to("out", Produced::default());
+    let driver = TopologyTestDriver::new(builder.build().unwrap()).unwrap();
+    let input = driver.create_input_topic("in", StringSerde, StringSerde);
+    let pipe = |value: &str| {
+        let record = millrace::TestRecord::new("k".to_owned(), value.to_owned(), 0);
+        input.try_pipe_record(record).err().map(|error| error.to_string()).unwrap_or_default()
+    };
+    assert_eq!(pipe("1"), "");
+    let error = pipe("bad");
+    assert!(error.contains("in-0 offset 1, node picky: Processing: a bad one"), "{error}");
+    let error = pipe("300");
+    assert!(error.contains("number too large"), "{error}");
+    assert_eq!(pipe("2"), "");
+    let output = driver.create_output_topic("out", StringSerde, StringSerde);
+    let values: Vec<_> = output.read_key_values_to_list().into_iter().filter_map(|(_, value)| value).collect();
+    assert_eq!(values, ["1", "2"]);
+}
+
+#[test]
+fn a_poison_pill_in_a_batch_is_named() {
+    let seen = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&seen);
+    let mut builder = StreamsBuilder::new();
+    builder.stream("in", Consumed::with(StringSerde, LongSerde)).foreach(move |_, _| {
+        count.fetch_add(1, Ordering::Relaxed);
+    });
+    let config = TestDriverConfig { batch_records: 10, ..TestDriverConfig::default() };
+    let driver = TopologyTestDriver::with(builder.build().unwrap(), config).unwrap();
+    let record = |value: &[u8]| RawRecord { value: Some(value.to_vec()), ..RawRecord::default() };
+    let records = vec![record(&[0; 8]), record(&[0; 8]), record(&[1, 2, 3]), record(&[0; 8])];
+    let error = driver.pipe_raw_records("in", records).unwrap_err().to_string();
+    let expected = "in-0 offset 2, node KSTREAM-SOURCE-0000000000: Deserialization: a long takes 8 bytes";
+    assert!(error.contains(expected), "{error}");
+    assert_eq!(seen.load(Ordering::Relaxed), 2);
+}
