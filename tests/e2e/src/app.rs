@@ -76,6 +76,12 @@ impl App {
         self.settings.insert(key.to_owned(), format!("'{value}'"));
     }
 
+    /// Its instances hand their partitions over when they stop. Without this they are static members, as pods are,
+    /// which keep them for their return.
+    pub fn leave_on_stop(&mut self) {
+        self.settings.insert("group.leave.on.stop".into(), "true".into());
+    }
+
     /// A variable the module reads.
     pub fn environment(&mut self, name: &str, value: &str) {
         self.environment.insert(name.to_owned(), value.to_owned());
@@ -100,8 +106,13 @@ impl App {
     /// Writes the config file of an instance.
     pub fn config(&self, instance: &str) -> Result<PathBuf> {
         let mut settings = self.settings.clone();
+        let names: Vec<_> = self.environment.keys().map(|name| format!("'{name}'")).collect();
+        settings.insert("module.env".into(), format!("[{}]", names.join(", ")));
         let state_dir = format!("'{}'", self.state_dir(instance).display());
         settings.entry("state.dir".into()).or_insert(state_dir);
+        if !settings.contains_key("group.leave.on.stop") {
+            settings.insert("group.instance.id".into(), format!("'{instance}'"));
+        }
         let text: String = settings.iter().map(|(key, value)| format!("{key} = {value}\n")).collect();
         let path = self.path(&format!("{instance}.toml"));
         fs::write(&path, text).context("write the config file")?;

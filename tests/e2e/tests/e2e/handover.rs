@@ -7,7 +7,9 @@ use millrace_e2e::kafka::Kafka;
 
 #[test]
 fn kafka_streams_then_millrace_then_kafka_streams() -> Result<()> {
-    let app = App::new(&Kafka::shared()?, "handover")?;
+    let mut app = App::new(&Kafka::shared()?, "handover")?;
+    // Else Kafka Streams could not join before Millrace's session has timed out.
+    app.leave_on_stop();
     let group = app.group()?;
     let third = |seed| Load { records: 20_000, keys: 2_000, value_size: 20, seed }.write(&app.kafka, &app.input);
 

@@ -38,7 +38,7 @@ fn empty() -> Result<()> {
 #[test]
 fn truncated() -> Result<()> {
     let counts = counts()?;
-    refused(Some(&counts[..counts.len() / 2]), &["unexpected end"])
+    refused(Some(&counts[..counts.len() / 2]), &["truncated"])
 }
 
 #[test]
@@ -48,7 +48,7 @@ fn text() -> Result<()> {
 
 #[test]
 fn a_core_module() -> Result<()> {
-    refused(Some(b"\0asm\x01\0\0\0"), &["core module", "wasm32-wasip2"])
+    refused(Some(b"\0asm\x01\0\0\0"), &["core WebAssembly module", "wasm32-wasip2"])
 }
 
 /// A component that exports nothing.

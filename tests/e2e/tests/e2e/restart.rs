@@ -54,7 +54,6 @@ fn lost_state_is_restored_from_the_changelog() -> Result<()> {
 #[test]
 fn a_kill_counts_nothing_twice_on_the_same_disk() -> Result<()> {
     let mut app = App::new(&Kafka::shared()?, "kill")?;
-    app.set("group.instance.id", "one");
     app.set("commit.interval.ms", "200");
     let load = Load { records: 200_000, keys: 5_000, ..LOAD };
     load.write(&app.kafka, &app.input)?;
@@ -76,8 +75,7 @@ fn a_kill_counts_nothing_twice_on_the_same_disk() -> Result<()> {
 /// Restoring from the changelog alone, under at-least-once, may count the last commit's records again, and never fewer.
 #[test]
 fn a_kill_and_a_lost_disk_lose_nothing() -> Result<()> {
-    let mut app = App::new(&Kafka::shared()?, "disk")?;
-    app.set("group.instance.id", "one");
+    let app = App::new(&Kafka::shared()?, "disk")?;
     LOAD.write(&app.kafka, &app.input)?;
     let mut first = app.run("a")?;
     app.group()?.caught_up()?;
