@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use millrace_engine::ports::Error;
 use millrace_engine::record::TaskId;
-use millrace_engine::topology::Store;
+use millrace_engine::task::StoreSpec;
 use tracing::{info, warn};
 
 use super::aside;
@@ -53,17 +53,16 @@ impl StateDirectory {
 
     /// Opens or creates the database of a task with the stores of its subtopology. One that can't
     /// be trusted is set aside and made anew, empty, if changelogs can fill it again.
-    pub fn open_task(&self, task: TaskId, stores: &[Store], resources: &Resources) -> Result<TaskDatabase, Error> {
-        let places: Vec<(&str, bool)> = stores.iter().map(|s| (s.name.as_str(), s.persistent)).collect();
+    pub fn open_task(&self, task: TaskId, stores: &[StoreSpec], resources: &Resources) -> Result<TaskDatabase, Error> {
         let persistent: Vec<&str> = stores.iter().filter(|s| s.persistent).map(|s| s.name.as_str()).collect();
         if persistent.is_empty() {
-            return Ok(TaskDatabase::new(None, &places));
+            return Ok(TaskDatabase::new(None, stores));
         }
         let path = self.database_path(task);
         fs::create_dir_all(&path).map_err(|e| from_io("create the task's directory", &path, &e))?;
         greet_kafka_streams(&path, stores)?;
         let identity = Identity { application_id: &self.application_id, task };
-        let unlogged = stores.iter().any(|s| s.persistent && !s.logged);
+        let unlogged = stores.iter().any(is_irreplaceable);
         let open = || Rocks::open(&path, &identity, &persistent, unlogged, resources);
         let rocks = match open() {
             Err(Error::Corrupt(why)) => {
@@ -72,14 +71,14 @@ impl StateDirectory {
             }
             opened => opened?,
         };
-        Ok(TaskDatabase::new(Some(rocks), &places))
+        Ok(TaskDatabase::new(Some(rocks), stores))
     }
 
     /// Moves the database of a task aside because of `why`, so that the next [`Self::open_task`]
     /// makes an empty one to be restored from the changelogs. The task's database is closed.
-    pub fn set_aside(&self, task: TaskId, stores: &[Store], why: &str) -> Result<(), Error> {
+    pub fn set_aside(&self, task: TaskId, stores: &[StoreSpec], why: &str) -> Result<(), Error> {
         let path = self.database_path(task);
-        if let Some(store) = stores.iter().find(|s| s.persistent && !s.logged) {
+        if let Some(store) = stores.iter().find(|s| is_irreplaceable(s)) {
             return Err(Error::Fatal(format!(
                 "{why}; store `{}` has no changelog to rebuild it from: put back a copy of {}, or move that directory \
                  away to start the store empty",
@@ -150,6 +149,11 @@ impl StateDirectory {
     }
 }
 
+/// No changelog can bring it back.
+fn is_irreplaceable(store: &StoreSpec) -> bool {
+    store.persistent && store.changelog.is_none()
+}
+
 fn parse_task(name: &str) -> Option<TaskId> {
     let (subtopology, partition) = name.split_once('_')?;
     let task = TaskId { subtopology: subtopology.parse().ok()?, partition: partition.parse().ok()? };
@@ -159,12 +163,12 @@ fn parse_task(name: &str) -> Option<TaskId> {
 
 /// Says what becomes of state that Kafka Streams left, the first time Millrace opens the task.
 /// Its folders stay: the changelogs hold the same, and Kafka Streams may come back to them.
-fn greet_kafka_streams(path: &Path, stores: &[Store]) -> Result<(), Error> {
+fn greet_kafka_streams(path: &Path, stores: &[StoreSpec]) -> Result<(), Error> {
     if path.join("CURRENT").exists() {
         return Ok(());
     }
-    let left: Vec<&Store> = stores.iter().filter(|s| s.persistent && path.join(&s.name).is_dir()).collect();
-    if let Some(store) = left.iter().find(|s| !s.logged) {
+    let left: Vec<&StoreSpec> = stores.iter().filter(|s| s.persistent && path.join(&s.name).is_dir()).collect();
+    if let Some(store) = left.iter().find(|s| is_irreplaceable(s)) {
         return Err(Error::Fatal(format!(
             "open {}: Kafka Streams left store `{}` there, which has no changelog to be restored from and which only \
              Kafka Streams can read; move the directory away to start the store empty",

@@ -20,7 +20,6 @@ mod directory;
 mod aside;
 mod positions;
 mod rocks;
-mod memory;
 mod task;
 #[cfg(test)]
 mod tests;

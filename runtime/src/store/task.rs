@@ -1,9 +1,10 @@
 //! Owns the database of one task: routes each store to RocksDB or to memory. Must not know how
 //! either keeps it.
 
+use millrace_engine::memory::Memory;
 use millrace_engine::ports::{Database, Error, Positions, StoreIndex, Write};
+use millrace_engine::task::StoreSpec;
 
-use super::memory::Memory;
 use super::rocks::Rocks;
 
 /// Where a store of the task lives.
@@ -25,20 +26,18 @@ pub struct TaskDatabase {
 }
 
 impl TaskDatabase {
-    /// `stores` in the order of the subtopology: name, and whether it is persistent. `disk` has
-    /// the persistent ones, in the same order.
-    pub(super) fn new(disk: Option<Rocks>, stores: &[(&str, bool)]) -> Self {
-        let (mut on_disk, mut in_memory) = (0, 0);
-        let places: Vec<_> = stores
-            .iter()
-            .map(|&(name, persistent)| {
-                let (next, place): (_, fn(StoreIndex) -> Place) =
-                    if persistent { (&mut on_disk, Place::Disk) } else { (&mut in_memory, Place::Memory) };
-                *next += 1;
-                (name.to_owned(), place(*next - 1))
-            })
-            .collect();
-        Self { disk, memory: Memory::new(in_memory), places }
+    /// `stores` in the order of the subtopology; `disk` has the persistent ones, in the same order.
+    pub(super) fn new(disk: Option<Rocks>, stores: &[StoreSpec]) -> Self {
+        let mut on_disk = 0..;
+        let mut in_memory = 0..;
+        let places = stores.iter().map(|store| {
+            let place =
+                if store.persistent { on_disk.next().map(Place::Disk) } else { in_memory.next().map(Place::Memory) };
+            (store.name.clone(), place.expect("the ranges have no end"))
+        });
+        let places = places.collect();
+        let memory = Memory::new(stores.iter().filter(|store| !store.persistent).map(|store| store.name.clone()));
+        Self { disk, memory, places }
     }
 
     fn rocks(&self) -> &Rocks {
@@ -54,10 +53,7 @@ impl Database for TaskDatabase {
     fn get(&self, store: StoreIndex, keys: &[&[u8]], found: &mut dyn FnMut(usize, &[u8])) -> Result<(), Error> {
         match self.places[store].1 {
             Place::Disk(index) => self.rocks().get(index, keys, found),
-            Place::Memory(index) => {
-                self.memory.get(index, keys, found);
-                Ok(())
-            }
+            Place::Memory(index) => self.memory.get(index, keys, found),
         }
     }
 
@@ -70,19 +66,13 @@ impl Database for TaskDatabase {
     ) -> Result<(), Error> {
         match self.places[store].1 {
             Place::Disk(index) => self.rocks().scan(index, range, reverse, visit),
-            Place::Memory(index) => {
-                self.memory.scan(index, range, reverse, visit);
-                Ok(())
-            }
+            Place::Memory(index) => self.memory.scan(index, range, reverse, visit),
         }
     }
 
     /// The disk first: it is the part that may fail, and then memory is as it was.
     fn write(&mut self, write: Write<'_>) -> Result<(), Error> {
-        let Some(rocks) = &self.disk else {
-            self.memory.write(write);
-            return Ok(());
-        };
+        let Some(rocks) = &self.disk else { return self.memory.write(write) };
         let mut disk = Vec::with_capacity(write.entries.len());
         let mut memory = Vec::new();
         for (store, key, value) in write.entries {
@@ -96,12 +86,11 @@ impl Database for TaskDatabase {
         let positions = Positions { changelogs: on_disk, ..write.positions };
         rocks.write(&Write { entries: disk, positions })?;
         let positions = Positions { changelogs: in_memory, ..Positions::default() };
-        self.memory.write(Write { entries: memory, positions });
-        Ok(())
+        self.memory.write(Write { entries: memory, positions })
     }
 
     fn positions(&self) -> Result<Positions, Error> {
-        let mut positions = self.memory.positions().clone();
+        let mut positions = self.memory.positions()?;
         if let Some(rocks) = &self.disk {
             let on_disk = rocks.positions()?;
             // A store that was persistent once and is in memory now has nothing at its old position.
@@ -113,13 +102,9 @@ impl Database for TaskDatabase {
     }
 
     fn clear(&mut self, store: StoreIndex) -> Result<(), Error> {
-        let name = &self.places[store].0;
         match self.places[store].1 {
-            Place::Disk(index) => self.rocks().clear(index, name),
-            Place::Memory(index) => {
-                self.memory.clear(index, name);
-                Ok(())
-            }
+            Place::Disk(index) => self.rocks().clear(index, &self.places[store].0),
+            Place::Memory(index) => self.memory.clear(index),
         }
     }
 }

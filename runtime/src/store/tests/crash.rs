@@ -7,7 +7,7 @@ use super::*;
 const COMMITS: i64 = 400;
 const BULK: usize = 100_000;
 
-fn commit_until_aborted(state_dir: &Path, stores: &[Store]) -> ! {
+fn commit_until_aborted(state_dir: &Path, stores: &[StoreSpec]) -> ! {
     let directory = directory(state_dir);
     let mut database = open(&directory, stores);
     for n in 1..=COMMITS {
@@ -22,7 +22,7 @@ fn commit_until_aborted(state_dir: &Path, stores: &[Store]) -> ! {
 }
 
 /// The commit that the two stores and the positions agree on after a crash.
-fn survived(test: &str, stores: &[Store]) -> i64 {
+fn survived(test: &str, stores: &[StoreSpec]) -> i64 {
     let dir = tempfile::tempdir().unwrap();
     let status = child(test, dir.path()).output().unwrap().status;
     assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(6), "the child ended otherwise: {status}");

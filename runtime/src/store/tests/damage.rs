@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::*;
 
 /// A database of one store with 10,000 keys in files, closed, and its directory.
-fn filled(state_dir: &Path, stores: &[Store]) -> (StateDirectory, PathBuf) {
+fn filled(state_dir: &Path, stores: &[StoreSpec]) -> (StateDirectory, PathBuf) {
     let directory = directory(state_dir);
     let mut database = open(&directory, stores);
     let keys: Vec<String> = (0..10_000).map(|n| format!("{n:05}")).collect();

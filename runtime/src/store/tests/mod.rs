@@ -10,30 +10,23 @@ use std::path::Path;
 
 use millrace_engine::ports::{Database, Error, Positions, Write};
 use millrace_engine::record::{Offset, TaskId, TopicPartition};
-use millrace_engine::topology::{Format, Layout, Store};
+use millrace_engine::task::StoreSpec;
 
 use super::{Budget, Resources, StateDirectory, TaskDatabase};
 
 const TASK: TaskId = TaskId { subtopology: 0, partition: 1 };
 
-fn store(name: &str) -> Store {
-    Store {
-        name: name.to_owned(),
-        layout: Layout::KeyValue,
-        format: Format::default(),
-        persistent: true,
-        logged: true,
-        cached: false,
-        changelog_config: Vec::new(),
-    }
+fn store(name: &str) -> StoreSpec {
+    let changelog = format!("counts-app-{name}-changelog");
+    StoreSpec { name: name.to_owned(), cached: false, persistent: true, changelog: Some(changelog.into()) }
 }
 
-fn unlogged(name: &str) -> Store {
-    Store { logged: false, ..store(name) }
+fn unlogged(name: &str) -> StoreSpec {
+    StoreSpec { changelog: None, ..store(name) }
 }
 
-fn in_memory(name: &str) -> Store {
-    Store { persistent: false, ..store(name) }
+fn in_memory(name: &str) -> StoreSpec {
+    StoreSpec { persistent: false, ..store(name) }
 }
 
 fn resources() -> Resources {
@@ -49,11 +42,11 @@ fn directory(state_dir: &Path) -> StateDirectory {
     StateDirectory::open(state_dir, "counts-app").unwrap()
 }
 
-fn try_open(directory: &StateDirectory, stores: &[Store]) -> Result<TaskDatabase, Error> {
+fn try_open(directory: &StateDirectory, stores: &[StoreSpec]) -> Result<TaskDatabase, Error> {
     directory.open_task(TASK, stores, &resources())
 }
 
-fn open(directory: &StateDirectory, stores: &[Store]) -> TaskDatabase {
+fn open(directory: &StateDirectory, stores: &[StoreSpec]) -> TaskDatabase {
     try_open(directory, stores).unwrap()
 }
 

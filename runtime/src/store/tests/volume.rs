@@ -42,7 +42,7 @@ fn a_read_only_volume_is_named() {
 }
 
 /// Fills the volume, writes until it is refused, frees the space and writes the rest.
-fn a_full_volume_is_survived(stores: &[Store]) {
+fn a_full_volume_is_survived(stores: &[StoreSpec]) {
     let Some(volume) = Volume::mount("size=64m") else { return };
     let directory = directory(volume.path());
     let mut database = open(&directory, stores);
