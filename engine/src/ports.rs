@@ -5,7 +5,7 @@ use crate::context::Context;
 use crate::record::{Batch, Changes, Input, Offset, Output, TopicPartition};
 
 /// What a failure asks for, not where it came from.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
     /// Passing: the same call may succeed later.
     #[error("{0}")]

@@ -1,1 +1,329 @@
-//! Wires the parts together, starts and stops them in order, and handles signals. The only place that constructs.
+//! Wires the parts together, starts and stops them in order, and handles signals. The only place
+//! that constructs.
+
+mod tasks;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::channel;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, anyhow, bail};
+use millrace_engine::ports::Error;
+use millrace_engine::task::BufferLimits;
+use millrace_engine::topology::{PartitionCounts, Partitioning, Plan, Topology, TopologyError};
+
+use crate::config::{Config, Guarantee};
+use crate::guest::{Limits, Module, Settings as ModuleSettings};
+use crate::kafka::{Clients, GroupConsumer, GroupContext, Topics, create_with};
+use crate::sink::Sink;
+use crate::source::{Restorer, Settings as SourceSettings, Source};
+use crate::store::{Budget as StoreBudget, Resources, StateDirectory};
+use crate::worker::{Budget, Handle, Pace, Worker};
+use tasks::Tasks;
+
+/// How long one question to the cluster may take before it is asked again.
+const ASK_TIMEOUT: Duration = Duration::from_secs(5);
+const ASK_AGAIN: Duration = Duration::from_millis(500);
+/// Bytes handed to a worker at once: some ten batches of ordinary records.
+const CHUNK_BYTES: usize = 1 << 20;
+/// How long a stop may take before it stops waiting for a broker that is away.
+const STOP_PATIENCE: Duration = Duration::from_secs(25);
+
+/// A module and the plan that its topology makes, before any broker is asked.
+#[derive(Debug)]
+pub struct Application {
+    module: Module,
+    topology: Topology,
+    plan: Plan,
+}
+
+impl Application {
+    /// Loads the module and checks its topology.
+    pub fn load(config: &Config) -> anyhow::Result<Self> {
+        let module = load_module(&config.module.source, config)?;
+        let topology = module.describe().with_context(|| format!("describe {}", config.module.source.display()))?;
+        let plan = Plan::new(&config.application_id, topology.clone())
+            .with_context(|| format!("check the topology of {}", config.module.source.display()))?;
+        Ok(Self { module, topology, plan })
+    }
+
+    #[must_use]
+    pub fn module(&self) -> &Module {
+        &self.module
+    }
+
+    #[must_use]
+    pub fn topology(&self) -> &Topology {
+        &self.topology
+    }
+
+    #[must_use]
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// The topics the topology writes for others, as far as it names them.
+    #[must_use]
+    pub fn output_topics(&self) -> Vec<String> {
+        let sinks = self.topology.sinks.iter().filter_map(|sink| sink.topic.as_ref());
+        let mut topics: Vec<String> = sinks.filter(|topic| !self.plan.is_repartition(topic)).cloned().collect();
+        topics.sort();
+        topics.dedup();
+        topics
+    }
+
+    /// Starts processing in threads of its own.
+    pub fn start(self, config: &Config) -> anyhow::Result<Running> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let abandon = Arc::new(AtomicBool::new(false));
+        let state = StateDirectory::open(&config.state_dir, &config.application_id)?;
+        tracing::info!(
+            application = config.application_id, module = self.module.digest(),
+            state = %state.path().display(), threads = config.threads, "starting"
+        );
+        let clients = Clients::new(config);
+        let partitioning = Arc::new(prepare_topics(&self.plan, config, &clients, &stop)?);
+        let source = self.wire(config, &clients, state, partitioning, Arc::clone(&stop), Arc::clone(&abandon))?;
+        let thread = std::thread::Builder::new()
+            .name("source".to_owned())
+            .spawn(move || source.run().map_err(|error| anyhow!("{error}")))
+            .context("start the source thread")?;
+        Ok(Running { stop, abandon, thread })
+    }
+
+    fn wire(
+        self,
+        config: &Config,
+        clients: &Clients,
+        state: StateDirectory,
+        partitioning: Arc<Partitioning>,
+        stop: Arc<AtomicBool>,
+        abandon: Arc<AtomicBool>,
+    ) -> anyhow::Result<Source> {
+        let consumer: Arc<GroupConsumer> =
+            Arc::new(create_with(&clients.consumer(), GroupContext::default(), "consumer")?);
+        let (reports, received) = channel();
+        let guarantee = engine_guarantee(config.guarantee);
+        let pace = Pace {
+            guarantee,
+            commit_interval: Duration::from_millis(config.commit_interval_ms),
+            overlay_bytes: config.overlay_bytes / config.threads.max(1),
+            buffer: BufferLimits {
+                records: config.buffered_records_per_partition,
+                bytes: config.input_buffer_bytes / config.threads.max(1),
+            },
+        };
+        let mut workers = Vec::new();
+        for number in 0..config.threads {
+            let log = Sink::new(clients, number, config.guarantee, Arc::clone(&consumer), Arc::clone(&abandon))?;
+            let budget = Arc::new(Budget::new(config.input_buffer_bytes / config.threads.max(1)));
+            let worker = Worker::new(Box::new(log), pace, Arc::clone(&budget), reports.clone());
+            let handle = Handle::start(format!("worker-{number}"), budget, |orders| worker.run(&orders))
+                .context("start a worker thread")?;
+            workers.push(handle);
+        }
+        let resources = Resources::new(StoreBudget {
+            block_cache_bytes: config.rocksdb.block_cache_bytes,
+            write_buffer_bytes: config.rocksdb.write_buffer_bytes,
+            background_threads: 2,
+            // A killed process finds its last commit again, state and input offsets together: under
+            // at-least-once that is what makes its counts exact.
+            write_ahead_log: true,
+        });
+        let tasks = Tasks::new(self.module, self.plan, Arc::clone(&partitioning), state, resources, config);
+        let restorer = Restorer::start(clients.clone(), guarantee, Arc::new(tasks), reports)
+            .context("start the restore thread")?;
+        let settings = SourceSettings {
+            partitioning,
+            chunk_records: config.batch_records,
+            chunk_bytes: CHUNK_BYTES,
+            leave_on_stop: config.leave_on_stop,
+        };
+        Ok(Source::new(settings, consumer, workers, restorer, received, stop))
+    }
+}
+
+/// Compiles the module a configuration names.
+pub fn load_module(source: &Path, config: &Config) -> anyhow::Result<Module> {
+    let bytes = std::fs::read(source).with_context(|| {
+        format!("read module {}; set module.source, or MILLRACE_MODULE_SOURCE, to the built .wasm", source.display())
+    })?;
+    let settings = ModuleSettings {
+        application_id: config.application_id.clone(),
+        environment: config.module.env.clone(),
+        limits: Limits {
+            memory_bytes: config.module.memory_bytes,
+            call_timeout: Duration::from_millis(config.module.call_timeout_ms),
+            output_bytes: config.module.output_bytes,
+            state_bytes: config.module.state_bytes,
+        },
+    };
+    Module::load(&bytes, settings).with_context(|| format!("load module {}", source.display()))
+}
+
+/// An application that is processing.
+pub struct Running {
+    stop: Arc<AtomicBool>,
+    abandon: Arc<AtomicBool>,
+    thread: JoinHandle<anyhow::Result<()>>,
+}
+
+impl Running {
+    /// Whether it has ended, by itself or because it was stopped.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.thread.is_finished()
+    }
+
+    /// Commits, closes and ends; gives back why it ended if not because of this.
+    pub fn stop(self) -> anyhow::Result<()> {
+        self.stop.store(true, Ordering::Relaxed);
+        let patience = Instant::now() + STOP_PATIENCE;
+        while !self.thread.is_finished() {
+            if Instant::now() > patience {
+                // From here on nothing waits for the broker; what is uncommitted stays uncommitted.
+                self.abandon.store(true, Ordering::Relaxed);
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        self.thread.join().unwrap_or_else(|_| bail!("the source thread panicked; its message is above"))
+    }
+}
+
+/// Runs until SIGTERM or SIGINT, or until something fails that only a person can mend.
+pub fn run(config: &Config) -> anyhow::Result<()> {
+    let signals = tokio::runtime::Builder::new_current_thread().enable_all().build().context("listen for signals")?;
+    let stopped = signals.block_on(async {
+        use tokio::signal::unix::{SignalKind, signal};
+        let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
+        let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
+        let application = Application::load(config)?;
+        let config = config.clone();
+        let starting = tokio::task::spawn_blocking(move || application.start(&config));
+        let running = tokio::select! {
+            running = starting => running.context("start the application")??,
+            // Nothing was processed yet, so there is nothing to commit.
+            _ = terminate.recv() => return Ok(None),
+            _ = interrupt.recv() => return Ok(None),
+        };
+        while !running.is_finished() {
+            tokio::select! {
+                _ = terminate.recv() => { tracing::info!("SIGTERM: stopping"); break; }
+                _ = interrupt.recv() => { tracing::info!("SIGINT: stopping"); break; }
+                () = tokio::time::sleep(Duration::from_millis(50)) => {}
+            }
+        }
+        anyhow::Ok(Some(running))
+    });
+    // A start that is still asking for a broker is left behind: the process ends.
+    signals.shutdown_background();
+    match stopped? {
+        Some(running) => running.stop(),
+        None => Ok(()),
+    }
+}
+
+fn engine_guarantee(guarantee: Guarantee) -> millrace_engine::commit::Guarantee {
+    match guarantee {
+        Guarantee::AtLeastOnce => millrace_engine::commit::Guarantee::AtLeastOnce,
+        Guarantee::ExactlyOnce => millrace_engine::commit::Guarantee::ExactlyOnce,
+    }
+}
+
+/// Finds the source topics, and sees that the internal ones exist. Brokers and topics that are not
+/// there yet are waited for until the start-up deadline.
+fn prepare_topics(plan: &Plan, config: &Config, clients: &Clients, stop: &AtomicBool) -> anyhow::Result<Partitioning> {
+    let topics = Topics::connect(clients)?;
+    let deadline = Instant::now() + Duration::from_millis(config.startup_deadline_ms);
+    let (partitioning, counts) = loop {
+        let asked = topics.partition_counts(ASK_TIMEOUT).map_err(Absent::Broker);
+        let measured = asked.and_then(|counts| match Partitioning::new(plan, &counts) {
+            Ok(partitioning) => Ok((partitioning, counts)),
+            Err(missing @ TopologyError::MissingTopics(_)) => Err(Absent::Topics(missing)),
+            Err(error) => Err(Absent::Never(error)),
+        });
+        match measured {
+            Ok(measured) => break measured,
+            Err(absent) => absent.wait(clients, deadline, stop)?,
+        }
+    };
+    create_internal(clients, &topics, &partitioning, &counts, config, deadline)?;
+    Ok(partitioning)
+}
+
+fn create_internal(
+    clients: &Clients,
+    topics: &Topics,
+    partitioning: &Partitioning,
+    counts: &PartitionCounts,
+    config: &Config,
+    deadline: Instant,
+) -> anyhow::Result<()> {
+    let missing = partitioning.missing_topics(counts)?;
+    check_policies(clients, partitioning, counts)?;
+    topics.create(&missing, config.replication_factor)?;
+    // The consumer takes a subscribed topic that its broker does not know yet for one that is gone.
+    while !missing.is_empty() {
+        let counts = topics.partition_counts(ASK_TIMEOUT)?;
+        if partitioning.missing_topics(&counts)?.is_empty() {
+            break;
+        }
+        if Instant::now() > deadline {
+            bail!("internal topics were created, but the brokers don't show them");
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    Ok(())
+}
+
+/// Says which internal topics would lose records. That takes a while and changes nothing, so the
+/// start does not wait for it.
+fn check_policies(clients: &Clients, partitioning: &Partitioning, counts: &PartitionCounts) -> anyhow::Result<()> {
+    let internal = partitioning.internal_topics().iter();
+    let existing: Vec<_> = internal.filter(|topic| counts.contains_key(&topic.name)).cloned().collect();
+    if existing.is_empty() {
+        return Ok(());
+    }
+    let clients = clients.clone();
+    let check = move || match Topics::connect(&clients).and_then(|topics| topics.wrong_policies(&existing)) {
+        Ok(wrong) => wrong.iter().for_each(|wrong| tracing::error!("internal topic may lose records: {wrong}")),
+        // Reading configurations is a right of its own, which the application can do without.
+        Err(error) => tracing::debug!(%error, "internal topics are not checked"),
+    };
+    std::thread::Builder::new().name("topic-check".to_owned()).spawn(check).context("start a thread")?;
+    Ok(())
+}
+
+/// Why an application can't start yet.
+enum Absent {
+    Broker(Error),
+    Topics(TopologyError),
+    /// Waiting would not help.
+    Never(TopologyError),
+}
+
+impl Absent {
+    fn wait(self, clients: &Clients, deadline: Instant, stop: &AtomicBool) -> anyhow::Result<()> {
+        let (what, error) = match self {
+            Self::Broker(Error::Retry(reason)) => {
+                (format!("no broker answers at {}", clients.bootstrap_servers()), anyhow!(reason))
+            }
+            Self::Broker(error) => return Err(error.into()),
+            Self::Topics(error) => ("source topics are missing".to_owned(), error.into()),
+            Self::Never(error) => return Err(error.into()),
+        };
+        if Instant::now() >= deadline {
+            return Err(error.context(what));
+        }
+        if stop.load(Ordering::Relaxed) {
+            bail!("stopped before it had started");
+        }
+        let left = deadline.saturating_duration_since(Instant::now()).as_secs();
+        tracing::warn!("{what}: {error}; trying again for {left} s");
+        std::thread::sleep(ASK_AGAIN);
+        Ok(())
+    }
+}

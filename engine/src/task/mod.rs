@@ -311,6 +311,12 @@ impl Task {
         std::mem::take(&mut self.incidents)
     }
 
+    /// Memory that uncommitted changes of its stores take.
+    #[must_use]
+    pub fn dirty_bytes(&self) -> usize {
+        self.context.dirty_bytes()
+    }
+
     /// Whether a commit should not wait for the interval to end.
     #[must_use]
     pub fn is_commit_due(&self) -> bool {

@@ -1,5 +1,8 @@
 //! Owns the commands of the binary and what they print.
 
+mod demo;
+mod dev;
+mod embedded;
 mod logging;
 mod new;
 
@@ -10,6 +13,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::app;
 use crate::config::{self, Config, Environment, Invalid, Options};
 
 /// Runs Kafka Streams topologies that are packed as WebAssembly components.
@@ -43,6 +47,23 @@ enum Format {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run the topology on Kafka until SIGTERM or SIGINT
+    Run {
+        #[command(flatten)]
+        config: ConfigArgs,
+    },
+    /// Run the topology on an embedded broker, with input from the terminal or a pipe
+    Dev {
+        #[command(flatten)]
+        config: ConfigArgs,
+        #[command(flatten)]
+        dev: dev::DevArgs,
+    },
+    /// Show the reference topology at work on an embedded broker
+    Demo {
+        #[command(flatten)]
+        config: ConfigArgs,
+    },
     /// Write a topology project that builds and tests
     New(new::NewArgs),
     /// Print the configuration in force, where it comes from, and no secret
@@ -81,6 +102,9 @@ pub fn main() -> ExitCode {
 fn run(cli: Cli) -> anyhow::Result<()> {
     let log = &cli.log;
     match cli.command {
+        Command::Run { config } => app::run(&log.load(&config)?),
+        Command::Dev { config, dev } => dev::run(log.load(&config)?, &dev),
+        Command::Demo { config } => demo::run(log.load(&config)?),
         Command::New(args) => new::run(&args),
         Command::Config { reference: true, .. } => print(&config::reference()),
         Command::Config { config, reference: false } => print(&config::effective(&log.load(&config)?)),

@@ -1,1 +1,15 @@
-//! Owns what all Kafka clients share: settings, error classes, topics. Must not know of tasks.
+//! Owns what all Kafka clients share: their settings, the classes of their errors, the topics
+//! that must exist. Must not know of tasks or of records.
+
+mod client;
+mod embedded;
+mod error;
+mod group;
+mod topics;
+
+pub(crate) use client::create_with;
+pub use client::{ClientLog, Clients};
+pub use embedded::{EmbeddedBroker, Feeder, Seen, Tail};
+pub use error::{classify, is_record_error};
+pub use group::{GroupConsumer, GroupContext, Rebalance, from_list, number, to_list};
+pub use topics::Topics;

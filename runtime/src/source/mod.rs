@@ -1,1 +1,306 @@
-//! Owns the consumer, the rebalance and the restore reader. Must not know what records are processed into.
+//! Owns the consumer, the rebalance and the restore reader. Must not know what records are
+//! processed into.
+//!
+//! One thread polls the consumer and decides where tasks live:
+//!
+//! ```text
+//!                 assigned            restored              revoked, or lost
+//!   (elsewhere) ───────────▶ Restoring ────────▶ At(worker) ───────────────▶ (elsewhere)
+//!                                ▲                   │
+//!                                └───────────────────┘ its state was corrupt
+//! ```
+//!
+//! The restore reader and the workers take orders from it and report to it; see
+//! `docs/decisions/0003-rebalance.md`.
+
+mod rebalance;
+mod restore;
+mod routes;
+
+pub use restore::{Restored, Restorer, TaskFactory};
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, TryRecvError, channel};
+use std::time::Duration;
+
+use millrace_engine::assignment::Assignment;
+use millrace_engine::ports::Error;
+use millrace_engine::record::{TaskId, TopicPartition};
+use millrace_engine::topology::Partitioning;
+use rdkafka::consumer::Consumer;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+
+use crate::kafka::{GroupConsumer, classify, to_list};
+use crate::worker::{Handle, Order, Report};
+use routes::{Bounds, Parcel, Routes};
+
+/// How long a poll waits for records: also how late an idle source notices a request to stop.
+const IDLE_WAIT: Duration = Duration::from_millis(100);
+/// The same while tasks are being restored, whose end has to be noticed too.
+const RESTORING_WAIT: Duration = Duration::from_millis(5);
+/// How long workers may take to commit when their tasks are taken away. Less than any sensible
+/// `max.poll.interval.ms`, past which the group would take the tasks away anyway.
+const SUSPEND_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Where a task is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Placement {
+    Restoring,
+    At(usize),
+}
+
+/// What the source needs to know of the application.
+pub struct Settings {
+    pub partitioning: Arc<Partitioning>,
+    /// Records and bytes handed to a worker at once.
+    pub chunk_records: usize,
+    pub chunk_bytes: usize,
+    /// Whether a stopping member gives its partitions up at once, or keeps them for its return.
+    pub leave_on_stop: bool,
+}
+
+/// The consumer and all it decides. Runs on its own thread.
+pub struct Source {
+    settings: Settings,
+    consumer: Arc<GroupConsumer>,
+    workers: Vec<Handle>,
+    restorer: Restorer,
+    reports: Receiver<Report>,
+    /// What the last assignment asked for, less what was closed since.
+    at_hand: Assignment,
+    placements: BTreeMap<TaskId, Placement>,
+    routes: Routes,
+    /// Between a revocation and the assignment that follows nothing is handed over.
+    assigned: bool,
+    stop: Arc<AtomicBool>,
+}
+
+impl Source {
+    pub fn new(
+        settings: Settings,
+        consumer: Arc<GroupConsumer>,
+        workers: Vec<Handle>,
+        restorer: Restorer,
+        reports: Receiver<Report>,
+        stop: Arc<AtomicBool>,
+    ) -> Self {
+        let bounds = Bounds { records: settings.chunk_records, bytes: settings.chunk_bytes };
+        Self {
+            settings,
+            consumer,
+            workers,
+            restorer,
+            reports,
+            at_hand: Assignment::default(),
+            placements: BTreeMap::new(),
+            routes: Routes::new(bounds),
+            assigned: false,
+            stop,
+        }
+    }
+
+    /// Joins the group and works until asked to stop or until something fails that only a person
+    /// can mend. Either way the tasks are committed if that is possible, and closed.
+    pub fn run(mut self) -> Result<(), Error> {
+        let outcome = self.subscribe().and_then(|()| self.work());
+        let stopped = self.shut_down();
+        outcome.and(stopped)
+    }
+
+    fn subscribe(&self) -> Result<(), Error> {
+        let topics: Vec<&str> = self.settings.partitioning.subscription().map(|input| &*input.full_name).collect();
+        tracing::info!(?topics, "joining the group");
+        self.consumer.subscribe(&topics).map_err(|error| classify("subscribe to the input topics", &error))
+    }
+
+    fn work(&mut self) -> Result<(), Error> {
+        while !self.stop.load(Ordering::Relaxed) {
+            self.take_reports()?;
+            self.take_restored()?;
+            if self.has_room() {
+                self.poll()?;
+            }
+            if let Some(rebalance) = self.consumer.context().take() {
+                self.rebalance(rebalance)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Polls once; hands over what was gathered when the broker has no more at the moment.
+    fn poll(&mut self) -> Result<(), Error> {
+        let wait = if self.routes.has_open() {
+            Duration::ZERO
+        } else if self.placements.values().any(|placement| *placement == Placement::Restoring) {
+            RESTORING_WAIT
+        } else {
+            IDLE_WAIT
+        };
+        match self.consumer.poll(wait) {
+            Some(Ok(message)) => {
+                if let Some(full) = self.routes.gather(&message) {
+                    self.hand_over(full);
+                }
+                Ok(())
+            }
+            Some(Err(error)) => consumer_error(&error),
+            None => {
+                while let Some(parcel) = self.routes.take_open() {
+                    self.hand_over(parcel);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn hand_over(&self, parcel: Parcel) {
+        let Some(Placement::At(worker)) = self.placements.get(&parcel.task) else {
+            // Its partitions are paused, and what was under way will be fetched again.
+            return;
+        };
+        let worker = &self.workers[*worker];
+        worker.budget().take(parcel.bytes);
+        worker.order(Order::Records {
+            task: parcel.task,
+            partition: parcel.partition,
+            chunk: parcel.chunk,
+            bytes: parcel.bytes,
+        });
+    }
+
+    /// Waits a moment for the workers to get on if one of them has enough to do.
+    fn has_room(&self) -> bool {
+        self.workers.iter().all(|worker| worker.budget().wait_for_room(IDLE_WAIT))
+    }
+
+    fn take_reports(&mut self) -> Result<(), Error> {
+        loop {
+            match self.reports.try_recv() {
+                Ok(Report::Flow { task, pause, resume }) => self.flow(task, &pause, &resume)?,
+                Ok(Report::Task { task, error }) => self.task_failed(task, error)?,
+                Ok(Report::Worker { tasks, error }) => self.worker_failed(&tasks, error)?,
+                Err(TryRecvError::Empty) => break,
+                Err(TryRecvError::Disconnected) => {
+                    return Err(Error::Fatal("all worker threads ended unasked".to_owned()));
+                }
+            }
+        }
+        match self.workers.iter().position(|worker| !worker.is_alive()) {
+            None => Ok(()),
+            Some(worker) => Err(Error::Fatal(format!("worker thread {worker} panicked; its message is above"))),
+        }
+    }
+
+    /// A task whose state can't be trusted is restored from its changelog; everything else about
+    /// a single task needs a person.
+    fn task_failed(&mut self, task: TaskId, error: Error) -> Result<(), Error> {
+        let Error::Corrupt(reason) = error else {
+            return Err(error);
+        };
+        tracing::error!(%task, reason, "the task's local state is corrupt; restoring it from its changelogs");
+        self.rebuild(task)
+    }
+
+    /// Fenced workers have dropped their tasks: the group decides anew who runs them.
+    fn worker_failed(&mut self, tasks: &[TaskId], error: Error) -> Result<(), Error> {
+        let Error::Fenced(reason) = error else {
+            return Err(error);
+        };
+        tracing::warn!(reason, "the group moved on without this member; rejoining");
+        for task in tasks {
+            self.placements.remove(task);
+            self.at_hand.tasks.remove(task);
+        }
+        self.revoked(true)?;
+        self.consumer.unsubscribe();
+        self.subscribe()
+    }
+
+    fn take_restored(&mut self) -> Result<(), Error> {
+        while self.assigned
+            && let Some(restored) = self.restorer.take_restored()
+        {
+            self.adopt(restored)?;
+        }
+        Ok(())
+    }
+
+    /// A task with several inputs has enough of one of them, or wants it again.
+    fn flow(&self, task: TaskId, pause: &[TopicPartition], resume: &[TopicPartition]) -> Result<(), Error> {
+        // What it said before its partitions were taken away is void.
+        if !self.assigned || !matches!(self.placements.get(&task), Some(Placement::At(_))) {
+            return Ok(());
+        }
+        self.consumer
+            .pause(&to_list(pause))
+            .and_then(|()| self.consumer.resume(&to_list(resume)))
+            .map_err(|error| classify("pause and resume partitions", &error))
+    }
+
+    /// Asks every worker for something and waits until all have answered or time is up.
+    fn ask_workers<T>(&self, order: impl Fn(std::sync::mpsc::Sender<T>) -> Order) -> Vec<T> {
+        let (done, answers) = channel();
+        for worker in &self.workers {
+            worker.order(order(done.clone()));
+        }
+        drop(done);
+        let deadline = std::time::Instant::now() + SUSPEND_TIMEOUT;
+        let mut got = Vec::with_capacity(self.workers.len());
+        while got.len() < self.workers.len() {
+            match answers.recv_timeout(deadline.saturating_duration_since(std::time::Instant::now())) {
+                Ok(answer) => got.push(answer),
+                Err(_) => {
+                    tracing::error!(answered = got.len(), of = self.workers.len(), "workers did not answer in time");
+                    break;
+                }
+            }
+        }
+        got
+    }
+
+    fn shut_down(mut self) -> Result<(), Error> {
+        self.routes.clear();
+        let outcomes = self.ask_workers(|done| Order::Stop { done });
+        let committed = outcomes.len() == self.workers.len() && outcomes.iter().all(|committed| *committed);
+        self.consumer.context().close();
+        if self.settings.leave_on_stop {
+            // Dropped by its last owner, the consumer says good-bye to the group.
+            self.consumer.unsubscribe();
+        } else {
+            // A member that says nothing keeps its partitions until its session ends, which is
+            // what lets a restarted instance find them again. Closing the client would say it.
+            std::mem::forget(Arc::clone(&self.consumer));
+        }
+        // Last, because its tasks hold the lock of the state directory.
+        self.restorer.stop();
+        tracing::info!("left the record path");
+        if committed {
+            Ok(())
+        } else {
+            let message = "stopped without a last commit; what was not committed is processed again at the next start";
+            Err(Error::Fatal(message.to_owned()))
+        }
+    }
+}
+
+/// What an error of the consumer means. Most pass by themselves, and librdkafka keeps trying.
+fn consumer_error(error: &KafkaError) -> Result<(), Error> {
+    match error {
+        KafkaError::MessageConsumptionFatal(RDKafkaErrorCode::FencedInstanceId) => Err(Error::Fatal(
+            "another process has joined the group under the same instance.id: give every instance its own".to_owned(),
+        )),
+        KafkaError::MessageConsumptionFatal(_) => Err(Error::Fatal(format!("read the input topics: {error}"))),
+        KafkaError::MessageConsumption(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {
+            Err(Error::Fatal(format!("a source topic is gone: {error}; create it again, then restart")))
+        }
+        _ => match classify("read the input topics", error) {
+            Error::Fatal(message) => Err(Error::Fatal(message)),
+            passing => {
+                tracing::warn!(%passing, "will try again");
+                Ok(())
+            }
+        },
+    }
+}

@@ -1,1 +1,81 @@
 //! Owns the loop of a worker thread. Must not know Kafka, RocksDB or wasmtime.
+
+mod budget;
+mod turn;
+
+pub use budget::Budget;
+pub(crate) use turn::now_ms;
+pub use turn::{Pace, Worker};
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
+
+use millrace_engine::ports::Error;
+use millrace_engine::record::{TaskId, TopicPartition};
+use millrace_engine::task::{Chunk, Task};
+
+/// What the source asks of a worker. Orders are carried out in the order they were sent.
+pub enum Order {
+    /// Records of a partition of a task, in offset order. `bytes` of the worker's budget were
+    /// taken for them.
+    Records { task: TaskId, partition: TopicPartition, chunk: Chunk, bytes: usize },
+    /// The task is restored: it is this worker's from now on.
+    Adopt(Box<Task>),
+    /// Commit, then stop processing but keep the tasks open. Answered when done.
+    Suspend { done: Sender<()> },
+    /// Go on with what was suspended.
+    Resume,
+    /// Drop these tasks without committing. Answered when their stores are closed.
+    Close { tasks: Vec<TaskId>, done: Sender<()> },
+    /// Commit, close everything and end. Answered with whether the commit came to its end.
+    Stop { done: Sender<bool> },
+}
+
+/// What a worker tells the source.
+pub enum Report {
+    /// Partitions of a task of which enough is buffered, or little enough again.
+    Flow { task: TaskId, pause: Vec<TopicPartition>, resume: Vec<TopicPartition> },
+    /// This task can't go on: it is suspended if it was the module that failed, else dropped. The
+    /// others do go on.
+    Task { task: TaskId, error: Error },
+    /// None of the worker's tasks can go on: they were all dropped.
+    Worker { tasks: Vec<TaskId>, error: Error },
+}
+
+/// A running worker, as the source sees it.
+pub struct Handle {
+    orders: Sender<Order>,
+    budget: Arc<Budget>,
+    thread: JoinHandle<()>,
+}
+
+impl Handle {
+    /// Starts `worker`, whose orders and budget the handle is made from.
+    pub fn start(
+        name: String,
+        budget: Arc<Budget>,
+        worker: impl FnOnce(Receiver<Order>) + Send + 'static,
+    ) -> std::io::Result<Self> {
+        let (orders, receiver) = channel();
+        let thread = std::thread::Builder::new().name(name).spawn(move || worker(receiver))?;
+        Ok(Self { orders, budget, thread })
+    }
+
+    /// The worker ends only after an answered `Stop`, or by a panic, which ends the process.
+    pub fn order(&self, order: Order) {
+        if self.orders.send(order).is_err() {
+            tracing::error!("a worker thread ended unasked");
+        }
+    }
+
+    #[must_use]
+    pub fn budget(&self) -> &Arc<Budget> {
+        &self.budget
+    }
+
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        !self.thread.is_finished()
+    }
+}

@@ -1,0 +1,199 @@
+//! The settings of every Kafka client, in one place. What is set here is set on purpose: the
+//! comment beside each line says why; `[kafka.*]` of the configuration may override all that
+//! `config` does not refuse.
+
+use millrace_engine::ports::Error;
+use millrace_engine::topology::OffsetReset;
+use rdkafka::ClientContext;
+use rdkafka::config::{ClientConfig, FromClientConfigAndContext, RDKafkaLogLevel};
+
+use super::classify;
+use crate::config::{Config, Guarantee, KafkaConfig};
+
+/// Makes the settings of the clients of one application.
+#[derive(Debug, Clone)]
+pub struct Clients {
+    application_id: String,
+    instance_id: Option<String>,
+    guarantee: Guarantee,
+    auto_offset_reset: OffsetReset,
+    kafka: KafkaConfig,
+}
+
+/// The settings every client starts from: where, and quietly.
+const COMMON: &[(&str, &str)] = &[
+    // Brokers close idle connections; that is no event.
+    ("log.connection.close", "false"),
+    // A topic that is missing is an error with a remedy, not something to be made up.
+    ("allow.auto.create.topics", "false"),
+];
+
+const CONSUMER: &[(&str, &str)] = &[
+    // Offsets are committed by the worker, after the state that goes with them.
+    ("enable.auto.commit", "false"),
+    ("enable.auto.offset.store", "false"),
+    // The only assignor that gives equal partitions of co-partitioned topics to one member.
+    ("partition.assignment.strategy", "range"),
+    // Fetched ahead: enough to keep workers busy while a fetch is under way, and no more than
+    // the memory we want to be known for. The default is 64 MiB.
+    ("queued.max.messages.kbytes", "16384"),
+    // The default, one second, stalls a consumer whose queue was full for a moment.
+    ("fetch.queue.backoff.ms", "5"),
+    // Idle brokers answer after this long: what an idle fetch costs against how late it notices.
+    ("fetch.wait.max.ms", "100"),
+];
+
+const RESTORE: &[(&str, &str)] = &[
+    ("enable.auto.commit", "false"),
+    ("enable.auto.offset.store", "false"),
+    // How the reader learns that it is through.
+    ("enable.partition.eof", "true"),
+    ("isolation.level", "read_committed"),
+    ("auto.offset.reset", "error"),
+    ("queued.max.messages.kbytes", "32768"),
+    ("fetch.queue.backoff.ms", "5"),
+    ("fetch.wait.max.ms", "20"),
+];
+
+const PRODUCER: &[(&str, &str)] = &[
+    ("enable.idempotence", "true"),
+    ("acks", "all"),
+    // Java's default partitioner: with librdkafka's own, co-partitioning would break silently.
+    ("partitioner", "murmur2_random"),
+    // A record is given up by nobody but the broker: while it is away, the worker waits.
+    ("message.timeout.ms", "0"),
+    ("linger.ms", "5"),
+    // Records wait here for their acknowledgement; past it the worker waits for room.
+    ("queue.buffering.max.messages", "200000"),
+    ("queue.buffering.max.kbytes", "65536"),
+    // How large a record may be is the topic's to say.
+    ("message.max.bytes", "104857600"),
+];
+
+impl Clients {
+    #[must_use]
+    pub fn new(config: &Config) -> Self {
+        Self {
+            application_id: config.application_id.clone(),
+            instance_id: config.instance_id.clone(),
+            guarantee: config.guarantee,
+            auto_offset_reset: config.auto_offset_reset,
+            kafka: config.kafka.clone(),
+        }
+    }
+
+    #[must_use]
+    pub fn bootstrap_servers(&self) -> &str {
+        &self.kafka.bootstrap_servers
+    }
+
+    /// The member of the group.
+    #[must_use]
+    pub fn consumer(&self) -> ClientConfig {
+        let mut settings = self.base("consumer", CONSUMER);
+        settings.set("group.id", &self.application_id);
+        let reset = match self.auto_offset_reset {
+            OffsetReset::Earliest => "earliest",
+            OffsetReset::Latest => "latest",
+            OffsetReset::None => "error",
+        };
+        settings.set("auto.offset.reset", reset);
+        settings.set(
+            "isolation.level",
+            match self.guarantee {
+                Guarantee::AtLeastOnce => "read_uncommitted",
+                Guarantee::ExactlyOnce => "read_committed",
+            },
+        );
+        if let Some(instance) = &self.instance_id {
+            settings.set("group.instance.id", instance);
+        }
+        overlay(&mut settings, [&self.kafka.common, &self.kafka.consumer]);
+        settings
+    }
+
+    /// A reader of changelogs, which is a member of no group.
+    #[must_use]
+    pub fn restore(&self) -> ClientConfig {
+        let mut settings = self.base("restore", RESTORE);
+        // The client wants a group to read for, though it joins none and commits nothing; this is the
+        // one that the cluster's access rules allow.
+        settings.set("group.id", &self.application_id);
+        overlay(&mut settings, [&self.kafka.common, &self.kafka.consumer]);
+        for (key, value) in RESTORE {
+            settings.set(*key, *value);
+        }
+        settings
+    }
+
+    #[must_use]
+    pub fn producer(&self, worker: usize) -> ClientConfig {
+        let mut settings = self.base(&format!("producer-{worker}"), PRODUCER);
+        overlay(&mut settings, [&self.kafka.common, &self.kafka.producer]);
+        settings
+    }
+
+    #[must_use]
+    pub fn admin(&self) -> ClientConfig {
+        let mut settings = self.base("admin", &[]);
+        overlay(&mut settings, [&self.kafka.common, &self.kafka.admin]);
+        settings
+    }
+
+    fn base(&self, role: &str, defaults: &[(&str, &str)]) -> ClientConfig {
+        let mut settings = ClientConfig::new();
+        settings.set_log_level(RDKafkaLogLevel::Info);
+        settings.set("bootstrap.servers", &self.kafka.bootstrap_servers);
+        let name = self.instance_id.as_ref().unwrap_or(&self.application_id);
+        settings.set("client.id", format!("{name}-{role}"));
+        for (key, value) in COMMON.iter().chain(defaults) {
+            settings.set(*key, *value);
+        }
+        settings
+    }
+}
+
+fn overlay(settings: &mut ClientConfig, layers: [&std::collections::BTreeMap<String, String>; 2]) {
+    for (key, value) in layers.into_iter().flatten() {
+        settings.set(key, value);
+    }
+}
+
+/// Creates a client, with the settings' own fault named when that is why it fails.
+pub(crate) fn create_with<C: ClientContext, T: FromClientConfigAndContext<C>>(
+    settings: &ClientConfig,
+    context: C,
+    what: &str,
+) -> Result<T, Error> {
+    settings.create_with_context(context).map_err(|error| classify(&format!("create the {what}"), &error))
+}
+
+/// Sends librdkafka's own log lines to ours.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ClientLog;
+
+impl ClientLog {
+    pub(crate) fn line(level: RDKafkaLogLevel, facility: &str, line: &str) {
+        match level {
+            RDKafkaLogLevel::Emerg
+            | RDKafkaLogLevel::Alert
+            | RDKafkaLogLevel::Critical
+            | RDKafkaLogLevel::Error
+            | RDKafkaLogLevel::Warning => tracing::warn!(target: "librdkafka", facility, "{line}"),
+            RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => tracing::info!(target: "librdkafka", facility, "{line}"),
+            RDKafkaLogLevel::Debug => tracing::debug!(target: "librdkafka", facility, "{line}"),
+        }
+    }
+}
+
+impl ClientContext for ClientLog {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
+        Self::line(level, facility, line);
+    }
+
+    fn error(&self, error: rdkafka::error::KafkaError, reason: &str) {
+        tracing::warn!(target: "librdkafka", %error, "{reason}");
+    }
+}
+
+impl rdkafka::consumer::ConsumerContext for ClientLog {}

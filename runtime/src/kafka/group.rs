@@ -1,0 +1,99 @@
+//! The application's member of its consumer group: one consumer per process, polled by one
+//! thread, asked by others only for what librdkafka allows from any thread (commit, pause, resume).
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use millrace_engine::record::TopicPartition;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::types::RDKafkaRespErr;
+use rdkafka::{ClientContext, TopicPartitionList};
+
+use super::ClientLog;
+
+pub type GroupConsumer = BaseConsumer<GroupContext>;
+
+/// What the group decided, to be acted on by the thread that polls.
+#[derive(Debug)]
+pub enum Rebalance {
+    Assigned(Vec<TopicPartition>),
+    /// All partitions are taken away (the protocol is eager). `lost`: they may already belong to
+    /// others, so nothing may be committed any more.
+    Revoked {
+        lost: bool,
+    },
+}
+
+/// Sets rebalances aside until the poll that brought them has returned: they take long (tasks
+/// commit and open their stores), and they are no business of a callback.
+#[derive(Debug, Default)]
+pub struct GroupContext {
+    pending: Mutex<Option<Rebalance>>,
+    closing: AtomicBool,
+}
+
+impl GroupContext {
+    /// The rebalance that the last poll brought, if it did. It must be answered with `assign` or
+    /// `unassign` before the next poll.
+    pub fn take(&self) -> Option<Rebalance> {
+        self.pending.lock().expect("no holder of this lock panics").take()
+    }
+
+    /// From now on revocations are answered at once, with nothing done about them.
+    pub fn close(&self) {
+        self.closing.store(true, Ordering::Relaxed);
+    }
+}
+
+impl ClientContext for GroupContext {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
+        ClientLog::line(level, facility, line);
+    }
+
+    fn error(&self, error: rdkafka::error::KafkaError, reason: &str) {
+        ClientLog.error(error, reason);
+    }
+}
+
+impl ConsumerContext for GroupContext {
+    fn rebalance(&self, consumer: &BaseConsumer<Self>, kind: RDKafkaRespErr, partitions: &mut TopicPartitionList) {
+        let assigned = kind == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
+        if self.closing.load(Ordering::Relaxed) {
+            if let Err(error) = consumer.unassign() {
+                tracing::debug!(%error, "unassign while closing");
+            }
+            return;
+        }
+        let rebalance = if assigned {
+            Rebalance::Assigned(from_list(partitions))
+        } else {
+            Rebalance::Revoked { lost: consumer.assignment_lost() }
+        };
+        *self.pending.lock().expect("no holder of this lock panics") = Some(rebalance);
+    }
+}
+
+/// Our partitions out of the client's list; it never names a negative partition here.
+#[must_use]
+pub fn from_list(list: &TopicPartitionList) -> Vec<TopicPartition> {
+    list.elements()
+        .iter()
+        .filter_map(|element| Some(TopicPartition::new(element.topic(), u32::try_from(element.partition()).ok()?)))
+        .collect()
+}
+
+#[must_use]
+pub fn to_list<'a>(partitions: impl IntoIterator<Item = &'a TopicPartition>) -> TopicPartitionList {
+    let mut list = TopicPartitionList::new();
+    for partition in partitions {
+        list.add_partition(&partition.topic, number(partition));
+    }
+    list
+}
+
+/// The partition's number as the client counts.
+#[must_use]
+pub fn number(partition: &TopicPartition) -> i32 {
+    i32::try_from(partition.partition).unwrap_or(i32::MAX)
+}

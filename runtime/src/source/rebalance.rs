@@ -1,0 +1,210 @@
+//! What happens when the group gives and takes partitions.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
+use std::sync::mpsc::channel;
+use std::time::Duration;
+
+use millrace_engine::assignment::{Assignment, spread};
+use millrace_engine::ports::{Committed, Error};
+use millrace_engine::record::{Offset, TaskId, TopicPartition};
+use millrace_engine::topology::OffsetReset;
+use rdkafka::TopicPartitionList;
+use rdkafka::consumer::Consumer;
+
+use super::{Placement, Restored, SUSPEND_TIMEOUT, Source};
+use crate::kafka::{Rebalance, classify, number, to_list};
+use crate::worker::Order;
+
+/// What the group remembers of the partitions of a member.
+pub(super) type CommittedOffsets = BTreeMap<TopicPartition, Committed>;
+
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
+
+impl Source {
+    pub(super) fn rebalance(&mut self, rebalance: Rebalance) -> Result<(), Error> {
+        match rebalance {
+            Rebalance::Revoked { lost } => self.revoked(lost),
+            Rebalance::Assigned(partitions) => self.assigned(&partitions),
+        }
+    }
+
+    /// All partitions are taken away. Tasks commit while the group waits for us, and stay open in
+    /// case they come back; what others may already own is dropped uncommitted.
+    pub(super) fn revoked(&mut self, lost: bool) -> Result<(), Error> {
+        tracing::info!(lost, tasks = self.placements.len(), "partitions revoked");
+        self.assigned = false;
+        self.routes.clear();
+        if lost {
+            let all: Vec<TaskId> = self.placements.keys().copied().collect();
+            self.close(&all);
+        } else {
+            self.ask_workers(|done| Order::Suspend { done });
+        }
+        self.consumer.unassign().map_err(|error| classify("give up partitions", &error))
+    }
+
+    /// Tasks that came back go on, others are closed, new ones are restored. Their partitions are
+    /// fetched from where the group says, paused until the task is restored.
+    fn assigned(&mut self, partitions: &[TopicPartition]) -> Result<(), Error> {
+        let assignment =
+            Assignment::of(&self.settings.partitioning, partitions).map_err(|error| Error::Fatal(error.to_string()))?;
+        let change = assignment.change_from(&self.at_hand);
+        tracing::info!(
+            partitions = partitions.len(),
+            kept = change.keep.len(),
+            closed = change.close.len(),
+            started = change.start.len(),
+            tasks = ?assignment.tasks.keys().map(ToString::to_string).collect::<Vec<_>>(),
+            "partitions assigned"
+        );
+        self.close(&change.close.iter().copied().collect::<Vec<_>>());
+        let committed = self.committed(partitions)?;
+        self.at_hand = assignment;
+        self.placements.extend(change.start.iter().map(|id| (*id, Placement::Restoring)));
+        self.fetch(partitions, &committed)?;
+        for id in change.start {
+            self.restore(id, &committed, false);
+        }
+        for worker in &self.workers {
+            worker.order(Order::Resume);
+        }
+        self.assigned = true;
+        Ok(())
+    }
+
+    /// Assigns the partitions to the consumer, paused where nobody can take records yet.
+    fn fetch(&mut self, partitions: &[TopicPartition], committed: &CommittedOffsets) -> Result<(), Error> {
+        let mut list = TopicPartitionList::with_capacity(partitions.len());
+        let mut paused = TopicPartitionList::new();
+        self.routes.clear();
+        for partition in partitions {
+            let Some((task, reset)) = self.reader_of(partition) else { continue };
+            let offset = match committed.get(partition).map(|committed| committed.offset) {
+                Some(offset) => rdkafka::Offset::Offset(offset.0),
+                None => match reset {
+                    Some(OffsetReset::Earliest) => rdkafka::Offset::Beginning,
+                    Some(OffsetReset::Latest) => rdkafka::Offset::End,
+                    // Nothing is committed, so this is the application's auto.offset.reset.
+                    Some(OffsetReset::None) | None => rdkafka::Offset::Invalid,
+                },
+            };
+            list.add_partition_offset(&partition.topic, number(partition), offset)
+                .map_err(|error| classify("name the partitions to read", &error))?;
+            if self.placements.get(&task) == Some(&Placement::Restoring) {
+                paused.add_partition(&partition.topic, number(partition));
+            }
+            self.routes.add(partition.clone(), task);
+        }
+        self.consumer.assign(&list).map_err(|error| classify("read the assigned partitions", &error))?;
+        self.consumer.pause(&paused).map_err(|error| classify("pause partitions of restoring tasks", &error))
+    }
+
+    /// The task that reads a partition, and where it starts when nothing was committed.
+    fn reader_of(&self, partition: &TopicPartition) -> Option<(TaskId, Option<OffsetReset>)> {
+        self.settings.partitioning.subtopologies().iter().find_map(|subtopology| {
+            let input = subtopology.inputs.iter().find(|input| input.full_name == partition.topic)?;
+            let task = TaskId { subtopology: subtopology.subtopology, partition: partition.partition };
+            Some((task, input.offset_reset))
+        })
+    }
+
+    /// What the group committed for these partitions. The coordinator may be away for a while.
+    fn committed(&self, partitions: &[TopicPartition]) -> Result<CommittedOffsets, Error> {
+        let mut attempts = 0;
+        let list = loop {
+            match self.consumer.committed_offsets(to_list(partitions), REQUEST_TIMEOUT) {
+                Ok(list) => break list,
+                Err(error) => {
+                    let error = classify("ask the group for committed offsets", &error);
+                    attempts += 1;
+                    if !matches!(error, Error::Retry(_)) || attempts >= 5 {
+                        return Err(error);
+                    }
+                    tracing::warn!(%error, "will try again");
+                }
+            }
+        };
+        let mut committed = CommittedOffsets::new();
+        for (partition, element) in partitions.iter().zip(list.elements()) {
+            if let rdkafka::Offset::Offset(offset) = element.offset() {
+                let metadata = element.metadata().to_owned();
+                committed.insert(partition.clone(), Committed { offset: Offset(offset), metadata });
+            }
+        }
+        Ok(committed)
+    }
+
+    fn restore(&self, id: TaskId, committed: &CommittedOffsets, rebuild: bool) {
+        let inputs = self.at_hand.tasks.get(&id).cloned().unwrap_or_default();
+        let own = self.routes.of_task(id).filter_map(|at| Some((at.clone(), committed.get(at)?.clone()))).collect();
+        self.restorer.restore(id, inputs, own, rebuild);
+    }
+
+    /// Restores a task again whose state turned out to be corrupt; its partitions are at hand.
+    pub(super) fn rebuild(&mut self, id: TaskId) -> Result<(), Error> {
+        let partitions: Vec<TopicPartition> = self.routes.of_task(id).cloned().collect();
+        self.consumer
+            .pause(&to_list(&partitions))
+            .map_err(|error| classify("pause the partitions of a task", &error))?;
+        let committed = self.committed(&partitions)?;
+        self.placements.insert(id, Placement::Restoring);
+        self.restore(id, &committed, true);
+        Ok(())
+    }
+
+    /// Hands a restored task to a worker and goes on reading its partitions.
+    pub(super) fn adopt(&mut self, restored: Restored) -> Result<(), Error> {
+        let id = restored.task.id();
+        if self.placements.get(&id) != Some(&Placement::Restoring) {
+            return Ok(());
+        }
+        let current = self.placements.iter().filter_map(|(id, placement)| match placement {
+            Placement::At(worker) => Some((*id, *worker)),
+            Placement::Restoring => None,
+        });
+        let workers = NonZeroUsize::new(self.workers.len()).unwrap_or(NonZeroUsize::MIN);
+        let worker = spread(&[id].into(), workers, &current.collect()).get(&id).copied().unwrap_or_default();
+        for (partition, offset) in &restored.seeks {
+            self.consumer
+                .seek(&partition.topic, number(partition), rdkafka::Offset::Offset(offset.0), REQUEST_TIMEOUT)
+                .map_err(|error| classify(&format!("go to offset {offset} of {partition}"), &error))?;
+        }
+        let partitions: Vec<TopicPartition> = self.routes.of_task(id).cloned().collect();
+        self.workers[worker].order(Order::Adopt(restored.task));
+        self.placements.insert(id, Placement::At(worker));
+        self.consumer.resume(&to_list(&partitions)).map_err(|error| classify("read on after a restore", &error))?;
+        let running = self.placements.values().filter(|placement| **placement != Placement::Restoring).count();
+        tracing::info!(task = %id, worker, running, of = self.placements.len(), "task running");
+        if running == self.placements.len() {
+            tracing::info!(tasks = running, "state=RUNNING");
+        }
+        Ok(())
+    }
+
+    /// Drops tasks wherever they are, and waits until their stores are closed: the next thing may
+    /// be to open them again.
+    pub(super) fn close(&mut self, tasks: &[TaskId]) {
+        let (done, closed) = channel();
+        let mut asked = 0;
+        for (number, worker) in self.workers.iter().enumerate() {
+            let here = tasks.iter().filter(|id| self.placements.get(id) == Some(&Placement::At(number)));
+            let tasks: Vec<TaskId> = here.copied().collect();
+            if !tasks.is_empty() {
+                worker.order(Order::Close { tasks, done: done.clone() });
+                asked += 1;
+            }
+        }
+        let restoring = tasks.iter().filter(|id| self.placements.get(id) == Some(&Placement::Restoring));
+        self.restorer.cancel(restoring.copied().collect());
+        for _ in 0..asked {
+            if closed.recv_timeout(SUSPEND_TIMEOUT).is_err() {
+                tracing::error!("a worker did not close its tasks in time");
+            }
+        }
+        for id in tasks {
+            self.placements.remove(id);
+            self.at_hand.tasks.remove(id);
+        }
+    }
+}

@@ -1,0 +1,316 @@
+//! The restore reader: fills the stores of tasks from their changelogs, on a thread of its own, so
+//! that no restoring task stalls one that is running.
+//!
+//! One consumer per changelog topic: the client says that a partition is read to its end, but not
+//! of which topic. The end is what the broker says it is at that moment (the last stable offset),
+//! not a number read before: a changelog may end in a transaction's markers, which have offsets but
+//! are no records.
+
+mod reader;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use millrace_engine::commit::Guarantee;
+use millrace_engine::ports::{Committed, Error};
+use millrace_engine::record::{Offset, TaskId, TopicPartition};
+use millrace_engine::restore::{Facts, Plan, Replay, plan};
+use millrace_engine::task::Task;
+
+use crate::kafka::Clients;
+use crate::worker::Report;
+use reader::{Read, Readers};
+
+/// How long a poll of changelogs waits when there is nothing at the moment.
+const WAIT: Duration = Duration::from_millis(10);
+/// How often a long restore says how far it is.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
+/// Pause before a task is tried again whose restore failed for a passing reason.
+const RETRY_WAIT: Duration = Duration::from_secs(1);
+
+/// Makes tasks: opens their state and instantiates the module.
+pub trait TaskFactory: Send + Sync {
+    fn make(&self, id: TaskId, inputs: &[usize]) -> Result<Task, Error>;
+    /// The state of a task, which is closed, can't be trusted: the next `make` starts from nothing.
+    fn set_aside(&self, id: TaskId, inputs: &[usize], why: &str) -> Result<(), Error>;
+}
+
+/// A task that is ready to run.
+pub struct Restored {
+    pub task: Box<Task>,
+    /// Inputs that do not go on where the group says.
+    pub seeks: Vec<(TopicPartition, Offset)>,
+}
+
+enum Order {
+    Restore(Request),
+    Cancel { tasks: Vec<TaskId>, done: Sender<()> },
+}
+
+#[derive(Clone)]
+struct Request {
+    id: TaskId,
+    inputs: Vec<usize>,
+    committed: BTreeMap<TopicPartition, Committed>,
+    /// Its state was corrupt: start from nothing.
+    rebuild: bool,
+}
+
+/// The restore thread, as the source sees it.
+pub struct Restorer {
+    orders: Sender<Order>,
+    restored: Receiver<Restored>,
+    thread: JoinHandle<()>,
+}
+
+impl Restorer {
+    pub fn start(
+        clients: Clients,
+        guarantee: Guarantee,
+        factory: Arc<dyn TaskFactory>,
+        reports: Sender<Report>,
+    ) -> std::io::Result<Self> {
+        let (orders, receiver) = channel();
+        let (sender, restored) = channel();
+        let thread = Thread {
+            guarantee,
+            factory,
+            reports,
+            restored: sender,
+            readers: Readers::new(clients),
+            restoring: BTreeMap::new(),
+            waiting: Vec::new(),
+            told_at: Instant::now(),
+        };
+        let thread = std::thread::Builder::new().name("restore".to_owned()).spawn(move || thread.run(&receiver))?;
+        Ok(Self { orders, restored, thread })
+    }
+
+    pub(super) fn restore(
+        &self,
+        id: TaskId,
+        inputs: Vec<usize>,
+        committed: BTreeMap<TopicPartition, Committed>,
+        rebuild: bool,
+    ) {
+        self.order(Order::Restore(Request { id, inputs, committed, rebuild }));
+    }
+
+    /// Gives tasks up and waits until their stores are closed. A task that has just been restored
+    /// is dropped when it is taken.
+    pub(super) fn cancel(&self, tasks: Vec<TaskId>) {
+        if tasks.is_empty() {
+            return;
+        }
+        let (done, cancelled) = channel();
+        self.order(Order::Cancel { tasks, done });
+        if cancelled.recv_timeout(super::SUSPEND_TIMEOUT).is_err() {
+            tracing::error!("the restore thread did not answer in time");
+        }
+    }
+
+    pub(super) fn take_restored(&self) -> Option<Restored> {
+        self.restored.try_recv().ok()
+    }
+
+    /// Ends the thread, and with it whatever is being restored: what was replayed is kept.
+    pub(super) fn stop(self) {
+        drop(self.orders);
+        if self.thread.join().is_err() {
+            tracing::error!("the restore thread panicked; its message is above");
+        }
+    }
+
+    fn order(&self, order: Order) {
+        if self.orders.send(order).is_err() {
+            tracing::error!("the restore thread ended unasked");
+        }
+    }
+}
+
+/// A task that is being restored.
+struct Restoring {
+    task: Task,
+    request: Request,
+    plan: Plan,
+    records: usize,
+    began: Instant,
+}
+
+struct Thread {
+    guarantee: Guarantee,
+    factory: Arc<dyn TaskFactory>,
+    reports: Sender<Report>,
+    restored: Sender<Restored>,
+    readers: Readers,
+    restoring: BTreeMap<TaskId, Restoring>,
+    /// To be tried again.
+    waiting: Vec<(Instant, Request)>,
+    told_at: Instant,
+}
+
+impl Thread {
+    /// Works until the source is gone.
+    fn run(mut self, orders: &Receiver<Order>) {
+        loop {
+            let idle = self.restoring.is_empty() && self.waiting.is_empty();
+            let order = if idle { orders.recv().map_err(|_| TryRecvError::Disconnected) } else { orders.try_recv() };
+            match order {
+                Ok(Order::Restore(request)) => self.begin(request),
+                Ok(Order::Cancel { tasks, done }) => {
+                    for id in tasks {
+                        self.give_up(id);
+                    }
+                    let _ = done.send(());
+                }
+                Err(TryRecvError::Empty) => self.turn(),
+                Err(TryRecvError::Disconnected) => return,
+            }
+        }
+    }
+
+    fn begin(&mut self, request: Request) {
+        if let Err(error) = self.prepare(request.clone()) {
+            self.failed(request, error);
+        }
+    }
+
+    fn prepare(&mut self, request: Request) -> Result<(), Error> {
+        let id = request.id;
+        if request.rebuild {
+            self.factory.set_aside(id, &request.inputs, "its content can't be trusted")?;
+        }
+        let mut task = self.factory.make(id, &request.inputs)?;
+        let changelogs = self.readers.bounds(&task)?;
+        let spec = Arc::clone(task.spec());
+        let stored = task.stored_positions()?;
+        let inputs = 0..spec.inputs.len();
+        let committed: Vec<_> = inputs.map(|input| request.committed.get(&task.partition(input)).cloned()).collect();
+        let facts = Facts {
+            guarantee: self.guarantee,
+            spec: &spec,
+            stored: &stored,
+            committed: &committed,
+            changelogs: &changelogs,
+        };
+        let plan = plan(&facts);
+        for (store, replay) in spec.stores.iter().zip(&plan.stores) {
+            tell(id, &store.name, *replay);
+        }
+        task.restore(&plan)?;
+        let done = task.replays().is_empty();
+        self.readers.add(&task)?;
+        self.restoring.insert(id, Restoring { task, request, plan, records: 0, began: Instant::now() });
+        if done {
+            self.finish(id);
+        }
+        Ok(())
+    }
+
+    fn turn(&mut self) {
+        let now = Instant::now();
+        if let Some(at) = self.waiting.iter().position(|(at, _)| *at <= now) {
+            let (_, request) = self.waiting.swap_remove(at);
+            self.begin(request);
+        }
+        for read in self.readers.poll(WAIT) {
+            match read {
+                Ok(read) => self.apply(&read),
+                Err((tasks, error)) => tasks.into_iter().for_each(|id| self.abandon(id, error.clone())),
+            }
+        }
+        if self.told_at.elapsed() >= PROGRESS_INTERVAL {
+            self.told_at = Instant::now();
+            self.tell_progress();
+        }
+    }
+
+    fn apply(&mut self, read: &Read) {
+        let Some(restoring) = self.restoring.get_mut(&read.task) else { return };
+        restoring.records += read.chunk.offsets.len();
+        match restoring.task.replay(read.store, &read.chunk, read.next) {
+            Ok(()) if restoring.task.replays().is_empty() => self.finish(read.task),
+            Ok(()) => {}
+            Err(error) => self.abandon(read.task, error),
+        }
+    }
+
+    fn finish(&mut self, id: TaskId) {
+        let Some(restoring) = self.restoring.remove(&id) else { return };
+        let Restoring { mut task, request, plan, records, began, .. } = restoring;
+        let ms = began.elapsed().as_millis();
+        tracing::info!(task = %id, records, ms, "restored");
+        if let Err(error) = task.start(&plan.starts, plan.stream_time, crate::worker::now_ms()) {
+            // Closes its stores, in case it is made again.
+            drop(task);
+            self.failed(request, error);
+            return;
+        }
+        let seeks = plan
+            .starts
+            .iter()
+            .enumerate()
+            .filter_map(|(input, start)| {
+                let partition = task.partition(input);
+                let fetched_from = request.committed.get(&partition).map(|committed| committed.offset);
+                let moved = request.rebuild || start.offset != fetched_from;
+                Some((partition, start.offset?)).filter(|_| moved)
+            })
+            .collect();
+        // If nobody takes it, the process is ending.
+        let _ = self.restored.send(Restored { task: Box::new(task), seeks });
+    }
+
+    /// Stops restoring a task for good.
+    fn give_up(&mut self, id: TaskId) -> Option<Request> {
+        self.readers.remove(id);
+        self.waiting.retain(|(_, request)| request.id != id);
+        self.restoring.remove(&id).map(|restoring| restoring.request)
+    }
+
+    /// Stops restoring a task because of an error.
+    fn abandon(&mut self, id: TaskId, error: Error) {
+        if let Some(request) = self.give_up(id) {
+            self.failed(request, error);
+        }
+    }
+
+    /// What is done about an error, by its class. The task is closed.
+    fn failed(&mut self, request: Request, error: Error) {
+        let task = request.id;
+        match error {
+            Error::Retry(reason) => {
+                tracing::warn!(%task, reason, "the restore will be tried again");
+                self.waiting.push((Instant::now() + RETRY_WAIT, request));
+            }
+            error => {
+                let _ = self.reports.send(Report::Task { task, error });
+            }
+        }
+    }
+
+    fn tell_progress(&self) {
+        for (id, restoring) in &self.restoring {
+            let left = self.readers.left(*id);
+            let seconds = restoring.began.elapsed().as_secs_f64();
+            let per_second = restoring.records as f64 / seconds;
+            tracing::info!(task = %id, records = restoring.records, left, per_second, "restoring");
+        }
+    }
+}
+
+/// Says what the restore of a store will do, where that is anything.
+fn tell(task: TaskId, store: &str, replay: Replay) {
+    match replay {
+        Replay::Nothing => {}
+        Replay::Repair { from, to } => {
+            tracing::info!(%task, store, %from, %to, "local state is exact: writing again what the changelog has beyond it");
+        }
+        Replay::Range { from, to, rebuild, .. } => {
+            tracing::info!(%task, store, %from, %to, rebuild, "restoring from the changelog")
+        }
+    }
+}

@@ -1,0 +1,308 @@
+//! The loop of one worker: one turn after the other, each of them orders first, then a batch of
+//! every task, then a commit if it is time.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use millrace_engine::commit::{Failure, Fate, Guarantee, commit};
+use millrace_engine::ports::{Error, Log};
+use millrace_engine::record::{TaskId, TopicPartition};
+use millrace_engine::task::{BufferLimits, Chunk, Phase, Task};
+
+use super::{Budget, Order, Report};
+
+/// How long a worker without anything to do waits for orders: how late a wall-clock punctuation
+/// or a commit may be.
+const IDLE_WAIT: Duration = Duration::from_millis(10);
+/// Pause after an error that may pass, so that a broker that is away is not asked in a tight loop.
+const RETRY_WAIT: Duration = Duration::from_millis(200);
+
+/// When a worker commits and how much it buffers.
+#[derive(Debug, Clone, Copy)]
+pub struct Pace {
+    pub guarantee: Guarantee,
+    pub commit_interval: Duration,
+    /// Uncommitted state of all tasks of the worker; past it a commit is due.
+    pub overlay_bytes: usize,
+    /// Of tasks with several inputs, which wait for each other; the others have the budget.
+    pub buffer: BufferLimits,
+}
+
+/// The tasks of one thread, and the log they write to.
+pub struct Worker {
+    tasks: BTreeMap<TaskId, Task>,
+    log: Box<dyn Log>,
+    pace: Pace,
+    budget: Arc<Budget>,
+    reports: Sender<Report>,
+    committed_at: Instant,
+    /// No work before this: something failed that may pass.
+    retry_at: Option<Instant>,
+}
+
+impl Worker {
+    #[must_use]
+    pub fn new(log: Box<dyn Log>, pace: Pace, budget: Arc<Budget>, reports: Sender<Report>) -> Self {
+        Self { tasks: BTreeMap::new(), log, pace, budget, reports, committed_at: Instant::now(), retry_at: None }
+    }
+
+    /// Works until it is told to stop.
+    pub fn run(mut self, orders: &Receiver<Order>) {
+        loop {
+            let busy = self.turn();
+            let first = if busy { orders.try_recv().ok() } else { self.wait_for(orders) };
+            for order in first.into_iter().chain(std::iter::from_fn(|| orders.try_recv().ok())) {
+                if let Order::Stop { done } = order {
+                    self.stop(&done);
+                    return;
+                }
+                self.obey(order);
+            }
+        }
+    }
+
+    fn wait_for(&self, orders: &Receiver<Order>) -> Option<Order> {
+        match orders.recv_timeout(IDLE_WAIT) {
+            Ok(order) => Some(order),
+            Err(RecvTimeoutError::Timeout) => None,
+            // The source is gone without a word: it panicked, and so the process ends.
+            Err(RecvTimeoutError::Disconnected) => {
+                let (done, _) = std::sync::mpsc::channel();
+                Some(Order::Stop { done })
+            }
+        }
+    }
+
+    /// One batch of every task and whatever else is due; says whether there is more to do at once.
+    fn turn(&mut self) -> bool {
+        if self.retry_at.is_some_and(|at| Instant::now() < at) {
+            return false;
+        }
+        self.retry_at = None;
+        let mut busy = false;
+        let ids: Vec<TaskId> = self.tasks.keys().copied().collect();
+        for id in ids {
+            match self.advance(id) {
+                Ok(more) => busy |= more,
+                Err(error) => self.failed(id, error),
+            }
+        }
+        if self.is_commit_due() {
+            self.commit();
+        }
+        busy && self.retry_at.is_none()
+    }
+
+    fn advance(&mut self, id: TaskId) -> Result<bool, Error> {
+        let Some(task) = self.tasks.get_mut(&id) else { return Ok(false) };
+        let now = now_ms();
+        let before = buffered(task);
+        let processed = task.process(now, &mut *self.log)?;
+        task.punctuate(now, &mut *self.log)?;
+        for incident in task.take_incidents() {
+            tracing::warn!(
+                task = %id, policy = ?incident.policy, source = ?incident.source, fault = ?incident.fault.kind,
+                "{}", incident.fault.message
+            );
+        }
+        for dropped in task.take_dropped() {
+            tracing::warn!(task = %id, node = dropped.node, count = dropped.count, "left out records: {}", dropped.reason);
+        }
+        self.account(id, before);
+        Ok(processed.more)
+    }
+
+    /// Gives back to the budget what a task no longer buffers; tasks with several inputs have
+    /// partitions paused instead.
+    fn account(&mut self, id: TaskId, before: usize) {
+        let Some(task) = self.tasks.get_mut(&id) else { return };
+        if is_budgeted(task) {
+            self.budget.give_back(before.saturating_sub(buffered(task)));
+            return;
+        }
+        let flow = task.flow(self.pace.buffer);
+        if !flow.pause.is_empty() || !flow.resume.is_empty() {
+            let name = |inputs: Vec<usize>| inputs.into_iter().map(|input| task.partition(input)).collect();
+            let report = Report::Flow { task: id, pause: name(flow.pause), resume: name(flow.resume) };
+            self.report(report);
+        }
+    }
+
+    fn is_commit_due(&self) -> bool {
+        let dirty: usize = self.tasks.values().map(Task::dirty_bytes).sum();
+        let due = dirty >= self.pace.overlay_bytes || self.committed_at.elapsed() >= self.pace.commit_interval;
+        self.tasks.values().any(|task| task.is_commit_due() || (due && task.is_commit_needed()))
+    }
+
+    /// Commits all tasks; says whether that came to its end.
+    fn commit(&mut self) -> bool {
+        let started = Instant::now();
+        let mut tasks: Vec<&mut Task> = self.tasks.values_mut().collect();
+        match commit(&mut tasks, &mut *self.log, self.pace.guarantee) {
+            Ok(done) => {
+                self.committed_at = Instant::now();
+                if done.tasks > 0 {
+                    let ms = started.elapsed().as_millis();
+                    tracing::debug!(tasks = done.tasks, changelog_records = done.changelog_records, ms, "committed");
+                }
+                true
+            }
+            Err(failure) => {
+                self.commit_failed(failure);
+                false
+            }
+        }
+    }
+
+    fn commit_failed(&mut self, failure: Failure) {
+        let Failure { error, task, fate } = failure;
+        match (fate, task) {
+            (Fate::Repeat, _) => {
+                tracing::warn!(%error, "the commit will be tried again");
+                self.retry_at = Some(Instant::now() + RETRY_WAIT);
+            }
+            (Fate::Drop, Some(id)) => {
+                self.close(&[id]);
+                self.report(Report::Task { task: id, error });
+            }
+            (Fate::Drop, None) => self.give_up(error),
+        }
+    }
+
+    fn obey(&mut self, order: Order) {
+        match order {
+            Order::Records { task, partition, chunk, bytes } => self.add(task, &partition, chunk, bytes),
+            Order::Adopt(task) => {
+                self.tasks.insert(task.id(), *task);
+            }
+            Order::Suspend { done } => {
+                self.suspend();
+                // The source may have given up waiting; the tasks are suspended all the same.
+                let _ = done.send(());
+            }
+            Order::Resume => self.resume(),
+            Order::Close { tasks, done } => {
+                self.close(&tasks);
+                let _ = done.send(());
+            }
+            Order::Stop { done } => self.stop(&done),
+        }
+    }
+
+    fn add(&mut self, id: TaskId, partition: &TopicPartition, chunk: Chunk, bytes: usize) {
+        let found = self.tasks.get_mut(&id).filter(|task| task.phase() == Phase::Running).and_then(|task| {
+            let input = task.spec().inputs.iter().position(|input| input.topic == partition.topic)?;
+            Some((task, input))
+        });
+        let Some((task, input)) = found else {
+            // Dropped or suspended meanwhile: the records will be fetched again.
+            self.budget.give_back(bytes);
+            return;
+        };
+        let before = buffered(task);
+        task.add(input, chunk);
+        let weight = buffered(task).saturating_sub(before);
+        if is_budgeted(task) {
+            // What the task weighs is what it will give back.
+            self.budget.take(weight);
+        }
+        self.budget.give_back(bytes);
+    }
+
+    /// Commits what can be committed; a task that can't keeps what it has in case it comes back.
+    fn suspend(&mut self) {
+        if !self.commit() {
+            tracing::warn!("tasks are given up without a commit");
+        }
+        self.each("suspend", |task| if task.phase() == Phase::Running { task.suspend() } else { Ok(()) });
+    }
+
+    fn resume(&mut self) {
+        self.each("resume", |task| if task.phase() == Phase::Suspended { task.resume() } else { Ok(()) });
+        self.committed_at = Instant::now();
+    }
+
+    fn each(&mut self, what: &str, step: impl Fn(&mut Task) -> Result<(), Error>) {
+        let ids: Vec<TaskId> = self.tasks.keys().copied().collect();
+        for id in ids {
+            let Some(task) = self.tasks.get_mut(&id) else { continue };
+            let before = buffered(task);
+            let outcome = step(task);
+            self.account(id, before);
+            if let Err(error) = outcome {
+                tracing::error!(task = %id, %error, "{what}");
+                self.failed(id, error);
+            }
+        }
+    }
+
+    fn close(&mut self, ids: &[TaskId]) {
+        for id in ids {
+            if let Some(mut task) = self.tasks.remove(id) {
+                let before = buffered(&task);
+                task.close();
+                if is_budgeted(&task) {
+                    self.budget.give_back(before);
+                }
+            }
+        }
+    }
+
+    fn stop(&mut self, done: &Sender<bool>) {
+        let committed = self.commit();
+        let all: Vec<TaskId> = self.tasks.keys().copied().collect();
+        self.close(&all);
+        let _ = done.send(committed);
+    }
+
+    /// What is done about an error of one task, by its class.
+    fn failed(&mut self, task: TaskId, error: Error) {
+        match error {
+            Error::Retry(reason) => {
+                tracing::warn!(%task, reason, "will try again");
+                self.retry_at = Some(Instant::now() + RETRY_WAIT);
+            }
+            // It is suspended before the record it failed on; what it did before that can be committed.
+            Error::Guest(_) => self.report(Report::Task { task, error }),
+            Error::Corrupt(_) => {
+                self.close(&[task]);
+                self.report(Report::Task { task, error });
+            }
+            Error::Fenced(_) | Error::Fatal(_) => self.give_up(error),
+        }
+    }
+
+    /// None of the tasks can go on: they are dropped, uncommitted.
+    fn give_up(&mut self, error: Error) {
+        if let Err(error) = self.log.abort() {
+            tracing::warn!(%error, "abort the transaction");
+        }
+        let tasks: Vec<TaskId> = self.tasks.keys().copied().collect();
+        self.close(&tasks);
+        self.report(Report::Worker { tasks, error });
+    }
+
+    fn report(&self, report: Report) {
+        if self.reports.send(report).is_err() {
+            tracing::error!("nobody takes the reports of this worker any more");
+        }
+    }
+}
+
+/// Whether the worker's budget bounds what the task buffers. A task that waits for one of several
+/// inputs must not use up what the others of the worker live on.
+fn is_budgeted(task: &Task) -> bool {
+    task.spec().inputs.len() == 1
+}
+
+fn buffered(task: &Task) -> usize {
+    (0..task.spec().inputs.len()).map(|input| task.buffered_bytes(input)).sum()
+}
+
+/// Kafka's clock.
+pub(crate) fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
