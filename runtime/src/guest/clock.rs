@@ -22,6 +22,8 @@ pub(super) struct BoundedClockView<'a> {
     pub(super) clocks: WasiClocksCtxView<'a>,
     /// When the call at hand has to be over.
     pub(super) deadline: Instant,
+    /// Set when the module asked to wait for longer than that.
+    pub(super) is_cut_short: &'a mut bool,
 }
 
 impl monotonic_clock::Host for BoundedClockView<'_> {
@@ -41,6 +43,7 @@ impl monotonic_clock::Host for BoundedClockView<'_> {
     fn subscribe_duration(&mut self, duration: monotonic_clock::Duration) -> Result<Resource<DynPollable>> {
         let left = self.deadline.saturating_duration_since(Instant::now());
         let left = u64::try_from(left.as_nanos()).unwrap_or(u64::MAX);
+        *self.is_cut_short |= duration > left;
         self.clocks.subscribe_duration(duration.min(left))
     }
 }

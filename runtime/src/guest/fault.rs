@@ -81,7 +81,10 @@ fn of_host(error: &Error, limits: &Limits) -> (FaultKind, String) {
 /// The functions it failed in, innermost first.
 fn frames(error: &Error) -> Option<String> {
     let backtrace = error.downcast_ref::<WasmBacktrace>()?;
-    let names: Vec<&str> = backtrace.frames().iter().filter_map(|frame| frame.func_name()).take(FRAMES_MAX).collect();
+    // Its lines are `  0:   0x2a - module!function`, with the names demangled.
+    let text = backtrace.to_string();
+    let names = text.lines().filter_map(|line| line.split_once('!').map(|(_, name)| name));
+    let names: Vec<&str> = names.take(FRAMES_MAX).collect();
     (!names.is_empty()).then(|| names.join(" < "))
 }
 

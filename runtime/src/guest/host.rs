@@ -7,13 +7,13 @@ use millrace_engine::context::{self as engine, Context, Misuse};
 use millrace_engine::ports::StoreIndex;
 use wasmtime::component::{HasSelf, Linker, Resource, ResourceTable};
 use wasmtime::{Engine, Result};
-use wasmtime_wasi::clocks::WasiClocksView;
+use wasmtime_wasi::clocks::WasiClocksCtxView;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use super::bindings::Topology;
 use super::bindings::millrace::streams::{context, graph, records, state};
 use super::clock::{BoundedClock, BoundedClockView};
-use super::limits::Meter;
+use super::limits::{Limits, Meter};
 use super::lines::Lines;
 
 /// Handles a module may hold at a time: stores it opened, streams, things to wait for.
@@ -30,7 +30,9 @@ pub(super) struct Host {
     pub(super) context: Context,
     pub(super) meter: Meter,
     /// When the call at hand has to be over.
-    pub(super) deadline: Instant,
+    deadline: Instant,
+    /// The call asked to wait for longer than it may take, so what it does after waiting is wrong.
+    is_cut_short: bool,
     wasi: WasiCtx,
     handles: ResourceTable,
 }
@@ -49,7 +51,19 @@ impl Host {
         wasi.max_random_size(RANDOM_BYTES_MAX);
         let mut handles = ResourceTable::new();
         handles.set_max_capacity(HANDLES_MAX);
-        Self { context: Context::default(), meter, deadline: Instant::now(), wasi: wasi.build(), handles }
+        let (context, deadline, wasi) = (Context::default(), Instant::now(), wasi.build());
+        Self { context, meter, deadline, is_cut_short: false, wasi, handles }
+    }
+
+    /// From now on a call's time counts.
+    pub(super) fn begin_call(&mut self, limits: &Limits) {
+        self.deadline = Instant::now() + limits.call_timeout;
+        self.is_cut_short = false;
+    }
+
+    /// Whether the call that has just returned did so only because its wait was cut short.
+    pub(super) fn has_overslept(&self) -> bool {
+        self.is_cut_short && Instant::now() >= self.deadline
     }
 }
 
@@ -59,8 +73,9 @@ pub(super) fn linker(engine: &Engine) -> Result<Linker<Host>> {
     wasmtime_wasi::p2::add_to_linker_sync(&mut linker)?;
     linker.allow_shadowing(true);
     wasmtime_wasi::p2::bindings::clocks::monotonic_clock::add_to_linker::<Host, BoundedClock>(&mut linker, |host| {
-        let deadline = host.deadline;
-        BoundedClockView { clocks: host.clocks(), deadline }
+        let Host { deadline, is_cut_short, wasi, handles, .. } = host;
+        let clocks = WasiClocksCtxView { ctx: wasi.clocks(), table: handles };
+        BoundedClockView { clocks, deadline: *deadline, is_cut_short }
     })?;
     linker.allow_shadowing(false);
     Topology::add_to_linker::<Host, HasSelf<Host>>(&mut linker, |host| host)?;

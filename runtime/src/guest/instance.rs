@@ -4,7 +4,7 @@
 use millrace_engine::context::Context;
 use millrace_engine::ports::{Fault, FaultKind, Guest};
 use millrace_engine::record::{Changes, Input, Output, TaskId};
-use wasmtime::Store;
+use wasmtime::{Store, Trap};
 
 use super::bindings::Topology;
 use super::bindings::exports::millrace::streams::module as exported;
@@ -60,8 +60,11 @@ impl Instance {
         };
         begin_call(&mut live.store, self.module.limits());
         std::mem::swap(context, &mut live.store.data_mut().context);
-        let handed = call(live.exports.millrace_streams_module(), &mut live.store);
+        let mut handed = call(live.exports.millrace_streams_module(), &mut live.store);
         std::mem::swap(context, &mut live.store.data_mut().context);
+        if handed.is_ok() && live.store.data().has_overslept() {
+            handed = Err(Trap::Interrupt.into());
+        }
         match handed {
             Ok(Ok(value)) => {
                 self.live = Some(live);

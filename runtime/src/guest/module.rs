@@ -3,7 +3,6 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Instant;
 
 use millrace_engine::ports::Guest;
 use millrace_engine::topology::Topology;
@@ -127,5 +126,5 @@ impl Module {
 /// From now on the call's time counts.
 pub(super) fn begin_call(store: &mut Store<Host>, limits: &Limits) {
     store.set_epoch_deadline(ticks(limits.call_timeout));
-    store.data_mut().deadline = Instant::now() + limits.call_timeout;
+    store.data_mut().begin_call(limits);
 }

@@ -82,7 +82,7 @@ fn misuse_of_the_host_traps() {
     check("misput rows", FaultKind::Trap, "0 timestamps");
     check("flood-state", FaultKind::Trap, "1048576 bytes");
     check("hoard", FaultKind::Trap, "");
-    check("schedule 0", FaultKind::Trap, "interval");
+    check("schedule 0", FaultKind::Trap, "at least 1");
     check("open nowhere", FaultKind::Processing, "no store `nowhere`");
 }
 

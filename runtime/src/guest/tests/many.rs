@@ -10,6 +10,6 @@ fn a_thousand_instances_live_side_by_side() {
         guest.reset(context).unwrap();
     }
     for (guest, context) in &mut live {
-        assert_eq!(said(&process(guest, context, &["still here"]).unwrap()), ["still here"]);
+        assert_eq!(said(&process(guest, context, &["still-here"]).unwrap()), ["still-here"]);
     }
 }
