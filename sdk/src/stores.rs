@@ -64,8 +64,8 @@ impl<K: Data, V: Data> StoreBuilder<K, V> {
         Self { options: self.options.with_logging_enabled(config), ..self }
     }
 
-    /// Declared cached, as in Kafka Streams. The host writes only the last value per key and commit
-    /// to the changelog either way.
+    /// For those who come from Kafka Streams: it changes nothing, because the host writes only the
+    /// last value per key and commit to the changelog either way.
     #[must_use]
     pub fn with_caching_enabled(self) -> Self {
         Self { options: self.options.with_caching_enabled(), ..self }

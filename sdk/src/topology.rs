@@ -244,13 +244,18 @@ impl Topology {
                 Kind::Sink { topic, .. } => sinks.push(contract::Sink { name, parents, topic: topic.clone() }),
             }
         }
-        let used = |store: &&StoreDefinition| self.nodes.iter().any(|node| node.stores.contains(&store.declared.name));
+        let used = |store: &StoreDefinition| self.nodes.iter().any(|node| node.stores.contains(&store.declared.name));
+        // What has no owner has nobody to forward what is flushed.
+        let declared = |(store, owner): (&StoreDefinition, &Option<usize>)| contract::Store {
+            cached: store.declared.cached && owner.is_some(),
+            ..store.declared.clone()
+        };
         Graph {
             sources,
             processors,
             sinks,
             repartitions: self.repartitions.clone(),
-            stores: self.stores.iter().filter(used).map(|store| store.declared.clone()).collect(),
+            stores: self.stores.iter().zip(&self.owners).filter(|(store, _)| used(store)).map(declared).collect(),
             global_stores: Vec::new(),
             copartitioned: Vec::new(),
         }

@@ -29,6 +29,8 @@ struct Row {
     timestamp: i64,
     /// Cached stores: the value at the last flush, from the first change after it on.
     old: Option<Value>,
+    /// It was dirty before that change too: the database does not have `old`.
+    old_dirty: bool,
 }
 
 /// What a row was before the call at hand changed it. Its value lies in the log's arena.
@@ -127,8 +129,17 @@ impl Store {
 
     fn insert(&mut self, key: &[u8], value: Value) -> u32 {
         let key: Arc<[u8]> = key.into();
-        let row =
-            Row { key: key.clone(), value, dirty: false, recent: true, call: 0, changed: 0, timestamp: 0, old: None };
+        let row = Row {
+            key: key.clone(),
+            value,
+            dirty: false,
+            recent: true,
+            call: 0,
+            changed: 0,
+            timestamp: 0,
+            old: None,
+            old_dirty: false,
+        };
         let number = match self.free.pop() {
             Some(number) => {
                 self.rows[number as usize] = Some(row);
@@ -156,6 +167,7 @@ impl Store {
         let first_since_flush = cached && row.old.is_none();
         if first_since_flush {
             row.old = Some(row.value.clone());
+            row.old_dirty = was_dirty;
         }
         match value {
             Some(value) => {
@@ -276,26 +288,51 @@ impl Store {
         if reverse { Box::new(rows.rev()) } else { Box::new(rows) }
     }
 
+    /// A key that came and went since the last flush is no change, and nothing to make durable:
+    /// neither the database nor the changelog ever had it.
     pub(super) fn take_changes(&mut self) -> Changes {
         let mut changed = std::mem::take(&mut self.changed);
         changed.sort_unstable_by_key(|&row| self.row(row).changed);
         let mut changes = Changes::default();
+        let mut vanished = false;
         for number in changed {
             let row = self.row_mut(number);
             let before = cost(row);
             let old = row.old.take().flatten();
             let freed = before - cost(row);
-            changes.keys.push(Some(&row.key));
-            changes.old_values.push(old.as_deref().and_then(parse).map(|(_, value)| value));
-            changes.new_values.push(row.value.as_deref().and_then(parse).map(|(_, value)| value));
-            changes.timestamps.push(row.timestamp);
-            if row.dirty {
-                self.dirty_bytes -= freed;
-            } else {
-                self.clean_bytes -= freed;
+            let (was_dirty, stays) = (row.dirty, old.is_some() || row.value.is_some());
+            if stays {
+                changes.keys.push(Some(&row.key));
+                changes.old_values.push(old.as_deref().and_then(parse).map(|(_, value)| value));
+                changes.new_values.push(row.value.as_deref().and_then(parse).map(|(_, value)| value));
+                changes.timestamps.push(row.timestamp);
+            } else if !row.old_dirty {
+                row.dirty = false;
+                vanished = true;
             }
+            let (after, now_dirty) = (before - freed, row.dirty);
+            *(if was_dirty { &mut self.dirty_bytes } else { &mut self.clean_bytes }) -= before;
+            *(if now_dirty { &mut self.dirty_bytes } else { &mut self.clean_bytes }) += after;
+        }
+        if vanished {
+            self.forget_clean();
         }
         changes
+    }
+
+    /// Takes rows that are clean again off the lists of dirty ones.
+    fn forget_clean(&mut self) {
+        let mut dirty = std::mem::take(&mut self.dirty);
+        dirty.retain(|&row| {
+            let row = self.rows[row as usize].as_ref().expect("only clean rows are ever evicted");
+            if !row.dirty
+                && let Some(order) = &mut self.order
+            {
+                order.remove(&row.key);
+            }
+            row.dirty
+        });
+        self.dirty = dirty;
     }
 
     pub(super) fn dirty(&mut self, mut visit: impl FnMut(&[u8], i64, Option<&[u8]>)) {

@@ -7,8 +7,9 @@ use crate::memory::Memory;
 use crate::sim::Random;
 
 type Map = BTreeMap<Vec<u8>, (i64, Vec<u8>)>;
-/// Of a cached store: the value at the last flush and when the key changed last.
-type Changed = BTreeMap<Vec<u8>, (Option<Vec<u8>>, u64, i64)>;
+/// Of a cached store: the value at the last flush, when the key changed last, and whether it was dirty
+/// before its first change since.
+type Changed = BTreeMap<Vec<u8>, (Option<Vec<u8>>, u64, i64, bool)>;
 
 #[derive(Clone, Default)]
 struct Model {
@@ -23,7 +24,7 @@ impl Model {
     fn put(&mut self, key: &[u8], timestamp: i64, value: Option<&[u8]>) {
         self.changes += 1;
         let old = self.now.get(key).map(|(_, value)| value.clone());
-        let changed = self.changed.entry(key.to_vec()).or_insert((old, 0, 0));
+        let changed = self.changed.entry(key.to_vec()).or_insert((old, 0, 0, self.dirty.contains_key(key)));
         (changed.1, changed.2) = (self.changes, timestamp);
         self.dirty.insert(key.to_vec(), self.changes);
         match value {
@@ -155,12 +156,18 @@ impl Pair {
     fn flush(&mut self) {
         let changes = self.overlay.take_changes(0);
         let changed = std::mem::take(&mut self.model.changed);
-        let mut expected: Vec<_> = changed.into_iter().collect();
-        expected.sort_by_key(|(_, (_, changed, _))| *changed);
+        let (mut expected, vanished): (Vec<_>, Vec<_>) =
+            changed.into_iter().partition(|(key, (old, ..))| old.is_some() || self.model.now.contains_key(key));
+        expected.sort_by_key(|(_, (_, changed, ..))| *changed);
+        for (key, (.., was_dirty)) in vanished {
+            if !was_dirty {
+                self.model.dirty.remove(&key);
+            }
+        }
         assert_eq!(changes.len(), expected.len());
         let columns = changes.keys.iter().zip(changes.old_values.iter()).zip(changes.new_values.iter());
         for (((key, old), new), (expected, timestamp)) in columns.zip(expected.iter().zip(&changes.timestamps)) {
-            let (expected_key, (expected_old, _, expected_timestamp)) = expected;
+            let (expected_key, (expected_old, _, expected_timestamp, _)) = expected;
             assert_eq!((key, old), (Some(&expected_key[..]), expected_old.as_deref()));
             assert_eq!(new, self.model.now.get(expected_key).map(|(_, value)| &value[..]));
             assert_eq!(timestamp, expected_timestamp);

@@ -116,7 +116,9 @@ impl<'s, K: Data, V: Data> Keyed<'s, K, V> {
             let value = self.values[row].as_ref();
             push(&mut entries.values, value.map(|value| |out: &mut Vec<u8>| self.store.values.serialize(value, out)))
                 .map_err(|error| run.failure(Fault::Serialization, meta, row, error))?;
-            entries.timestamps.push(self.timestamps[row]);
+            // As Kafka Streams has it, a tombstone has no time of its own but that of the record in hand.
+            let timestamps = if value.is_some() { &self.timestamps } else { &*meta.timestamps };
+            entries.timestamps.push(timestamps[row]);
             if !all {
                 push_bytes(&mut entries.keys, key);
             }
