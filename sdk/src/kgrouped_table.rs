@@ -4,6 +4,7 @@
 use std::cell::Cell;
 use std::fmt;
 use std::marker::PhantomData;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::graph::{SharedGraph, resolve, store_definition};
@@ -25,8 +26,21 @@ pub struct KGroupedTable<K, V> {
     name: Option<String>,
     node: usize,
     /// The node of a repartition topic with a name and its source, shared by all aggregations.
-    repartitioned: Cell<Option<usize>>,
+    repartitioned: Rc<Cell<Option<usize>>>,
     next_name: Option<String>,
+}
+
+impl<K, V> Clone for KGroupedTable<K, V> {
+    fn clone(&self) -> Self {
+        Self {
+            graph: self.graph.clone(),
+            serdes: self.serdes.clone(),
+            name: self.name.clone(),
+            node: self.node,
+            repartitioned: Rc::clone(&self.repartitioned),
+            next_name: self.next_name.clone(),
+        }
+    }
 }
 
 impl<K, V> fmt::Debug for KGroupedTable<K, V> {
@@ -41,14 +55,13 @@ const REDUCE: &str = "KTABLE-REDUCE-";
 impl<K: Data, V: Data> KGroupedTable<K, V> {
     pub(crate) fn new(graph: &SharedGraph, serdes: Serdes<K, V>, name: Option<String>, node: usize) -> Self {
         let graph = SharedGraph::clone(graph);
-        Self { graph, serdes, name, node, repartitioned: Cell::new(None), next_name: None }
+        Self { graph, serdes, name, node, repartitioned: Rc::default(), next_name: None }
     }
 
     /// The same group; the next aggregation's node gets this name instead of a generated one.
     #[must_use]
-    pub fn named(mut self, name: impl Into<Named>) -> Self {
-        self.next_name = Some(name.into().0);
-        self
+    pub fn named(&self, name: impl Into<Named>) -> Self {
+        Self { next_name: Some(name.into().0), ..self.clone() }
     }
 
     /// How many entries each group has.

@@ -30,6 +30,12 @@ impl Headers {
         self
     }
 
+    /// Appends one whose value is null.
+    pub fn add_null(&mut self, key: impl Into<String>) -> &mut Self {
+        self.push(key.into(), None);
+        self
+    }
+
     pub(crate) fn push(&mut self, key: String, value: Option<Vec<u8>>) {
         self.0.push((key, value));
     }
