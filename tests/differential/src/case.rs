@@ -188,6 +188,37 @@ pub enum Operator {
     ToStream {
         from: StepId,
     },
+    // From a table to a grouped table.
+    TableGroupBy {
+        from: StepId,
+        selector: String,
+        key: Type,
+        mapper: String,
+        value: Type,
+        topic: Option<String>,
+    },
+    // From a grouped table to a table.
+    TableCount {
+        from: StepId,
+        key: Type,
+        store: Option<Store>,
+    },
+    TableReduce {
+        from: StepId,
+        adder: String,
+        subtractor: String,
+        key: Type,
+        value: Type,
+        store: Option<Store>,
+    },
+    TableAggregate {
+        from: StepId,
+        adder: String,
+        subtractor: String,
+        key: Type,
+        value: Type,
+        store: Option<Store>,
+    },
     // Ends.
     To {
         from: StepId,
@@ -275,8 +306,15 @@ impl Operator {
     #[must_use]
     pub fn takes_name(&self) -> bool {
         match self {
-            Self::Branch { .. } | Self::Repartition { .. } | Self::GroupBy { .. } | Self::GroupByKey { .. } => false,
-            Self::Reduce { store, .. } | Self::Aggregate { store, .. } => store.is_some(),
+            Self::Branch { .. }
+            | Self::Repartition { .. }
+            | Self::GroupBy { .. }
+            | Self::GroupByKey { .. }
+            | Self::TableGroupBy { .. } => false,
+            Self::Reduce { store, .. }
+            | Self::Aggregate { store, .. }
+            | Self::TableReduce { store, .. }
+            | Self::TableAggregate { store, .. } => store.is_some(),
             _ => true,
         }
     }
@@ -315,6 +353,10 @@ impl Operator {
             | Self::TableFilterNot { from, .. }
             | Self::TableMapValues { from, .. }
             | Self::ToStream { from }
+            | Self::TableGroupBy { from, .. }
+            | Self::TableCount { from, .. }
+            | Self::TableReduce { from, .. }
+            | Self::TableAggregate { from, .. }
             | Self::To { from, .. }
             | Self::ForEach { from } => vec![from],
         }

@@ -102,6 +102,18 @@ pub fn combiner(name: &str, old: &Value, new: &Value) -> Nullable {
     }
 }
 
+pub const REMOVERS: &[&str] = &["subtract", "keep"];
+
+/// For the subtractors of a grouped table; the same types as for `combiner`.
+#[must_use]
+pub fn remover(name: &str, aggregate: &Value, old: &Value) -> Nullable {
+    match name {
+        "subtract" => Some(subtract(aggregate, old)),
+        "keep" => Some(aggregate.clone()),
+        _ => unknown("remover", name),
+    }
+}
+
 /// The aggregator of `aggregate`, which starts at `Value::zero`.
 #[must_use]
 pub fn aggregator(name: &str, to: Type, value: &Value, aggregate: &Value) -> Nullable {
@@ -145,6 +157,19 @@ fn add(old: &Value, new: &Value) -> Value {
             Value::Json(Weighed { text: new.text.clone(), weight: old.weight.wrapping_add(new.weight) })
         }
         _ => panic!("a combiner takes two values of one type, not {old:?} and {new:?}"),
+    }
+}
+
+fn subtract(aggregate: &Value, old: &Value) -> Value {
+    match (aggregate, old) {
+        (Value::String(aggregate), Value::String(old)) => Value::String(format!("{aggregate}-{old}")),
+        (Value::Long(aggregate), Value::Long(old)) => Value::Long(aggregate.wrapping_sub(*old)),
+        (Value::Integer(aggregate), Value::Integer(old)) => Value::Integer(aggregate.wrapping_sub(*old)),
+        (Value::Double(aggregate), Value::Double(old)) => Value::Double(aggregate - old),
+        (Value::Json(aggregate), Value::Json(old)) => {
+            Value::Json(Weighed { text: old.text.clone(), weight: aggregate.weight.wrapping_sub(old.weight) })
+        }
+        _ => panic!("a remover takes two values of one type, not {aggregate:?} and {old:?}"),
     }
 }
 

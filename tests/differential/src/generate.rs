@@ -4,7 +4,7 @@
 mod events;
 
 use crate::case::{Branch, Case, Clock, DefaultBranch, Operator, Punctuation, Step, StepId, Store, Topic};
-use crate::functions::{COMBINERS, EXPANDERS, EXTRACTORS, MAPPERS, PREDICATES, SELECTORS};
+use crate::functions::{COMBINERS, EXPANDERS, EXTRACTORS, MAPPERS, PREDICATES, REMOVERS, SELECTORS};
 use crate::random::Random;
 use crate::value::Type;
 
@@ -13,15 +13,24 @@ pub fn case(seed: u64) -> Case {
     let mut random = Random::new(seed);
     let named_percent = *random.pick(&[0, 0, 30, 100]);
     let caching = random.chance(30);
-    let mut generator =
-        Generator { random, named_percent, steps: Vec::new(), live: Vec::new(), topics: Vec::new(), sinks: Vec::new() };
+    // The contract tells the host no headers with a put, so what it flushes has none.
+    let headers = !caching;
+    let mut generator = Generator {
+        random,
+        named_percent,
+        headers,
+        steps: Vec::new(),
+        live: Vec::new(),
+        topics: Vec::new(),
+        sinks: Vec::new(),
+    };
     generator.sources();
     for _ in 0..2 + generator.random.below(7) {
         generator.grow();
     }
     generator.close();
     let Generator { mut random, steps, topics, .. } = generator;
-    let events = events::events(&mut random, &topics);
+    let events = events::events(&mut random, &topics, headers);
     Case { name: format!("seed-{seed}"), caching, start_ms: 500, steps, events }
 }
 
@@ -49,6 +58,7 @@ struct Live {
 struct Generator {
     random: Random,
     named_percent: usize,
+    headers: bool,
     steps: Vec<Step>,
     live: Vec<Live>,
     topics: Vec<SourceTopic>,
@@ -60,7 +70,9 @@ impl Generator {
     fn push(&mut self, operator: Operator) -> StepId {
         let id = self.steps.len();
         let named = operator.takes_name() && self.random.chance(self.named_percent);
-        let name = if named { Some(format!("n{id}")) } else { None };
+        // Branches append a number to the name of their split.
+        let suffix = if matches!(operator, Operator::Split { .. }) { "-" } else { "" };
+        let name = if named { Some(format!("n{id}{suffix}")) } else { None };
         self.steps.push(Step { name, operator });
         id
     }
@@ -74,13 +86,16 @@ impl Generator {
     /// Whether the result has the values of a count: it is one, or takes them over from one.
     fn is_counted(&self, operator: &Operator) -> bool {
         match operator {
-            Operator::Count { .. } => true,
+            Operator::Count { .. } | Operator::TableCount { .. } => true,
             Operator::Map { .. }
             | Operator::MapValues { .. }
             | Operator::FlatMap { .. }
             | Operator::FlatMapValues { .. }
             | Operator::TableMapValues { .. }
             | Operator::Aggregate { .. }
+            | Operator::TableGroupBy { .. }
+            | Operator::TableReduce { .. }
+            | Operator::TableAggregate { .. }
             | Operator::Tally { .. } => false,
             _ => operator.inputs().iter().any(|&input| match &self.steps[input].operator {
                 between @ (Operator::GroupBy { .. } | Operator::GroupByKey { .. } | Operator::Split { .. }) => {
@@ -290,7 +305,7 @@ impl Generator {
     }
 
     fn process(&mut self, from: Live) {
-        if self.random.chance(30) {
+        if self.headers && self.random.chance(30) {
             return self.result(Operator::Stamp { from: from.step }, Kind::Stream, from.key, from.value);
         }
         let mut store = self.store();
@@ -336,7 +351,8 @@ impl Generator {
 
     fn grow_table(&mut self, table: Live) {
         let (from, key, value) = (table.step, table.key, table.value);
-        match self.random.below(5) {
+        match self.random.below(6) {
+            5 => self.group_table(table),
             0 | 1 => {
                 let (predicate, store) = (self.function(PREDICATES), self.maybe_view_store());
                 let operator = if self.random.chance(70) {
@@ -353,6 +369,31 @@ impl Generator {
                 self.result(operator, Kind::Table, key, to);
             }
             _ => self.result(Operator::ToStream { from }, Kind::Stream, key, value),
+        }
+    }
+
+    fn group_table(&mut self, table: Live) {
+        let topic = self.topic_name();
+        let (selector, key) = (self.function(SELECTORS), self.key_type());
+        let (mapper, value) = self.mapper(table.value);
+        let from = self.push(Operator::TableGroupBy { from: table.step, selector, key, mapper, value, topic });
+        let (adder, subtractor) = (self.function(COMBINERS), self.function(REMOVERS));
+        match self.random.below(3) {
+            0 => {
+                let store = self.maybe_view_store();
+                self.result(Operator::TableCount { from, key, store }, Kind::Table, key, Type::Long);
+            }
+            1 => {
+                let store = self.maybe_view_store();
+                let operator = Operator::TableReduce { from, adder, subtractor, key, value, store };
+                self.result(operator, Kind::Table, key, value);
+            }
+            _ => {
+                let to = self.value_type();
+                let store = self.maybe_store(Type::String, to);
+                let operator = Operator::TableAggregate { from, adder, subtractor, key, value: to, store };
+                self.result(operator, Kind::Table, key, to);
+            }
         }
     }
 

@@ -10,6 +10,7 @@ pub mod case;
 pub mod generate;
 pub mod outcome;
 pub mod kafka;
+pub mod ours;
 pub mod readable;
 pub mod compare;
 pub mod shrink;

@@ -151,9 +151,16 @@ fn method(operator: &Operator) -> (&'static str, String) {
             Topic::Named(topic) => ("to", format!("{topic}, {key:?}, {value:?}")),
             Topic::ByWeight(prefix) => ("to", format!("{prefix}-even or -odd, {key:?}, {value:?}")),
         },
+        Operator::TableGroupBy { selector, key, mapper, value, topic, .. } => {
+            ("groupBy", format!("{selector}: {key:?}, {mapper}: {value:?}{}", named(topic)))
+        }
+        Operator::TableReduce { adder, subtractor, .. } => ("reduce", format!("{adder}, {subtractor}")),
+        Operator::TableAggregate { adder, subtractor, value, .. } => {
+            ("aggregate", format!("{adder}, {subtractor}: {value:?}"))
+        }
         Operator::Stamp { .. } => ("process", "Stamp".to_owned()),
         Operator::Peek { .. } => ("peek", String::new()),
-        Operator::Count { .. } => ("count", String::new()),
+        Operator::Count { .. } | Operator::TableCount { .. } => ("count", String::new()),
         Operator::ToStream { .. } => ("toStream", String::new()),
         Operator::ForEach { .. } => ("foreach", String::new()),
         Operator::Stream { .. } | Operator::Table { .. } | Operator::Merge { .. } | Operator::Branch { .. } => {
@@ -171,7 +178,10 @@ fn store_of(operator: &Operator) -> Option<&Store> {
         | Operator::Aggregate { store, .. }
         | Operator::TableFilter { store, .. }
         | Operator::TableFilterNot { store, .. }
-        | Operator::TableMapValues { store, .. } => store.as_ref(),
+        | Operator::TableMapValues { store, .. }
+        | Operator::TableCount { store, .. }
+        | Operator::TableReduce { store, .. }
+        | Operator::TableAggregate { store, .. } => store.as_ref(),
         _ => None,
     }
 }

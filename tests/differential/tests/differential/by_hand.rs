@@ -143,6 +143,13 @@ fn grouping() -> Vec<Sketch> {
         .pipe("a", "123456", 5)
         .pipe("a", "x", 2)
         .writes("out", &["\"a\" -> \"123456\" @ 9", "\"a\" -> null @ 9", "\"a\" -> \"x\" @ 2"]),
+        sketch(
+            "a tombstone in a changelog has the timestamp of the record in hand",
+            vec![stream(&["in"]), group_by_key(0), reduce(1, "addDropLarge")],
+        )
+        .pipe("a", "123456", 9)
+        .pipe("a", "123456", 5)
+        .writes("app-reduced-changelog", &["\"a\" -> \"123456\" @ 9", "\"a\" -> null @ 5"]),
     ]
 }
 
@@ -403,6 +410,43 @@ fn caches() -> Vec<Sketch> {
         sketch("without a cache every update is forwarded", steps())
             .pipe("a", "x y z", 1)
             .writes("out", &["\"a\" -> 1L @ 1", "\"a\" -> 2L @ 1", "\"a\" -> 3L @ 1"]),
+        sketch(
+            "a tombstone out of a cache has the timestamp of the record in hand",
+            vec![
+                stream(&["in"]),
+                group_by_key(0),
+                reduce(1, "addDropLarge"),
+                Operator::ToStream { from: 2 },
+                to(3, "out", Text),
+            ],
+        )
+        .caching()
+        .pipe("a", "123456", 9)
+        .pipe("a", "123456", 5)
+        .writes("out", &["\"a\" -> \"123456\" @ 9", "\"a\" -> null @ 5"]),
+        sketch(
+            "a key that comes and goes between two commits is nowhere, without a cache it leaves a tombstone",
+            vec![
+                stream(&["in"]),
+                Operator::FlatMapValues { from: 0, expander: "words".to_owned(), value: Text },
+                group_by_key(1),
+                reduce(2, "addDropLarge"),
+                Operator::ToStream { from: 3 },
+                to(4, "out", Text),
+                Operator::Reduce {
+                    from: 2,
+                    combiner: "addDropLarge".to_owned(),
+                    key: Text,
+                    value: Text,
+                    store: Some(Store { cached: false, ..store("uncached").expect("a store") }),
+                },
+            ],
+        )
+        .caching()
+        .pipe("a", "123456 123456", 9)
+        .writes("out", &[])
+        .writes("app-reduced-changelog", &[])
+        .writes("app-uncached-changelog", &["\"a\" -> \"123456\" @ 9", "\"a\" -> null @ 9"]),
         sketch("a cached store forwards the last update of a key at the commit", steps())
             .caching()
             .pipe("a", "x y z", 1)

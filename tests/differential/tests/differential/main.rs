@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 
 use millrace_differential::case::Case;
 use millrace_differential::outcome::{Outcome, Written};
-use millrace_differential::{functions, generate, kafka, readable};
+use millrace_differential::{compare, functions, generate, kafka, ours, readable, shrink};
 
 const GENERATED: u64 = 96;
 
@@ -43,6 +43,41 @@ fn kafka_streams_accepts_every_case() {
     for Judged { case, kafka } in judged() {
         assert_eq!(kafka.error, None, "{}", readable::case(case));
     }
+}
+
+#[test]
+fn millrace_does_what_kafka_streams_does() {
+    let differing: Vec<(&Case, String)> = judged()
+        .iter()
+        .filter_map(|judged| Some((&judged.case, compare::check(&judged.kafka, &ours::outcome(&judged.case)).err()?)))
+        .collect();
+    let Some((case, difference)) = differing.first() else { return };
+    let first_line = |difference: &str| difference.lines().next().unwrap_or_default().to_owned();
+    let all = differing.iter().map(|(case, difference)| format!("  {}: {}", case.name, first_line(difference)));
+    let all: Vec<String> = all.collect();
+    let small = shrink::shrink(case, first_differing);
+    let kafka = kafka::fresh_outcomes(std::slice::from_ref(&small)).unwrap_or_else(|error| panic!("{error:#}"));
+    let small_difference = compare::check(&kafka[0], &ours::outcome(&small)).err().unwrap_or_default();
+    panic!(
+        "{} of {} cases differ:\n{}\n\n{}\n{difference}\nmade smaller:\n\n{}\n{small_difference}\n{}",
+        all.len(),
+        judged().len(),
+        all.join("\n"),
+        readable::case(case),
+        readable::case(&small),
+        case.name.strip_prefix("seed-").map_or_else(String::new, |seed| format!(
+            "to replay this case alone: MILLRACE_SEED={seed} ./mill test differential"
+        )),
+    );
+}
+
+/// The position of the first case that both sides take and that still differs.
+fn first_differing(cases: &[Case]) -> Option<usize> {
+    let kafka = kafka::fresh_outcomes(cases).unwrap_or_else(|error| panic!("{error:#}"));
+    cases.iter().zip(&kafka).position(|(case, kafka)| {
+        let ours = ours::outcome(case);
+        kafka.error.is_none() && ours.error.is_none() && compare::check(kafka, &ours).is_err()
+    })
 }
 
 /// Names of operators and functions, as they stand in the cases' JSON.
@@ -87,6 +122,10 @@ fn the_generated_cases_use_everything_and_do_something() {
         "tableFilter",
         "tableFilterNot",
         "tableMapValues",
+        "tableGroupBy",
+        "tableCount",
+        "tableReduce",
+        "tableAggregate",
         "toStream",
         "to",
         "forEach",
@@ -102,6 +141,7 @@ fn the_generated_cases_use_everything_and_do_something() {
         functions::SELECTORS,
         functions::EXPANDERS,
         functions::COMBINERS,
+        functions::REMOVERS,
         functions::EXTRACTORS,
     ];
     for word in OPERATORS.iter().chain(functions.into_iter().flatten()) {

@@ -1,37 +1,48 @@
 package millrace.differential;
 
-import static millrace.differential.Values.serde;
+import static millrace.differential.Steps.consumed;
+import static millrace.differential.Steps.expandPairs;
+import static millrace.differential.Steps.key;
+import static millrace.differential.Steps.map;
+import static millrace.differential.Steps.materialized;
+import static millrace.differential.Steps.named;
+import static millrace.differential.Steps.predicate;
+import static millrace.differential.Steps.select;
+import static millrace.differential.Steps.storeBuilder;
+import static millrace.differential.Steps.text;
+import static millrace.differential.Steps.textOrNull;
+import static millrace.differential.Steps.texts;
+import static millrace.differential.Steps.value;
 
 import com.fasterxml.jackson.databind.JsonNode;
 import java.util.ArrayList;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
-import org.apache.kafka.common.serialization.Serde;
 import org.apache.kafka.common.utils.Bytes;
 import org.apache.kafka.streams.KeyValue;
 import org.apache.kafka.streams.StreamsBuilder;
 import org.apache.kafka.streams.Topology;
+import org.apache.kafka.streams.kstream.Aggregator;
 import org.apache.kafka.streams.kstream.Branched;
 import org.apache.kafka.streams.kstream.BranchedKStream;
-import org.apache.kafka.streams.kstream.Consumed;
 import org.apache.kafka.streams.kstream.Grouped;
+import org.apache.kafka.streams.kstream.Initializer;
 import org.apache.kafka.streams.kstream.KGroupedStream;
+import org.apache.kafka.streams.kstream.KGroupedTable;
 import org.apache.kafka.streams.kstream.KStream;
 import org.apache.kafka.streams.kstream.KTable;
 import org.apache.kafka.streams.kstream.Materialized;
 import org.apache.kafka.streams.kstream.Named;
 import org.apache.kafka.streams.kstream.Predicate;
 import org.apache.kafka.streams.kstream.Produced;
+import org.apache.kafka.streams.kstream.Reducer;
 import org.apache.kafka.streams.kstream.Repartitioned;
 import org.apache.kafka.streams.processor.PunctuationType;
 import org.apache.kafka.streams.processor.RecordContext;
 import org.apache.kafka.streams.processor.TopicNameExtractor;
 import org.apache.kafka.streams.processor.api.ProcessorSupplier;
-import org.apache.kafka.streams.state.KeyValueBytesStoreSupplier;
 import org.apache.kafka.streams.state.KeyValueStore;
-import org.apache.kafka.streams.state.StoreBuilder;
-import org.apache.kafka.streams.state.Stores;
 
 /** Builds the topology of a case: {@code case.rs} says what the steps mean. */
 final class Cases {
@@ -56,6 +67,8 @@ final class Cases {
             case "toTable" -> toTable(step);
             case "groupBy", "groupByKey" -> group(step);
             case "count", "reduce", "aggregate" -> aggregate(step);
+            case "tableGroupBy" -> groupTable(step);
+            case "tableCount", "tableReduce", "tableAggregate" -> aggregateTable(step);
             case "tableFilter", "tableFilterNot", "tableMapValues", "toStream" -> onTable(step);
             case "split" -> split(step);
             case "branch" -> ((List<?>) results.get(step.get("from").intValue())).get(step.get("index").intValue());
@@ -164,16 +177,6 @@ final class Cases {
         return named == null ? from.process(tally, store) : from.process(tally, named, store);
     }
 
-    private static StoreBuilder<?> storeBuilder(final JsonNode store, final String keyType) {
-        final String name = text(store, "name");
-        final KeyValueBytesStoreSupplier supplier = store.get("persistent").booleanValue()
-            ? Stores.persistentKeyValueStore(name)
-            : Stores.inMemoryKeyValueStore(name);
-        final StoreBuilder<?> builder = Stores.keyValueStoreBuilder(supplier, serde(keyType), serde("long"));
-        final StoreBuilder<?> logged = store.get("logged").booleanValue() ? builder : builder.withLoggingDisabled();
-        return store.get("cached").booleanValue() ? logged.withCachingEnabled() : logged.withCachingDisabled();
-    }
-
     private KGroupedStream<Object, Object> group(final JsonNode step) {
         final KStream<Object, Object> from = stream(step, "from");
         final Grouped<Object, Object> with = Grouped.with(key(step), value(step));
@@ -216,6 +219,53 @@ final class Cases {
                     ? from.aggregate(() -> Values.zero(to), (k, v, old) -> Functions.aggregator(combiner, to, v, old), store)
                     : from.aggregate(
                         () -> Values.zero(to), (k, v, old) -> Functions.aggregator(combiner, to, v, old), named, store);
+            }
+        }
+    }
+
+    @SuppressWarnings("unchecked")
+    private KGroupedTable<Object, Object> groupTable(final JsonNode step) {
+        final KTable<Object, Object> from = (KTable<Object, Object>) results.get(step.get("from").intValue());
+        final Grouped<Object, Object> with = Grouped.with(key(step), value(step));
+        final String topic = textOrNull(step, "topic");
+        return from.groupBy(
+            (k, v) -> KeyValue.pair(select(step, k, v), map(step, k, v)), topic == null ? with : with.withName(topic));
+    }
+
+    @SuppressWarnings("unchecked")
+    private Object aggregateTable(final JsonNode step) {
+        final KGroupedTable<Object, Object> from =
+            (KGroupedTable<Object, Object>) results.get(step.get("from").intValue());
+        final Named named = named(step);
+        final Materialized<Object, Object, KeyValueStore<Bytes, byte[]>> store = materialized(step);
+        final String adder = textOrNull(step, "adder");
+        final String subtractor = textOrNull(step, "subtractor");
+        switch (text(step, "op")) {
+            case "tableCount" -> {
+                final Materialized<Object, Long, KeyValueStore<Bytes, byte[]>> counts =
+                    (Materialized<Object, Long, KeyValueStore<Bytes, byte[]>>) (Materialized<?, ?, ?>) store;
+                return named == null
+                    ? (store == null ? from.count() : from.count(counts))
+                    : (store == null ? from.count(named) : from.count(named, counts));
+            }
+            case "tableReduce" -> {
+                final Reducer<Object> add = (old, value) -> Functions.combiner(adder, old, value);
+                final Reducer<Object> subtract = (old, value) -> Functions.remover(subtractor, old, value);
+                return store == null
+                    ? from.reduce(add, subtract)
+                    : named == null ? from.reduce(add, subtract, store) : from.reduce(add, subtract, named, store);
+            }
+            default -> {
+                final String to = text(step, "value");
+                final Initializer<Object> zero = () -> Values.zero(to);
+                final Aggregator<Object, Object, Object> add = (k, v, old) -> Functions.aggregator(adder, to, v, old);
+                final Aggregator<Object, Object, Object> subtract =
+                    (k, v, old) -> Functions.remover(subtractor, old, Values.convert(to, v));
+                return store == null
+                    ? from.aggregate(zero, add, subtract)
+                    : named == null
+                        ? from.aggregate(zero, add, subtract, store)
+                        : from.aggregate(zero, add, subtract, named, store);
             }
         }
     }
@@ -298,95 +348,8 @@ final class Cases {
         }
     }
 
-    private static Materialized<Object, Object, KeyValueStore<Bytes, byte[]>> materialized(final JsonNode step) {
-        final JsonNode store = step.path("store");
-        if (store.isMissingNode() || store.isNull()) {
-            return null;
-        }
-        final String name = textOrNull(store, "name");
-        final Materialized<Object, Object, KeyValueStore<Bytes, byte[]>> named =
-            name == null ? Materialized.with(null, null) : Materialized.as(name);
-        final Materialized<Object, Object, KeyValueStore<Bytes, byte[]>> materialized = named
-            .withKeySerde(key(step))
-            .withStoreType(store.get("persistent").booleanValue()
-                ? Materialized.StoreType.ROCKS_DB
-                : Materialized.StoreType.IN_MEMORY);
-        if (step.has("value")) {
-            materialized.withValueSerde(value(step));
-        }
-        if (!store.get("logged").booleanValue()) {
-            materialized.withLoggingDisabled();
-        }
-        return store.get("cached").booleanValue()
-            ? materialized.withCachingEnabled()
-            : materialized.withCachingDisabled();
-    }
-
     @SuppressWarnings("unchecked")
     private KStream<Object, Object> stream(final JsonNode step, final String field) {
         return (KStream<Object, Object>) results.get(step.get(field).intValue());
-    }
-
-    private static Consumed<Object, Object> consumed(final JsonNode step) {
-        Consumed<Object, Object> consumed = Consumed.with(key(step), value(step));
-        final String extractor = textOrNull(step, "extractor");
-        if (extractor != null) {
-            consumed = consumed.withTimestampExtractor((record, partitionTime) ->
-                Functions.extractor(extractor, record.timestamp(), partitionTime, record.value()));
-        }
-        final String name = textOrNull(step, "name");
-        return name == null ? consumed : consumed.withName(name);
-    }
-
-    private static Predicate<Object, Object> predicate(final JsonNode node) {
-        final String name = text(node, "predicate");
-        return (k, v) -> Functions.predicate(name, k, v);
-    }
-
-    private static Object select(final JsonNode step, final Object key, final Object value) {
-        return Functions.selector(text(step, "selector"), text(step, "key"), key, value);
-    }
-
-    private static Object map(final JsonNode step, final Object key, final Object value) {
-        return Functions.mapper(text(step, "mapper"), text(step, "value"), key, value);
-    }
-
-    private static List<KeyValue<Object, Object>> expandPairs(final JsonNode step, final Object key, final Object value) {
-        final List<KeyValue<Object, Object>> pairs = new ArrayList<>();
-        for (final Object item : Functions.expander(text(step, "expander"), value)) {
-            pairs.add(KeyValue.pair(select(step, key, item), item));
-        }
-        return pairs;
-    }
-
-    private static Serde<Object> key(final JsonNode step) {
-        return serde(text(step, "key"));
-    }
-
-    private static Serde<Object> value(final JsonNode step) {
-        return serde(text(step, "value"));
-    }
-
-    private static Named named(final JsonNode step) {
-        final String name = textOrNull(step, "name");
-        return name == null ? null : Named.as(name);
-    }
-
-    private static List<String> texts(final JsonNode array) {
-        final List<String> texts = new ArrayList<>();
-        array.forEach(item -> texts.add(item.textValue()));
-        return texts;
-    }
-
-    private static String text(final JsonNode node, final String field) {
-        final String text = textOrNull(node, field);
-        if (text == null) {
-            throw new IllegalArgumentException("no text `" + field + "` in " + node);
-        }
-        return text;
-    }
-
-    private static String textOrNull(final JsonNode node, final String field) {
-        return node.path(field).textValue();
     }
 }

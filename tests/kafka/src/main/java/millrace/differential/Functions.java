@@ -88,6 +88,14 @@ final class Functions {
         }
     }
 
+    static Object remover(final String name, final Object aggregate, final Object old) {
+        return switch (name) {
+            case "subtract" -> subtract(aggregate, old);
+            case "keep" -> aggregate;
+            default -> throw unknown("remover", name);
+        };
+    }
+
     static Object aggregator(final String name, final String to, final Object value, final Object aggregate) {
         return combiner(name, aggregate, convert(to, value));
     }
@@ -116,6 +124,19 @@ final class Functions {
             return number + (Double) value;
         }
         return new Weighed(((Weighed) value).text(), ((Weighed) old).weight() + ((Weighed) value).weight());
+    }
+
+    private static Object subtract(final Object aggregate, final Object old) {
+        if (aggregate instanceof String text) {
+            return text + "-" + old;
+        } else if (aggregate instanceof Long number) {
+            return number - (Long) old;
+        } else if (aggregate instanceof Integer number) {
+            return number - (Integer) old;
+        } else if (aggregate instanceof Double number) {
+            return number - (Double) old;
+        }
+        return new Weighed(((Weighed) old).text(), ((Weighed) aggregate).weight() - ((Weighed) old).weight());
     }
 
     private static IllegalArgumentException unknown(final String kind, final String name) {

@@ -24,7 +24,9 @@ final class Processors {
     static final class Stamp extends ContextualProcessor<Object, Object, Object, Object> {
         @Override
         public void process(final Record<Object, Object> record) {
+            // Within a punctuation there is metadata, but of no topic.
             final String from = context().recordMetadata()
+                .filter(meta -> meta.topic() != null)
                 .map(meta -> meta.topic() + "-" + meta.partition() + "@" + meta.offset())
                 .orElse("nowhere");
             final String times = context().currentStreamTimeMs() + "/" + context().currentSystemTimeMs();

@@ -1,0 +1,91 @@
+//! Owns our side: the case's topology written with the SDK, run in the SDK's `TopologyTestDriver`.
+
+mod serdes;
+mod processors;
+mod topology;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+use millrace::{Headers, RawRecord, TestDriverConfig, TopologyTestDriver};
+
+use crate::case::{Case, Event, Header, Operator, Record};
+use crate::outcome::{Entry, Outcome, Written};
+
+/// What came of the case; a panic is an error like any other.
+#[must_use]
+pub fn outcome(case: &Case) -> Outcome {
+    let outcome = catch_unwind(AssertUnwindSafe(|| run(case)));
+    let error = match outcome {
+        Ok(Ok(outcome)) => return outcome,
+        Ok(Err(error)) => error,
+        Err(panic) => panic
+            .downcast::<String>()
+            .map(|message| *message)
+            .or_else(|panic| panic.downcast::<&str>().map(|message| (*message).to_owned()))
+            .unwrap_or_else(|_| "a panic without a message".to_owned()),
+    };
+    Outcome { name: case.name.clone(), error: Some(error), ..Outcome::default() }
+}
+
+fn run(case: &Case) -> Result<Outcome, String> {
+    let config = TestDriverConfig {
+        application_id: "app".to_owned(),
+        caching: case.caching,
+        wall_clock_ms: case.start_ms,
+        ..TestDriverConfig::default()
+    };
+    let driver = TopologyTestDriver::with(topology::topology(case)?, config).map_err(|error| error.to_string())?;
+    for event in &case.events {
+        match event {
+            Event::Record(record) => driver.pipe_raw_record(&record.topic, raw(record)),
+            Event::AdvanceWallClock { ms } => driver.try_advance_wall_clock_time(Duration::from_millis(*ms)),
+        }
+        .map_err(|error| error.to_string())?;
+    }
+    let topics = driver.produced_topic_names().into_iter();
+    let stores = driver.state_store_names().into_iter();
+    Ok(Outcome {
+        name: case.name.clone(),
+        describe: driver.describe(),
+        topics: topics.map(|topic| (topic.clone(), written(&driver, &topic))).collect(),
+        stores: stores.map(|store| (store.clone(), entries(case, &driver, &store))).collect(),
+        error: None,
+    })
+}
+
+fn raw(record: &Record) -> RawRecord {
+    let mut headers = Headers::new();
+    for header in &record.headers {
+        match &header.value {
+            Some(value) => headers.add(&header.key, value),
+            None => headers.add_null(&header.key),
+        };
+    }
+    RawRecord { key: record.key.clone(), value: record.value.clone(), timestamp: record.timestamp, headers }
+}
+
+fn written(driver: &TopologyTestDriver, topic: &str) -> Vec<Written> {
+    let header = |(key, value): (&str, Option<&[u8]>)| Header { key: key.to_owned(), value: value.map(<[u8]>::to_vec) };
+    let written = |record: RawRecord| Written {
+        headers: record.headers.iter().map(header).collect(),
+        key: record.key,
+        value: record.value,
+        timestamp: record.timestamp,
+    };
+    driver.read_raw_records(topic).into_iter().map(written).collect()
+}
+
+/// Kafka's plain stores, which processors use here, keep no timestamps; ours always do.
+fn entries(case: &Case, driver: &TopologyTestDriver, store: &str) -> Vec<Entry> {
+    let plain = case.steps.iter().any(|step| match &step.operator {
+        Operator::Tally { store: its, .. } => its.name.as_deref() == Some(store),
+        _ => false,
+    });
+    let entry = |entry: millrace::StoreEntry| Entry {
+        key: Some(entry.key),
+        value: Some(entry.value),
+        timestamp: Some(entry.timestamp).filter(|_| !plain),
+    };
+    driver.store_entries(store).into_iter().map(entry).collect()
+}
