@@ -77,3 +77,34 @@ fn warnings_go_to_the_log_in_the_format_asked_for() {
     let log = err(&found);
     assert!(log.starts_with('{') && log.contains("MILLRACE_SOMETHING_ELSE overrides no key"), "{log}");
 }
+
+#[test]
+fn a_module_that_is_none_is_refused_with_its_name_and_the_remedy() {
+    let directory = tempfile::tempdir().expect("make a directory");
+    std::fs::write(directory.path().join("millrace.toml"), CONFIG).expect("write");
+    let refused = |bytes: Option<&[u8]>, command: &[&str]| {
+        if let Some(bytes) = bytes {
+            std::fs::write(directory.path().join("m.wasm"), bytes).expect("write");
+        }
+        let found = millrace(directory.path(), command, &[]);
+        assert_eq!((found.status.code(), out(&found).as_str()), (Some(1), ""), "{}", err(&found));
+        err(&found)
+    };
+    let missing =
+        "error: read module m.wasm; set module.source, or MILLRACE_MODULE_SOURCE, to the built .wasm: No such file";
+    let core = "error: load module m.wasm: it is a core WebAssembly module, not a component; build it for the target wasm32-wasip2";
+    for command in [&["check"][..], &["describe"], &["describe", "m.wasm"]] {
+        let said = refused(None, command);
+        assert!(said.starts_with(missing), "{said}");
+    }
+    for command in [&["check"][..], &["describe"], &["describe", "m.wasm"]] {
+        let said = refused(Some(b"\0asm\x01\0\0\0"), command);
+        assert!(said.starts_with(core), "{said}");
+    }
+}
+
+#[test]
+fn describe_takes_a_configuration_or_a_module() {
+    let found = millrace(Path::new("."), &["describe", "-c", "f.toml", "m.wasm"], &[]);
+    assert_eq!(found.status.code(), Some(2));
+}

@@ -1,6 +1,8 @@
 //! Owns the commands of the binary and what they print.
 
+mod check;
 mod demo;
+mod describe;
 mod dev;
 mod embedded;
 mod logging;
@@ -14,7 +16,7 @@ use anyhow::Context;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::app;
-use crate::config::{self, Config, Environment, Invalid, Options};
+use crate::config::{self, Config, Environment, Invalid, LogConfig, LogFormat, Options};
 
 /// Runs Kafka Streams topologies that are packed as WebAssembly components.
 #[derive(Debug, Parser)]
@@ -64,6 +66,10 @@ enum Command {
         #[command(flatten)]
         config: ConfigArgs,
     },
+    /// Validate configuration and module, without a broker
+    Check(ConfigArgs),
+    /// Print the topology of a module
+    Describe(describe::DescribeArgs),
     /// Write a topology project that builds and tests
     New(new::NewArgs),
     /// Print the configuration in force, where it comes from, and no secret
@@ -105,6 +111,8 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Run { config } => app::run(&log.load(&config)?),
         Command::Dev { config, dev } => dev::run(log.load(&config)?, &dev),
         Command::Demo { config } => demo::run(log.load(&config)?),
+        Command::Check(config) => check::run(&log.load(&config)?),
+        Command::Describe(args) => describe::run(log, &args),
         Command::New(args) => new::run(&args),
         Command::Config { reference: true, .. } => print(&config::reference()),
         Command::Config { config, reference: false } => print(&config::effective(&log.load(&config)?)),
@@ -138,6 +146,12 @@ impl LogArgs {
             tracing::warn!("{warning}");
         }
         Ok(config)
+    }
+
+    /// Starts the log of a command that reads no configuration.
+    fn start(&self) -> anyhow::Result<()> {
+        let format = if matches!(self.log_format, Some(Format::Json)) { LogFormat::Json } else { LogFormat::Text };
+        logging::start(&LogConfig { filter: self.filter().unwrap_or("info").to_owned(), format })
     }
 }
 

@@ -5,7 +5,7 @@ use millrace_engine::ports::Fault;
 use wasmtime::component::Component;
 
 /// The contract this host speaks, as it stands in names of interfaces.
-pub(super) const CONTRACT: &str = "0.1.0";
+pub const CONTRACT: &str = "0.1.0";
 const PACKAGE: &str = "millrace:streams/";
 const EXPORT: &str = "millrace:streams/module";
 

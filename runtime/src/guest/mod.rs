@@ -22,7 +22,7 @@ mod instance;
 #[cfg(test)]
 mod tests;
 
-pub use error::ModuleError;
+pub use error::{CONTRACT, ModuleError};
 pub use instance::TaskInfo;
 pub use limits::Limits;
 pub use module::{Module, Settings};
