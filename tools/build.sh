@@ -29,8 +29,8 @@ build() {
 run_wordcount() { # subcommand args...
   local command=$1; shift
   build
-  in_project env MILLRACE_MODULE_SOURCE="$WASM_DIR/guest_wordcount.wasm" \
-    "$MILLRACE_BIN" "$command" -c guest-wordcount/counts.toml "$@"
+  exec env MILLRACE_MODULE_SOURCE="$WASM_DIR/guest_wordcount.wasm" \
+    "$MILLRACE_BIN" "$command" -c "$MILL_HOME/guest-wordcount/counts.toml" "$@"
 }
 
 demo() { run_wordcount demo "$@"; }

@@ -200,9 +200,9 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
         use tokio::signal::unix::{SignalKind, signal};
         let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
-        let application = Application::load(config)?;
         let config = config.clone();
-        let starting = tokio::task::spawn_blocking(move || application.start(&config));
+        // Away from this thread, on which nothing may block: loading calls the module.
+        let starting = tokio::task::spawn_blocking(move || Application::load(&config)?.start(&config));
         let running = tokio::select! {
             running = starting => running.context("start the application")??,
             // Nothing was processed yet, so there is nothing to commit.
@@ -316,7 +316,7 @@ impl Absent {
             Self::Never(error) => return Err(error.into()),
         };
         if Instant::now() >= deadline {
-            return Err(error.context(what));
+            return Err(error.context(format!("{what}, and startup.deadline.ms has passed")));
         }
         if stop.load(Ordering::Relaxed) {
             bail!("stopped before it had started");

@@ -60,7 +60,8 @@ fn classify(error: &Error, limits: &Limits) -> (FaultKind, String) {
     }
     match error.downcast_ref::<Trap>() {
         Some(Trap::Interrupt) => {
-            (FaultKind::Timeout, format!("it took longer than the {} ms allowed", limits.call_timeout.as_millis()))
+            let allowed = limits.call_timeout.as_millis();
+            (FaultKind::Timeout, format!("it took longer than the {allowed} ms allowed by module.call.timeout.ms"))
         }
         Some(Trap::UnreachableCodeReached) => (FaultKind::Trap, "it panicked or aborted".to_owned()),
         Some(trap) => (FaultKind::Trap, trap.to_string()),

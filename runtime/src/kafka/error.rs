@@ -19,6 +19,9 @@ pub fn classify(doing: &str, error: &KafkaError) -> Error {
         };
     }
     match error.rdkafka_error_code() {
+        Some(Code::MessageSizeTooLarge) => Error::Fatal(format!(
+            "{message}; raise max.message.bytes of the topic, and kafka.producer.message.max.bytes if that is smaller"
+        )),
         Some(code) if is_fence(code) => Error::Fenced(message),
         Some(code) if is_fatal(code) => Error::Fatal(message),
         Some(_) => Error::Retry(message),

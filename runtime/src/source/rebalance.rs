@@ -70,6 +70,7 @@ impl Source {
             worker.order(Order::Resume);
         }
         self.assigned = true;
+        self.tell_if_running();
         Ok(())
     }
 
@@ -174,12 +175,21 @@ impl Source {
         self.workers[worker].order(Order::Adopt(restored.task));
         self.placements.insert(id, Placement::At(worker));
         self.consumer.resume(&to_list(&partitions)).map_err(|error| classify("read on after a restore", &error))?;
-        let running = self.placements.values().filter(|placement| **placement != Placement::Restoring).count();
-        tracing::info!(task = %id, worker, running, of = self.placements.len(), "task running");
+        tracing::info!(task = %id, worker, running = self.running(), of = self.placements.len(), "task running");
+        self.tell_if_running();
+        Ok(())
+    }
+
+    fn running(&self) -> usize {
+        self.placements.values().filter(|placement| **placement != Placement::Restoring).count()
+    }
+
+    /// Nothing is left to restore, be it because there was nothing to begin with.
+    fn tell_if_running(&self) {
+        let running = self.running();
         if running == self.placements.len() {
             tracing::info!(tasks = running, "state=RUNNING");
         }
-        Ok(())
     }
 
     /// Drops tasks wherever they are, and waits until their stores are closed: the next thing may
