@@ -1,7 +1,7 @@
 //! Owns what the SDK asks of whoever runs a module: the imports of the component, or the engine's
 //! context natively. Must not know which of them it is.
 
-use crate::contract::{Clock, Column, Entries, Failure};
+use crate::contract::{Clock, Column, Entries, Failure, Header};
 
 /// The state and the services of the task at hand. A call that a component's host refuses traps;
 /// natively the refusal comes back as a failure.
@@ -10,8 +10,9 @@ pub(crate) trait Host {
     fn open(&mut self, store: &str) -> Result<usize, Failure>;
     /// The value and timestamp of each key, in the order asked.
     fn get(&mut self, store: usize, keys: &Column) -> Result<Entries, Failure>;
-    /// Written in order; a null value deletes.
-    fn put(&mut self, store: usize, entries: &Entries) -> Result<(), Failure>;
+    /// Written in order; a null value deletes. The headers are those of the entries, by index and in
+    /// order, for the flush of a cached store.
+    fn put(&mut self, store: usize, entries: &Entries, headers: &[Header]) -> Result<(), Failure>;
     /// At most `limit` entries of `from <= key < to`.
     fn scan(
         &mut self,

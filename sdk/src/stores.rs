@@ -216,7 +216,7 @@ impl<'a, K: Data, V: Data> KeyValueStore<'a, K, V> {
         push_bytes(&mut entries.keys, Some(&self.key(key)?));
         push_bytes(&mut entries.values, value);
         entries.timestamps.push(timestamp);
-        Ok(self.services.host().put(self.handle, &entries)?)
+        Ok(self.services.host().put(self.handle, &entries, &[])?)
     }
 
     fn key(&self, key: &K) -> ProcessResult<Vec<u8>> {

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use crate::overlay::{Overlay, StoreKind};
 use crate::ports::{Database, Error, StoreIndex};
-use crate::record::Column;
+use crate::record::{Column, Header};
 use schedule::Schedules;
 
 /// Different nodes and reasons a task counts dropped records by; more of them count as one.
@@ -47,7 +47,7 @@ pub struct Dropped {
 /// What one call may take of the host.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct CallLimits {
-    /// Keys and values written to stores. A batch of ordinary records writes a few of them each; a
+    /// Keys, values and headers written to stores. A batch of ordinary records writes a few of them each; a
     /// module in a loop must not fill the host's memory before its time is up.
     pub state_bytes: usize,
     /// Keys and values of one answer.
@@ -126,6 +126,11 @@ impl Context {
 
     /// Written in order; a null value deletes.
     pub fn put(&mut self, store: StoreIndex, entries: &Entries) -> Result<(), Misuse> {
+        self.put_with_headers(store, entries, &[])
+    }
+
+    /// The same with headers of the entries by their indices, which a cached store keeps for its flush.
+    pub fn put_with_headers(&mut self, store: StoreIndex, entries: &Entries, headers: &[Header]) -> Result<(), Misuse> {
         self.check_store(store)?;
         check_keys(&entries.keys)?;
         if !entries.values.check() {
@@ -136,13 +141,19 @@ impl Context {
             let (values, timestamps) = (entries.values.len(), entries.timestamps.len());
             return Err(Misuse(format!("{rows} keys, {values} values and {timestamps} timestamps put into a store")));
         }
-        self.written = self.written.saturating_add(entries.keys.bytes.len()).saturating_add(entries.values.bytes.len());
+        let in_order = headers.windows(2).all(|pair| pair[0].index <= pair[1].index);
+        if !in_order || headers.last().is_some_and(|last| last.index as usize >= rows) {
+            return Err(Misuse(format!("headers out of order, or of other entries than the {rows} put into a store")));
+        }
+        let header_bytes = headers.iter().map(|header| header.key.len() + header.value.as_ref().map_or(0, Vec::len));
+        let bytes = entries.keys.bytes.len() + entries.values.bytes.len() + header_bytes.sum::<usize>();
+        self.written = self.written.saturating_add(bytes);
         if self.written > self.limits.state_bytes {
             self.flooded = true;
             let limit = self.limits.state_bytes;
             return Err(Misuse(format!("one call wrote more than {limit} bytes to stores")));
         }
-        let written = self.overlay.put(store, &entries.keys, &entries.values, &entries.timestamps);
+        let written = self.overlay.put(store, entries, headers);
         self.answered(written, false)
     }
 

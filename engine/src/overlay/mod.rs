@@ -17,8 +17,9 @@ mod rows;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::context::Entries;
 use crate::ports::{Database, Error, Positions, StoreIndex, Write};
-use crate::record::{Batch, Changes, Column};
+use crate::record::{Batch, Changes, Column, Header};
 use rows::Store;
 
 /// Bytes before the value in the stored form.
@@ -158,14 +159,11 @@ impl Overlay {
         Ok(())
     }
 
-    /// Writes each key in order; a null value deletes.
-    pub(crate) fn put(
-        &mut self,
-        store: StoreIndex,
-        keys: &Column,
-        values: &Column,
-        timestamps: &[i64],
-    ) -> Result<(), Error> {
+    /// Writes each key in order; a null value deletes. The headers, in the order of the entries, are kept
+    /// for the flush of a cached store.
+    pub(crate) fn put(&mut self, store: StoreIndex, entries: &Entries, headers: &[Header]) -> Result<(), Error> {
+        let Entries { keys, values, timestamps } = entries;
+        let mut headers = headers;
         let cached = self.stores[store].is_cached();
         let mut rows = std::mem::take(&mut self.found);
         // The value a change replaces is told only to the flush of a cached store.
@@ -174,7 +172,10 @@ impl Overlay {
             let known = &mut self.stores[store];
             for (index, ((key, value), &timestamp)) in keys.iter().zip(values.iter()).zip(timestamps).enumerate() {
                 let row = if cached { rows[index] } else { known.find_or_insert_unknown(key.unwrap_or_default()) };
-                known.change(row, timestamp, value);
+                let own = headers.iter().take_while(|header| header.index as usize == index).count();
+                let (own, rest) = headers.split_at(own);
+                headers = rest;
+                known.change(row, timestamp, value, own);
             }
         }
         self.found = rows;

@@ -6,13 +6,19 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use super::{Order, TIMESTAMP_BYTES, parse};
-use crate::record::Changes;
+use crate::record::{Changes, Header};
 
 /// What a row costs beside its key and value: slab, hash entry, allocator.
 const ROW_BYTES: usize = 160;
 
+/// What a header costs beside its key and value.
+const HEADER_BYTES: usize = 48;
+
 /// A value in stored form; `None`: no such entry.
 type Value = Option<Vec<u8>>;
+
+/// Key and value.
+type RowHeader = (String, Option<Vec<u8>>);
 
 #[derive(Debug)]
 struct Row {
@@ -31,6 +37,8 @@ struct Row {
     old: Option<Value>,
     /// It was dirty before that change too: the database does not have `old`.
     old_dirty: bool,
+    /// Cached stores: those of the last change, until the flush.
+    headers: Vec<RowHeader>,
 }
 
 /// What a row was before the call at hand changed it. Its value lies in the log's arena.
@@ -43,6 +51,7 @@ struct Undo {
     changed: u64,
     timestamp: i64,
     had_old: bool,
+    headers: Vec<RowHeader>,
     /// Bytes of the value in the arena; `None`: there was no entry.
     value: Option<usize>,
 }
@@ -139,6 +148,7 @@ impl Store {
             timestamp: 0,
             old: None,
             old_dirty: false,
+            headers: Vec::new(),
         };
         let number = match self.free.pop() {
             Some(number) => {
@@ -154,7 +164,7 @@ impl Store {
         number
     }
 
-    pub(super) fn change(&mut self, number: u32, timestamp: i64, value: Option<&[u8]>) {
+    pub(super) fn change(&mut self, number: u32, timestamp: i64, value: Option<&[u8]>, headers: &[Header]) {
         self.log(number, false);
         self.changes += 1;
         let changes = self.changes;
@@ -168,6 +178,10 @@ impl Store {
         if first_since_flush {
             row.old = Some(row.value.clone());
             row.old_dirty = was_dirty;
+        }
+        if cached {
+            row.headers.clear();
+            row.headers.extend(headers.iter().map(|header| (header.key.clone(), header.value.clone())));
         }
         match value {
             Some(value) => {
@@ -229,7 +243,8 @@ impl Store {
             value.len()
         });
         let (dirty, changed, timestamp, had_old) = (row.dirty, row.changed, row.timestamp, row.old.is_some());
-        self.undo.push(Undo { row: number, new, dirty, changed, timestamp, had_old, value });
+        let headers = row.headers.clone();
+        self.undo.push(Undo { row: number, new, dirty, changed, timestamp, had_old, headers, value });
     }
 
     pub(super) fn rollback(&mut self) {
@@ -254,6 +269,7 @@ impl Store {
             row.dirty = undo.dirty;
             row.changed = undo.changed;
             row.timestamp = undo.timestamp;
+            row.headers = undo.headers;
             row.call = 0;
             if !undo.had_old {
                 row.old = None;
@@ -299,9 +315,12 @@ impl Store {
             let row = self.row_mut(number);
             let before = cost(row);
             let old = row.old.take().flatten();
+            let headers = std::mem::take(&mut row.headers);
             let freed = before - cost(row);
             let (was_dirty, stays) = (row.dirty, old.is_some() || row.value.is_some());
             if stays {
+                let index = u32::try_from(changes.timestamps.len()).expect("row numbers fit");
+                changes.headers.extend(headers.into_iter().map(|(key, value)| Header { index, key, value }));
                 changes.keys.push(Some(&row.key));
                 changes.old_values.push(old.as_deref().and_then(parse).map(|(_, value)| value));
                 changes.new_values.push(row.value.as_deref().and_then(parse).map(|(_, value)| value));
@@ -396,5 +415,6 @@ impl Store {
 
 fn cost(row: &Row) -> usize {
     let size = |value: &Value| value.as_ref().map_or(0, Vec::len);
-    ROW_BYTES + row.key.len() + size(&row.value) + row.old.as_ref().map_or(0, size)
+    let headers = row.headers.iter().map(|(key, value)| HEADER_BYTES + key.len() + size(value));
+    ROW_BYTES + row.key.len() + size(&row.value) + row.old.as_ref().map_or(0, size) + headers.sum::<usize>()
 }

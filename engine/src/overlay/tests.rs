@@ -8,8 +8,8 @@ use crate::sim::Random;
 
 type Map = BTreeMap<Vec<u8>, (i64, Vec<u8>)>;
 /// Of a cached store: the value at the last flush, when the key changed last, and whether it was dirty
-/// before its first change since.
-type Changed = BTreeMap<Vec<u8>, (Option<Vec<u8>>, u64, i64, bool)>;
+/// before its first change since, and the headers of its last change.
+type Changed = BTreeMap<Vec<u8>, (Option<Vec<u8>>, u64, i64, bool, Vec<String>)>;
 
 #[derive(Clone, Default)]
 struct Model {
@@ -21,11 +21,11 @@ struct Model {
 }
 
 impl Model {
-    fn put(&mut self, key: &[u8], timestamp: i64, value: Option<&[u8]>) {
+    fn put(&mut self, key: &[u8], timestamp: i64, value: Option<&[u8]>, headers: &[String]) {
         self.changes += 1;
         let old = self.now.get(key).map(|(_, value)| value.clone());
-        let changed = self.changed.entry(key.to_vec()).or_insert((old, 0, 0, self.dirty.contains_key(key)));
-        (changed.1, changed.2) = (self.changes, timestamp);
+        let changed = self.changed.entry(key.to_vec()).or_insert((old, 0, 0, self.dirty.contains_key(key), Vec::new()));
+        (changed.1, changed.2, changed.4) = (self.changes, timestamp, headers.to_vec());
         self.dirty.insert(key.to_vec(), self.changes);
         match value {
             Some(value) => self.now.insert(key.to_vec(), (timestamp, value.to_vec())),
@@ -96,17 +96,19 @@ impl Pair {
     }
 
     fn put(&mut self) {
-        let (mut keys, mut values, mut timestamps) = (Column::default(), Column::default(), Vec::new());
-        for _ in 0..self.random.below(6) {
+        let (mut entries, mut headers) = (Entries::default(), Vec::new());
+        for index in 0..u32::try_from(self.random.below(6)).expect("small") {
             let (key, timestamp) = (self.key(), i64::try_from(self.random.below(100)).expect("small"));
             let value = vec![b'v'; self.random.below(20)];
             let value = Some(&value[..]).filter(|_| !self.random.once_in(4));
-            self.model.put(&key, timestamp, value);
-            keys.push(Some(&key));
-            values.push(value);
-            timestamps.push(timestamp);
+            let own: Vec<String> = (0..self.random.below(3)).map(|_| self.random.below(9).to_string()).collect();
+            self.model.put(&key, timestamp, value, &own);
+            entries.keys.push(Some(&key));
+            entries.values.push(value);
+            entries.timestamps.push(timestamp);
+            headers.extend(own.into_iter().map(|key| Header { index, key, value: None }));
         }
-        self.overlay.put(0, &keys, &values, &timestamps).expect("memory does not fail");
+        self.overlay.put(0, &entries, &headers).expect("memory does not fail");
     }
 
     fn get(&mut self) {
@@ -159,19 +161,24 @@ impl Pair {
         let (mut expected, vanished): (Vec<_>, Vec<_>) =
             changed.into_iter().partition(|(key, (old, ..))| old.is_some() || self.model.now.contains_key(key));
         expected.sort_by_key(|(_, (_, changed, ..))| *changed);
-        for (key, (.., was_dirty)) in vanished {
+        for (key, (.., was_dirty, _)) in vanished {
             if !was_dirty {
                 self.model.dirty.remove(&key);
             }
         }
         assert_eq!(changes.len(), expected.len());
         let columns = changes.keys.iter().zip(changes.old_values.iter()).zip(changes.new_values.iter());
+        let (mut headers, mut index) = (Vec::new(), 0);
         for (((key, old), new), (expected, timestamp)) in columns.zip(expected.iter().zip(&changes.timestamps)) {
-            let (expected_key, (expected_old, _, expected_timestamp, _)) = expected;
+            let (expected_key, (expected_old, _, expected_timestamp, _, expected_headers)) = expected;
+            headers.extend(expected_headers.iter().map(|header| (index, header.as_str())));
+            index += 1;
             assert_eq!((key, old), (Some(&expected_key[..]), expected_old.as_deref()));
             assert_eq!(new, self.model.now.get(expected_key).map(|(_, value)| &value[..]));
             assert_eq!(timestamp, expected_timestamp);
         }
+        let told: Vec<_> = changes.headers.iter().map(|header| (header.index, header.key.as_str())).collect();
+        assert_eq!(told, headers);
     }
 
     fn durable(&mut self) -> Map {
@@ -212,7 +219,8 @@ fn the_cache_is_bounded() {
         let keys: Column = keys.iter().map(|key| Some(&key[..])).collect();
         overlay.savepoint();
         overlay.get(0, &keys, |_| {}).expect("memory does not fail");
-        overlay.put(0, &keys, &keys, &[0; 10]).expect("memory does not fail");
+        let entries = Entries { keys: keys.clone(), values: keys.clone(), timestamps: vec![0; 10] };
+        overlay.put(0, &entries, &[]).expect("memory does not fail");
         overlay.write(Positions::default()).expect("memory does not fail");
     }
     assert!(overlay.stores[0].row_count() < 100, "{} rows", overlay.stores[0].row_count());

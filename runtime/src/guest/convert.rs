@@ -32,7 +32,7 @@ impl From<Header> for records::Header {
     }
 }
 
-fn all<A, B: From<A>>(items: Vec<A>) -> Vec<B> {
+pub(super) fn all<A, B: From<A>>(items: Vec<A>) -> Vec<B> {
     items.into_iter().map(Into::into).collect()
 }
 

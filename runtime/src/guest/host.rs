@@ -13,6 +13,7 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use super::bindings::Topology;
 use super::bindings::millrace::streams::{context, graph, records, state};
 use super::clock::{BoundedClock, BoundedClockView};
+use super::convert;
 use super::limits::{Limits, Meter};
 use super::lines::Lines;
 
@@ -123,6 +124,16 @@ impl state::HostStore for Host {
     fn put(&mut self, store: Resource<OpenStore>, entries: state::Entries) -> Result<()> {
         let index = self.handles.get(&store)?.0;
         allowed(self.context.put(index, &entries.into()))
+    }
+
+    fn put_with_headers(
+        &mut self,
+        store: Resource<OpenStore>,
+        entries: state::Entries,
+        headers: Vec<records::Header>,
+    ) -> Result<()> {
+        let index = self.handles.get(&store)?.0;
+        allowed(self.context.put_with_headers(index, &entries.into(), &convert::all(headers)))
     }
 
     fn scan(

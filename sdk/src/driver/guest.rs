@@ -9,7 +9,7 @@ use millrace_engine::task::TaskSpec;
 
 use super::module_task;
 use crate::Topology;
-use crate::contract::{Clock, Column, Entries, Failure, Fault, Task};
+use crate::contract::{Clock, Column, Entries, Failure, Fault, Header, Task};
 use crate::host::Host;
 use crate::run::Instance;
 
@@ -90,8 +90,8 @@ impl Host for Lent<'_> {
         self.0.get(store, keys).map_err(misuse)
     }
 
-    fn put(&mut self, store: usize, entries: &Entries) -> Result<(), Failure> {
-        self.0.put(store, entries).map_err(misuse)
+    fn put(&mut self, store: usize, entries: &Entries, headers: &[Header]) -> Result<(), Failure> {
+        self.0.put_with_headers(store, entries, headers).map_err(misuse)
     }
 
     fn scan(

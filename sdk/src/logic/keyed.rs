@@ -1,7 +1,9 @@
 //! Owns the way of a batch to a store and back: one read for all its keys, what each row makes of
 //! the row before it, one write of the last value of every key. Must not know what is computed.
 
-use crate::contract::{Column, Cursor, Entries, Failure, Fault, empty_column, empty_entries, index, push, push_bytes};
+use crate::contract::{
+    Column, Cursor, Entries, Failure, Fault, Header, empty_column, empty_entries, index, push, push_bytes,
+};
 use crate::rows::{Col, Data, Meta};
 use crate::run::Run;
 use crate::serdes::SharedSerde;
@@ -105,7 +107,9 @@ impl<'s, K: Data, V: Data> Keyed<'s, K, V> {
 
     /// Writes the last value of every key that was left with one, and hands over what each row left.
     pub(crate) fn write(self, meta: &Meta, run: &mut Run<'_>) -> Result<(Vec<Option<V>>, Vec<i64>), Failure> {
-        let mut entries = empty_entries();
+        let (mut entries, mut headers) = (empty_entries(), Vec::new());
+        // Only what is withheld now and flushed later needs them kept.
+        let keeps_headers = meta.headers.is_some() && run.withholds(self.store.cached);
         entries.timestamps.reserve(self.latest.len());
         let mut next_key = Cursor::default();
         let all = self.latest.iter().all(|latest| matches!(latest, Latest::Row(_)));
@@ -118,6 +122,14 @@ impl<'s, K: Data, V: Data> Keyed<'s, K, V> {
                 .map_err(|error| run.failure(Fault::Serialization, meta, row, error))?;
             // As Kafka Streams has it, a tombstone has no time of its own but that of the record in hand.
             let timestamps = if value.is_some() { &self.timestamps } else { &*meta.timestamps };
+            if keeps_headers && let Some(its) = meta.headers(row) {
+                let index = index(entries.timestamps.len());
+                headers.extend(its.iter().map(|(key, value)| Header {
+                    index,
+                    key: key.to_owned(),
+                    value: value.map(<[u8]>::to_vec),
+                }));
+            }
             entries.timestamps.push(timestamps[row]);
             if !all {
                 push_bytes(&mut entries.keys, key);
@@ -126,7 +138,7 @@ impl<'s, K: Data, V: Data> Keyed<'s, K, V> {
         if all {
             entries.keys = self.distinct;
         }
-        run.host.put(self.handle, &entries)?;
+        run.host.put(self.handle, &entries, &headers)?;
         Ok((self.values, self.timestamps))
     }
 }

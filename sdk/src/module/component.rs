@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::contract::bindings::exports::millrace::streams::module as exported;
 use crate::contract::bindings::millrace::streams::{context, state};
-use crate::contract::{self, Batch, Changes, Clock, Column, Entries, Failure, Fault, Graph, Input, Output};
+use crate::contract::{self, Batch, Changes, Clock, Column, Entries, Failure, Fault, Graph, Header, Input, Output};
 use crate::host::Host;
 use crate::run::Instance;
 use crate::{Topology, TopologyError};
@@ -122,8 +122,13 @@ impl Host for Imports {
         Ok(self.stores[store].1.get(keys))
     }
 
-    fn put(&mut self, store: usize, entries: &Entries) -> Result<(), Failure> {
-        self.stores[store].1.put(entries);
+    fn put(&mut self, store: usize, entries: &Entries, headers: &[Header]) -> Result<(), Failure> {
+        let store = &self.stores[store].1;
+        if headers.is_empty() {
+            store.put(entries)
+        } else {
+            store.put_with_headers(entries, headers)
+        }
         Ok(())
     }
 

@@ -13,24 +13,15 @@ pub fn case(seed: u64) -> Case {
     let mut random = Random::new(seed);
     let named_percent = *random.pick(&[0, 0, 30, 100]);
     let caching = random.chance(30);
-    // The contract tells the host no headers with a put, so what it flushes has none.
-    let headers = !caching;
-    let mut generator = Generator {
-        random,
-        named_percent,
-        headers,
-        steps: Vec::new(),
-        live: Vec::new(),
-        topics: Vec::new(),
-        sinks: Vec::new(),
-    };
+    let mut generator =
+        Generator { random, named_percent, steps: Vec::new(), live: Vec::new(), topics: Vec::new(), sinks: Vec::new() };
     generator.sources();
     for _ in 0..2 + generator.random.below(7) {
         generator.grow();
     }
     generator.close();
     let Generator { mut random, steps, topics, .. } = generator;
-    let events = events::events(&mut random, &topics, headers);
+    let events = events::events(&mut random, &topics);
     Case { name: format!("seed-{seed}"), caching, start_ms: 500, steps, events }
 }
 
@@ -58,7 +49,6 @@ struct Live {
 struct Generator {
     random: Random,
     named_percent: usize,
-    headers: bool,
     steps: Vec<Step>,
     live: Vec<Live>,
     topics: Vec<SourceTopic>,
@@ -305,7 +295,7 @@ impl Generator {
     }
 
     fn process(&mut self, from: Live) {
-        if self.headers && self.random.chance(30) {
+        if self.random.chance(30) {
             return self.result(Operator::Stamp { from: from.step }, Kind::Stream, from.key, from.value);
         }
         let mut store = self.store();

@@ -6,7 +6,7 @@ use crate::case::{Event, Header, Record};
 use crate::random::Random;
 use crate::value::{Type, Value, Weighed};
 
-pub(super) fn events(random: &mut Random, topics: &[SourceTopic], headers: bool) -> Vec<Event> {
+pub(super) fn events(random: &mut Random, topics: &[SourceTopic]) -> Vec<Event> {
     let mut now = i64::try_from(random.below(1000)).unwrap_or_default();
     let count = 8 + random.below(25);
     let mut events = Vec::with_capacity(count);
@@ -23,7 +23,7 @@ pub(super) fn events(random: &mut Random, topics: &[SourceTopic], headers: bool)
             key: if random.chance(6) { None } else { Some(bytes::write(&one_key(random, *key))) },
             value: if random.chance(12) { None } else { Some(bytes::write(&one_value(random, *value))) },
             timestamp: (now - late).max(0),
-            headers: if headers { some_headers(random) } else { Vec::new() },
+            headers: headers(random),
         }));
     }
     events
@@ -47,7 +47,7 @@ fn one_value(random: &mut Random, ty: Type) -> Value {
     }
 }
 
-fn some_headers(random: &mut Random) -> Vec<Header> {
+fn headers(random: &mut Random) -> Vec<Header> {
     if !random.chance(25) {
         return Vec::new();
     }

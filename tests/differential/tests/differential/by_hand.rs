@@ -410,6 +410,12 @@ fn caches() -> Vec<Sketch> {
         sketch("without a cache every update is forwarded", steps())
             .pipe("a", "x y z", 1)
             .writes("out", &["\"a\" -> 1L @ 1", "\"a\" -> 2L @ 1", "\"a\" -> 3L @ 1"]),
+        sketch("a cached store forwards the headers of the last record of a key", steps())
+            .caching()
+            .record("in", "a", "x", 1, &[("h", "1"), ("i", "")])
+            .record("in", "a", "x", 2, &[("h", "2")])
+            .record("in", "b", "x", 3, &[])
+            .writes("out", &["\"a\" -> 1L @ 1 [h=\"1\" i=null]", "\"a\" -> 2L @ 2 [h=\"2\"]", "\"b\" -> 1L @ 3"]),
         sketch(
             "a tombstone out of a cache has the timestamp of the record in hand",
             vec![
