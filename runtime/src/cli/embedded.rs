@@ -36,9 +36,10 @@ impl Embedded {
         config.kafka.consumer.clear();
         config.kafka.producer.clear();
         config.kafka.admin.clear();
-        // After a member has left, this broker waits for the others to join again for as long as a
-        // session lasts: the shortest there can be.
-        config.kafka.consumer.insert("session.timeout.ms".to_owned(), "2000".to_owned());
+        // A session must outlast the three seconds for which this broker holds up a first join: it throws members
+        // out whose session ends meanwhile, without an answer. Nor much longer: for about as long it waits, after
+        // a member has left, for the others to join again.
+        config.kafka.consumer.insert("session.timeout.ms".to_owned(), "6000".to_owned());
         config.kafka.consumer.insert("heartbeat.interval.ms".to_owned(), "500".to_owned());
         config.instance_id = None;
         config.leave_on_stop = true;
