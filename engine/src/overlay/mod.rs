@@ -125,7 +125,7 @@ impl Overlay {
         rows.clear();
         let mut missing = Vec::new();
         for (index, key) in keys.iter().enumerate() {
-            // The context lets no null key through.
+            // No store has a null key: the context lets none through, and what a changelog has of them is left out.
             let key = key.unwrap_or_default();
             let row = known.find(key);
             if row.is_none() {
@@ -187,7 +187,8 @@ impl Overlay {
         let mut rows = std::mem::take(&mut self.found);
         let read = self.load(store, &records.keys, &mut rows);
         if read.is_ok() {
-            for (&row, &timestamp) in rows.iter().zip(&records.timestamps) {
+            let keyed = records.keys.iter().zip(rows.iter().zip(&records.timestamps)).filter(|(key, _)| key.is_some());
+            for (_, (&row, &timestamp)) in keyed {
                 self.stores[store].touch(row, timestamp);
             }
         }

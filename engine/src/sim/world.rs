@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use crate::commit::{self, Fate, Guarantee, Step};
-use crate::ports::Error;
+use crate::ports::{Database, Error};
 use crate::quarantine::{Policies, Policy};
 use crate::record::{Batch, Offset, TaskId};
 use crate::restore::{Facts, plan};
@@ -143,13 +143,19 @@ impl World {
                 }
             }
             15 => self.lose_a_disk(),
-            16 => self.compact(),
+            16 => match self.random.below(3) {
+                0 => self.corrupt_a_store(),
+                _ => self.compact(),
+            },
             17 => self.usurp(),
             18 => self.fail_once(),
             _ => {
                 let other = self.random.below(INSTANCES);
                 let number = if self.random.once_in(3) { other } else { self.crashed.unwrap_or(other) };
-                self.start(number, &Fuse::default());
+                // Some don't get through their restore.
+                let moments = self.random.below(30);
+                let fuse = if self.random.once_in(4) { Fuse::burning(moments) } else { Fuse::default() };
+                self.start(number, &fuse);
             }
         }
         self.bury();
@@ -237,8 +243,15 @@ impl World {
         let generation = self.audit.cluster.lock().expect("no test panics with it").join();
         let mut log = Producer::new(&self.audit.cluster, self.kind.guarantee == Guarantee::ExactlyOnce);
         (log.generation, log.fuse, log.audit) = (generation, fuse.clone(), Some(self.audit.clone()));
-        let tasks = (0..self.kind.partitions).map(|partition| self.make_task(number, partition, fuse)).collect();
-        let mut instance = Instance { number, tasks, log, fuse: fuse.clone() };
+        self.running = Some(Instance { number, tasks: Vec::new(), log, fuse: fuse.clone() });
+        self.open_tasks();
+    }
+
+    /// The tasks of who runs are restored from its disk.
+    fn open_tasks(&mut self) {
+        let Some(mut instance) = self.running.take() else { return };
+        let (number, fuse) = (instance.number, instance.fuse.clone());
+        instance.tasks = (0..self.kind.partitions).map(|partition| self.make_task(number, partition, &fuse)).collect();
         for task in &mut instance.tasks {
             match self.restore(task) {
                 Ok(()) => {}
@@ -349,14 +362,13 @@ impl World {
         }
         let Some(mut instance) = self.running.take() else { return };
         let mut tasks: Vec<&mut Task> = instance.tasks.iter_mut().collect();
-        match commit::run(&self.steps, &mut tasks, &mut instance.log, self.kind.guarantee) {
-            Err(failure) if failure.fate == Fate::Drop && !instance.fuse.is_dead() => {
-                // The tasks are closed: they are opened again, here.
-                let (number, fuse) = (instance.number, instance.fuse.clone());
-                self.crashed = Some(number);
-                self.start(number, &fuse);
-            }
-            _ => self.running = Some(instance),
+        let committed = commit::run(&self.steps, &mut tasks, &mut instance.log, self.kind.guarantee);
+        let dropped = committed.is_err_and(|failure| failure.fate == Fate::Drop);
+        let alive = !instance.fuse.is_dead();
+        self.running = Some(instance);
+        if dropped && alive {
+            // Nobody else has them: they are opened again, with the same producer.
+            self.open_tasks();
         }
     }
 
@@ -396,14 +408,30 @@ impl World {
 
     fn lose_a_disk(&mut self) {
         let number = self.random.below(INSTANCES);
-        let in_use = self.running.as_ref().is_some_and(|instance| instance.number == number);
-        if in_use || !self.kind.logged || self.zombie.as_ref().is_some_and(|zombie| zombie.number == number) {
+        let in_use = [&self.running, &self.zombie].into_iter().flatten().any(|instance| instance.number == number);
+        if in_use || !self.kind.logged {
             return;
         }
         if self.crashed == Some(number) {
             self.no_longer_exact();
         }
         self.disks[number] = (0..self.kind.partitions).map(|_| blank()).collect();
+    }
+
+    /// The runtime finds a store unreadable and clears it, with its position.
+    fn corrupt_a_store(&mut self) {
+        let number = self.random.below(INSTANCES);
+        let in_use = [&self.running, &self.zombie].into_iter().flatten().any(|instance| instance.number == number);
+        if in_use || !self.kind.logged {
+            return;
+        }
+        if self.crashed == Some(number) {
+            self.no_longer_exact();
+        }
+        let partition = self.random.below(self.kind.partitions as usize);
+        let store = self.random.below(self.kind.stores().len());
+        let mut disk = self.disks[number][partition].lock().expect("no test panics with it");
+        disk.clear(store).expect("memory does not fail");
     }
 
     fn compact(&mut self) {

@@ -1,0 +1,228 @@
+//! Tests of plans as tables, and of what carrying them out does to a database.
+
+use std::sync::Arc;
+
+use super::*;
+use crate::memory::Memory;
+use crate::ports::Database;
+use crate::record::TaskId;
+use crate::sim::guest::{Behaviour, Count};
+use crate::sim::log::Producer;
+use crate::task::{InputSpec, StoreSpec};
+
+fn spec(inputs: usize, persistent: bool, logged: bool) -> TaskSpec {
+    let input = |index: usize| {
+        let name = format!("input-{index}");
+        InputSpec { topic: name.as_str().into(), name, extracts_timestamps: false }
+    };
+    let changelog = Some(Arc::from("changelog")).filter(|_| logged);
+    TaskSpec {
+        id: TaskId { subtopology: 0, partition: 3 },
+        application_id: "app".to_owned(),
+        inputs: (0..inputs).map(input).collect(),
+        stores: vec![StoreSpec { name: "s".to_owned(), cached: false, persistent, changelog }],
+        outputs: std::collections::BTreeMap::new(),
+        dynamic_sinks: false,
+        partition_counts: Arc::default(),
+        caching: true,
+    }
+}
+
+/// Stored and committed offset of each input, the position of the store, the bounds of its changelog.
+#[derive(Clone)]
+struct Case {
+    inputs: Vec<(Option<i64>, Option<i64>)>,
+    position: Option<i64>,
+    changelog: (i64, i64),
+}
+
+fn planned(case: &Case, guarantee: Guarantee, spec: &TaskSpec) -> Plan {
+    let stored_inputs =
+        case.inputs.iter().enumerate().filter_map(|(input, &(stored, _))| {
+            Some((TopicPartition::new(format!("input-{input}"), 3), Offset(stored?)))
+        });
+    let changelogs = case.position.map(|position| ("s".to_owned(), Offset(position)));
+    let stored = Positions {
+        inputs: stored_inputs.collect(),
+        changelogs: changelogs.into_iter().collect(),
+        stream_time: Some(50),
+    };
+    let metadata = Metadata { partition_time: Some(70), ..Metadata::default() }.encode();
+    let committed = case.inputs.iter().map(|&(_, committed)| {
+        committed.map(|offset| Committed { offset: Offset(offset), metadata: metadata.clone() })
+    });
+    let committed: Vec<_> = committed.collect();
+    let bounds = (Offset(case.changelog.0), Offset(case.changelog.1));
+    let changelogs = [Some(bounds).filter(|_| spec.stores[0].changelog.is_some())];
+    plan(&Facts { guarantee, spec, stored: &stored, committed: &committed, changelogs: &changelogs })
+}
+
+fn check(case: &Case, at_least_once: Replay, exactly_once: Replay, starts: &[Option<i64>]) {
+    let spec = spec(case.inputs.len(), true, true);
+    for (guarantee, expected) in [(Guarantee::AtLeastOnce, at_least_once), (Guarantee::ExactlyOnce, exactly_once)] {
+        let plan = planned(case, guarantee, &spec);
+        assert_eq!(plan.stores, [expected], "{guarantee:?}");
+        let offsets: Vec<_> = plan.starts.iter().map(|start| start.offset.map(|offset| offset.0)).collect();
+        assert_eq!(offsets, starts);
+    }
+}
+
+fn case(inputs: &[(Option<i64>, Option<i64>)], position: Option<i64>, changelog: (i64, i64)) -> Case {
+    Case { inputs: inputs.to_vec(), position, changelog }
+}
+
+fn range(from: i64, to: i64) -> Replay {
+    Replay::Range { from: Offset(from), to: Offset(to), rebuild: false, resumable: true }
+}
+
+fn rebuild(from: i64, to: i64, resumable: bool) -> Replay {
+    Replay::Range { from: Offset(from), to: Offset(to), rebuild: true, resumable }
+}
+
+#[test]
+fn the_tail_is_applied_if_somebody_else_committed() {
+    let repair = Replay::Repair { from: Offset(30), to: Offset(40) };
+    let nothing = Replay::Nothing;
+    // A clean stop, and a clean start of all.
+    check(&case(&[(Some(9), Some(9))], Some(40), (0, 40)), nothing, nothing, &[Some(9)]);
+    check(&case(&[(None, None)], None, (0, 0)), rebuild(0, 0, true), rebuild(0, 0, true), &[None]);
+    // Our own tail; under exactly-once the transaction's.
+    check(&case(&[(Some(9), Some(9))], Some(30), (0, 40)), repair, range(30, 40), &[Some(9)]);
+    check(&case(&[(Some(9), Some(5))], Some(30), (0, 40)), repair, range(30, 40), &[Some(9)]);
+    check(&case(&[(Some(9), None)], Some(30), (0, 40)), repair, range(30, 40), &[Some(9)]);
+    // Somebody else's.
+    check(&case(&[(Some(9), Some(10))], Some(30), (0, 40)), range(30, 40), range(30, 40), &[Some(10)]);
+    let two = [(Some(9), Some(10)), (Some(8), Some(7))];
+    check(&case(&two, Some(30), (0, 40)), range(30, 40), range(30, 40), &[Some(10), Some(8)]);
+    let two = [(Some(9), Some(9)), (None, Some(7))];
+    check(&case(&two, Some(30), (0, 40)), range(30, 40), range(30, 40), &[Some(9), Some(7)]);
+    // A restore of an empty disk that was interrupted goes on.
+    check(&case(&[(None, Some(9))], Some(30), (0, 40)), range(30, 40), range(30, 40), &[Some(9)]);
+    check(&case(&[(None, None)], Some(30), (0, 40)), range(30, 40), range(30, 40), &[None]);
+}
+
+#[test]
+fn a_store_without_a_position_in_its_changelog_is_rebuilt() {
+    for position in [None, Some(41), Some(4)] {
+        let case = case(&[(Some(9), Some(9))], position, (5, 40));
+        check(&case, rebuild(5, 40, false), rebuild(5, 40, false), &[Some(9)]);
+    }
+    check(&case(&[(None, Some(9))], None, (5, 40)), rebuild(5, 40, true), rebuild(5, 40, true), &[Some(9)]);
+}
+
+#[test]
+fn a_store_in_memory_is_rebuilt_always() {
+    let case = case(&[(Some(9), Some(9))], Some(40), (5, 40));
+    let plan = planned(&case, Guarantee::AtLeastOnce, &spec(1, false, true));
+    assert_eq!(plan.stores, [rebuild(5, 40, false)]);
+}
+
+#[test]
+fn a_store_without_a_changelog_is_left_alone() {
+    let case = case(&[(Some(9), Some(10))], None, (0, 0));
+    let plan = planned(&case, Guarantee::ExactlyOnce, &spec(1, true, false));
+    assert_eq!(plan.stores, [Replay::Nothing]);
+    assert_eq!(plan.stream_time, Some(70));
+    assert_eq!(plan.starts[0].partition_time, Some(70));
+}
+
+fn running(plan: &Plan, database: Memory) -> Task {
+    let behaviour = Behaviour::default();
+    let spec = Arc::new(crate::task::tests::spec(1, &behaviour));
+    let guest = Box::new(Count::new(behaviour));
+    let mut task = Task::new(spec, Arc::default(), guest, Box::new(database));
+    task.restore(plan).expect("restores");
+    task
+}
+
+/// The plan of one store and one input.
+fn plan_of(replay: Replay) -> Plan {
+    Plan { stores: vec![replay], starts: vec![Start::default()], stream_time: None }
+}
+
+/// Changelog records: offset, key, value.
+fn changelog(records: &[(i64, Option<&str>, Option<&str>)]) -> Chunk {
+    let mut chunk = Chunk::default();
+    for &(offset, key, value) in records {
+        chunk.offsets.push(offset);
+        chunk.records.push(key.map(str::as_bytes), value.map(str::as_bytes), offset);
+    }
+    chunk
+}
+
+/// A database with one row and a position.
+fn database() -> Memory {
+    let mut memory = Memory::new(["count-store".to_owned()]);
+    let value = stored(1, b"old");
+    let changelogs = vec![("count-store".to_owned(), Offset(3))];
+    let positions = Positions { changelogs, ..Positions::default() };
+    memory.write(Write { entries: vec![(0, b"left", Some(&value))], positions }).expect("memory does not fail");
+    memory
+}
+
+/// Keys and values of the task's store, and its position.
+fn restored(task: &mut Task) -> (Vec<(String, String)>, Option<i64>) {
+    let entries = task.state().scan(0, (None, None), false, 100).expect("reads");
+    let text = |bytes: Option<&[u8]>| String::from_utf8_lossy(bytes.unwrap_or_default()).into_owned();
+    let rows = entries.keys.iter().zip(entries.values.iter()).map(|(key, value)| (text(key), text(value)));
+    let rows = rows.collect();
+    (rows, task.stored_positions().expect("reads").changelogs.first().map(|(_, offset)| offset.0))
+}
+
+fn text(rows: &[(&str, &str)]) -> Vec<(String, String)> {
+    rows.iter().map(|&(key, value)| (key.to_owned(), value.to_owned())).collect()
+}
+
+#[test]
+fn replays_are_applied_with_their_position() {
+    let mut task = running(&plan_of(range(3, 9)), database());
+    assert!(task.start(&[Start::default()], None, 0).is_err(), "it is not restored yet");
+    let records = [(3, Some("a"), Some("1")), (4, Some("b"), Some("2")), (5, None, Some("3"))];
+    task.replay(0, &changelog(&records), Offset(6)).expect("replays");
+    assert_eq!(restored(&mut task), (text(&[("a", "1"), ("b", "2"), ("left", "old")]), Some(6)));
+    assert_eq!(task.replays()[0].2, Offset(6));
+    let records = [(6, Some("a"), None), (7, Some("b"), Some("4")), (8, Some("b"), Some("5"))];
+    task.replay(0, &changelog(&records), Offset(9)).expect("replays");
+    assert_eq!(restored(&mut task), (text(&[("b", "5"), ("left", "old")]), Some(9)));
+    assert!(task.replays().is_empty());
+    assert!(task.replay(0, &changelog(&[]), Offset(9)).is_err(), "there is nothing more to replay");
+    task.start(&[Start::default()], None, 0).expect("starts");
+}
+
+/// Half of a rebuilt store never looks like the whole.
+#[test]
+fn a_rebuild_begins_with_nothing_and_has_a_position_at_its_end() {
+    for (resumable, on_the_way) in [(false, None), (true, Some(1))] {
+        let mut task = running(&plan_of(rebuild(0, 2, resumable)), database());
+        task.replay(0, &changelog(&[(0, Some("a"), Some("1"))]), Offset(1)).expect("replays");
+        assert_eq!(restored(&mut task), (text(&[("a", "1")]), on_the_way));
+        task.replay(0, &changelog(&[(1, Some("b"), Some("2"))]), Offset(2)).expect("replays");
+        assert_eq!(restored(&mut task), (text(&[("a", "1"), ("b", "2")]), Some(2)));
+    }
+}
+
+#[test]
+fn an_empty_changelog_is_restored_at_once() {
+    let mut task = running(&plan_of(rebuild(0, 0, true)), Memory::new(["count-store".to_owned()]));
+    assert!(task.replays().is_empty());
+    assert_eq!(restored(&mut task), (Vec::new(), Some(0)));
+}
+
+/// What the tail says is not what is kept: it is written again as it is here.
+#[test]
+fn a_repaired_changelog_gets_the_local_values() {
+    let mut task = running(&plan_of(Replay::Repair { from: Offset(3), to: Offset(5) }), database());
+    let records = [(3, Some("left"), Some("newer")), (4, Some("gone"), Some("1"))];
+    task.replay(0, &changelog(&records), Offset(5)).expect("replays");
+    assert_eq!(restored(&mut task), (text(&[("left", "old")]), Some(3)));
+    task.start(&[Start::default()], None, 0).expect("starts");
+    let cluster = Arc::default();
+    let mut log = Producer::new(&cluster, false);
+    crate::commit::commit(&mut [&mut task], &mut log, Guarantee::AtLeastOnce).expect("commits");
+    let cluster = cluster.lock().expect("no test panics with it");
+    let records = cluster.read(&TopicPartition::new("app-count-store-changelog", 0), 0);
+    let written: Vec<_> = records.iter().map(|r| (r.key.as_deref(), r.value.as_deref(), r.timestamp)).collect();
+    assert_eq!(written.len(), 2);
+    assert!(written.contains(&(Some(b"left"), Some(b"old"), 1)));
+    assert!(written.contains(&(Some(b"gone"), None, 4)));
+}
