@@ -5,9 +5,6 @@
 //! store, the changelog offset up to which it is in it (its *position*). The group knows input offsets, too (*committed*).
 //! What a changelog has from the position on is its *tail*.
 //!
-//! **Inputs** go on at the later of stored and committed. Everything before the stored offset is in the local state; all
-//! before the committed one is in the changelogs, since whoever committed it had them written first.
-//!
 //! **Exactly-once**: the tail holds what transactions committed after the last write to this disk, as far as it is read
 //! with `read_committed`. It is always replayed. A task that crashed between the end of its transaction and its write has a
 //! committed offset beyond the stored one, and gets the state of the former by its tail.
@@ -21,15 +18,18 @@
 //! Who made them shows in the offsets. This instance writes its disk before it commits to the group, so as long as nobody else
 //! commits, no committed offset is beyond the stored one. Hence:
 //!
-//! - *No input is committed beyond what is stored*: local state and stored offsets agree exactly, and the tail is not applied.
+//! - *No input is committed beyond what is stored, and no store has to be rebuilt*: local state and stored offsets agree exactly, and the tail is not applied.
 //!   This holds even if another instance had the task, began again at an older committed
 //!   offset, and did not get as far as this one had been: what it did, local state has already, without the repetitions. But the
 //!   changelog is wrong now: whoever restores from it counts twice. So it is *repaired*: each key of the tail is
 //!   written again, with its local value, by the next commit. (A tail is no longer than a commit, unless another instance made it.)
-//! - *Some input is*: another instance had the task. All stores replay their tails. With several inputs, one may be committed beyond
-//!   what is stored (`a`) and another not (`b`). `b` goes on at its stored offset all the same: whatever this instance had
-//!   processed of `b` by then was in the changelogs before it was stored, so the other instance restored it, and built on it
-//!   what it wrote.
+//! - *Else* another instance had the task, or some of the state is gone. All stores replay their tails, which makes of the local state what that
+//!   instance left.
+//!
+//! **Inputs** go on where the state does: at the stored offsets in the first case, else at the committed ones,
+//! even where they are lower. With several inputs, `a` may be committed beyond what is stored and `b` not: what this instance
+//! had processed of `b` last is in the state the other one left only if that one restored it; it may have had a disk, and
+//! repaired the changelog. (The later of the two offsets for each input lost records; the simulation found it.)
 //!
 //! So counts are exact after a crash under at-least-once if the task is restarted on the same disk before another instance has it, and its
 //! stores are persistent; from the first commit after that on, anywhere. What does not come of input is not covered: a change made by a wall-clock punctuation that no commit has
@@ -47,7 +47,7 @@ use crate::commit::{Guarantee, Metadata};
 use crate::overlay::stored;
 use crate::ports::{Change, Committed, Error, Positions, StoreIndex, Write};
 use crate::record::{Offset, TopicPartition};
-use crate::task::{Chunk, Start, Task, TaskSpec};
+use crate::task::{Chunk, Start, StoreSpec, Task, TaskSpec};
 
 /// What a plan is made from.
 #[derive(Debug, Clone)]
@@ -98,27 +98,37 @@ pub fn plan(facts: &Facts<'_>) -> Plan {
         named.map(|&(_, offset)| offset)
     };
     let theirs = |input: usize| committed.get(input).and_then(Option::as_ref);
-    let starts: Vec<Start> = (0..spec.inputs.len())
-        .map(|input| Start {
-            offset: own(input).max(theirs(input).map(|committed| committed.offset)),
-            partition_time: theirs(input).and_then(|committed| Metadata::decode(&committed.metadata).partition_time),
-        })
-        .collect();
     let stored_any = (0..spec.inputs.len()).any(|input| own(input).is_some());
     // `None`, no offset known, is before any other.
     let beyond = (0..spec.inputs.len()).any(|input| theirs(input).map(|committed| committed.offset) > own(input));
-    let exact = *guarantee == Guarantee::AtLeastOnce && stored_any && !beyond;
-    let stores = spec.stores.iter().enumerate().map(|(index, store)| {
-        let Some((begin, end)) = changelogs.get(index).copied().flatten() else { return Replay::Nothing };
-        let position = stored.changelogs.iter().find(|(name, _)| *name == store.name).map(|&(_, offset)| offset);
-        match position.filter(|&position| store.persistent && begin <= position && position <= end) {
-            Some(position) if position == end => Replay::Nothing,
-            Some(from) if exact => Replay::Repair { from, to: end },
-            Some(from) => Replay::Range { from, to: end, rebuild: false, resumable: true },
-            None => Replay::Range { from: begin, to: end, rebuild: true, resumable: !stored_any },
+    let nobody_else = stored_any && !beyond;
+    let changelog = |store: usize| changelogs.get(store).copied().flatten();
+    let position = |store: usize| {
+        let (begin, end) = changelog(store)?;
+        let StoreSpec { name, persistent, .. } = &spec.stores[store];
+        let stored = stored.changelogs.iter().find(|(known, _)| known == name).map(|&(_, offset)| offset);
+        stored.filter(|&offset| *persistent && begin <= offset && offset <= end)
+    };
+    // A store that is rebuilt gets what the changelog has, and that may be less than what is stored.
+    let whole = (0..spec.stores.len()).all(|store| changelog(store).is_none() || position(store).is_some());
+    let own_state = nobody_else && whole;
+    let start = |input| {
+        let group = theirs(input).map(|committed| committed.offset);
+        Start {
+            offset: if own_state { own(input) } else { group.or(own(input)) },
+            partition_time: theirs(input).and_then(|committed| Metadata::decode(&committed.metadata).partition_time),
         }
-    });
-    let stores = stores.collect();
+    };
+    let starts: Vec<Start> = (0..spec.inputs.len()).map(start).collect();
+    let exact = *guarantee == Guarantee::AtLeastOnce && own_state;
+    let replay = |store| match (changelog(store), position(store)) {
+        (None, _) => Replay::Nothing,
+        (Some((_, end)), Some(position)) if position == end => Replay::Nothing,
+        (Some((_, to)), Some(from)) if exact => Replay::Repair { from, to },
+        (Some((_, to)), Some(from)) => Replay::Range { from, to, rebuild: false, resumable: true },
+        (Some((from, to)), None) => Replay::Range { from, to, rebuild: true, resumable: !stored_any },
+    };
+    let stores = (0..spec.stores.len()).map(replay).collect();
     let latest = starts.iter().filter_map(|start| start.partition_time).max();
     Plan { stores, starts, stream_time: stored.stream_time.max(latest) }
 }

@@ -43,14 +43,14 @@ impl Database for Disk {
         self.fuse.before()?;
         // Replays don't say how far the input is processed.
         let commit = !write.positions.inputs.is_empty();
-        let full = commit && !write.entries.is_empty();
-        if full && self.failing.as_mut().is_some_and(|random| random.once_in(10)) {
+        let changes = !write.entries.is_empty();
+        if commit && changes && self.failing.as_mut().is_some_and(|random| random.once_in(10)) {
             return Err(Error::Retry("disk full".to_owned()));
         }
         let mut memory = self.memory.lock().expect("no test panics with it");
         memory.write(write)?;
         if commit {
-            self.audit.written(self.partition, &memory);
+            self.audit.written(self.partition, &memory, changes);
         }
         drop(memory);
         self.fuse.after()

@@ -39,8 +39,11 @@ mod tests {
 
     #[test]
     fn nothing_that_happens_breaks_an_invariant() {
-        for seed in seeds() {
-            check(seed, World::new(seed).run());
+        let seeds = seeds();
+        let one = seeds.end - seeds.start == 1;
+        for seed in seeds {
+            let world = World::new(seed);
+            check(seed, if one { world.with_story() } else { world }.run());
         }
     }
 

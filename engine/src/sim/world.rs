@@ -18,7 +18,7 @@ use crate::task::{Chunk, Phase, Settings, Start, StoreSpec, Task, TaskSpec};
 
 const INSTANCES: usize = 3;
 /// Enough for every kind of fault to meet every other, few enough for 10,000 runs.
-const TURNS: usize = 40;
+const TURNS: usize = 80;
 
 struct Instance {
     number: usize,
@@ -39,6 +39,8 @@ pub(crate) struct World {
     /// The disk whose owner crashed last, until somebody took over.
     crashed: Option<usize>,
     produced: usize,
+    /// What happened, if anybody wants to know.
+    story: Option<Vec<String>>,
 }
 
 /// A record of a changelog or an input as a chunk has it.
@@ -79,6 +81,19 @@ impl World {
             zombie: None,
             crashed: None,
             produced: 0,
+            story: None,
+        }
+    }
+
+    /// A violation comes with all that happened before it.
+    pub(crate) fn with_story(mut self) -> Self {
+        self.story = Some(Vec::new());
+        self
+    }
+
+    fn tell(&mut self, event: impl FnOnce() -> String) {
+        if let Some(story) = &mut self.story {
+            story.push(event());
         }
     }
 
@@ -94,7 +109,10 @@ impl World {
 
     fn violation(&self) -> Result<(), String> {
         match self.audit.violations.lock().expect("no test panics with it").first() {
-            Some(violation) => Err(format!("{:?}: {violation}", self.kind)),
+            Some(violation) => {
+                let story: String = self.story.iter().flatten().flat_map(|event| [event, "\n"]).collect();
+                Err(format!("{story}{:?}: {violation}", self.kind))
+            }
             None => Ok(()),
         }
     }
@@ -131,7 +149,8 @@ impl World {
     }
 
     fn turn(&mut self) {
-        match self.random.below(20) {
+        let chance = self.random.below(20);
+        match chance {
             0..=3 => self.produce(),
             4..=9 => self.poll(),
             10..=12 => self.commit(),
@@ -149,16 +168,21 @@ impl World {
             },
             17 => self.usurp(),
             18 => self.fail_once(),
-            _ => {
-                let other = self.random.below(INSTANCES);
-                let number = if self.random.once_in(3) { other } else { self.crashed.unwrap_or(other) };
-                // Some don't get through their restore.
-                let moments = self.random.below(30);
-                let fuse = if self.random.once_in(4) { Fuse::burning(moments) } else { Fuse::default() };
-                self.start(number, &fuse);
-            }
+            _ => self.start_somewhere(),
+        }
+        if self.running.is_none() && self.random.once_in(3) {
+            self.start_somewhere();
         }
         self.bury();
+    }
+
+    fn start_somewhere(&mut self) {
+        let other = self.random.below(INSTANCES);
+        let number = if self.random.once_in(3) { other } else { self.crashed.unwrap_or(other) };
+        // Some don't get through their restore.
+        let moments = self.random.below(30);
+        let fuse = if self.random.once_in(4) { Fuse::burning(moments) } else { Fuse::default() };
+        self.start(number, &fuse);
     }
 
     /// What is alive finishes its work.
@@ -240,6 +264,7 @@ impl World {
         }
         self.crashed = None;
         self.zombie.take_if(|zombie| zombie.number == number);
+        self.tell(|| format!("instance {number} starts"));
         let generation = self.audit.cluster.lock().expect("no test panics with it").join();
         let mut log = Producer::new(&self.audit.cluster, self.kind.guarantee == Guarantee::ExactlyOnce);
         (log.generation, log.fuse, log.audit) = (generation, fuse.clone(), Some(self.audit.clone()));
@@ -305,13 +330,14 @@ impl World {
         let guarantee = self.kind.guarantee;
         let facts = Facts { guarantee, spec: &spec, stored: &stored, committed: &committed, changelogs: &changelogs };
         let plan = plan(&facts);
+        self.tell(|| format!("  {}: {stored:?}, committed {committed:?}, so {:?}", spec.id, plan.stores));
         task.restore(&plan)?;
         while let Some((store, changelog, from, to)) = task.replays().into_iter().next() {
             let (records, next) = {
                 let cluster = self.audit.cluster.lock().expect("no test panics with it");
                 let mut records = cluster.read(&changelog, from.0);
                 records.retain(|record| record.offset < to.0);
-                let cut = 1 + self.random.below(4);
+                let cut = 1 + self.random.below(2);
                 let next = records.get(cut).map_or(to, |record| Offset(record.offset));
                 records.truncate(cut);
                 (chunk(&records), next)
@@ -338,6 +364,10 @@ impl World {
                     records.truncate(some);
                     let chunk = chunk(&records);
                     drop(cluster);
+                    if let (Some(story), Some(first)) = (&mut self.story, chunk.offsets.first()) {
+                        let (id, count) = (task.id(), chunk.offsets.len());
+                        story.push(format!("  {id} gets {count} records of input {index} from {first} on"));
+                    }
                     task.add(index, chunk);
                 }
                 for _ in 0..self.random.below(5) {
@@ -363,6 +393,7 @@ impl World {
         let Some(mut instance) = self.running.take() else { return };
         let mut tasks: Vec<&mut Task> = instance.tasks.iter_mut().collect();
         let committed = commit::run(&self.steps, &mut tasks, &mut instance.log, self.kind.guarantee);
+        self.tell(|| format!("commit: {committed:?}"));
         let dropped = committed.is_err_and(|failure| failure.fate == Fate::Drop);
         let alive = !instance.fuse.is_dead();
         self.running = Some(instance);
@@ -378,6 +409,7 @@ impl World {
         let arrived = self.random.below(instance.log.queued() + 1);
         instance.log.write(arrived);
         self.crashed = Some(instance.number);
+        self.tell(|| format!("instance {} is dead, {arrived} of its batches arrived after it", instance.number));
         if !self.kind.persistent {
             self.no_longer_exact();
         }
@@ -398,6 +430,7 @@ impl World {
         });
         let number = instance.number;
         self.running = None;
+        self.tell(|| format!("instance {number} stops, clean: {clean}"));
         if !clean {
             self.crashed = Some(number);
             if !self.kind.persistent {
@@ -415,12 +448,14 @@ impl World {
         if self.crashed == Some(number) {
             self.no_longer_exact();
         }
+        self.tell(|| format!("the disk of instance {number} is lost"));
         self.disks[number] = (0..self.kind.partitions).map(|_| blank()).collect();
     }
 
     /// The runtime finds a store unreadable and clears it, with its position.
     fn corrupt_a_store(&mut self) {
-        let number = self.random.below(INSTANCES);
+        let other = self.random.below(INSTANCES);
+        let number = self.crashed.unwrap_or(other);
         let in_use = [&self.running, &self.zombie].into_iter().flatten().any(|instance| instance.number == number);
         if in_use || !self.kind.logged {
             return;
@@ -430,11 +465,13 @@ impl World {
         }
         let partition = self.random.below(self.kind.partitions as usize);
         let store = self.random.below(self.kind.stores().len());
+        self.tell(|| format!("store {store} of partition {partition} on instance {number} is corrupt"));
         let mut disk = self.disks[number][partition].lock().expect("no test panics with it");
         disk.clear(store).expect("memory does not fail");
     }
 
     fn compact(&mut self) {
+        self.tell(|| "changelogs are compacted".to_owned());
         let mut cluster = self.audit.cluster.lock().expect("no test panics with it");
         for partition in 0..self.kind.partitions {
             for store in 0..self.kind.stores().len() {
@@ -457,6 +494,7 @@ impl World {
 
     fn fail_once(&mut self) {
         let calls = self.random.below(12);
+        self.tell(|| format!("the log will fail in {calls} calls"));
         if let Some(instance) = &mut self.running {
             instance.log.fails_in = Some((calls, || Error::Retry("the broker is away".to_owned())));
         }
