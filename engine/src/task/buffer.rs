@@ -65,7 +65,8 @@ struct Queue {
     /// The next offset that is not buffered yet.
     expected: i64,
     paused: bool,
-    /// Of two partitions with the same timestamp the one that waits for longer is next.
+    /// Of two partitions with the same timestamp the one that waits for longer is next, since records were
+    /// taken out of it or, if that left none, since there are some again.
     turn: u64,
     /// Records on the broker that were not fetched yet, if known.
     lag: Option<u64>,
@@ -130,6 +131,10 @@ impl Buffer {
             dropped = before - chunk.offsets.len();
         }
         queue.expected = end;
+        if queue.records == 0 {
+            self.turns += 1;
+            queue.turn = self.turns;
+        }
         queue.records += chunk.offsets.len();
         queue.bytes += chunk.records.size();
         queue.chunks.push_back(Held { chunk, stamped: !extract, end });
@@ -277,6 +282,9 @@ impl Buffer {
     }
 
     fn move_out(&mut self, input: usize, rows: usize, taken: &mut Taken) {
+        if rows == 0 {
+            return;
+        }
         self.turns += 1;
         let queue = &mut self.queues[input];
         queue.turn = self.turns;

@@ -146,6 +146,18 @@ fn the_lowest_timestamp_of_all_inputs_is_next() {
 }
 
 #[test]
+fn inputs_take_turns_across_batches_too() {
+    let settings = Settings { batch_records: 1, ..Settings::default() };
+    let mut bench = Bench::new(2, Behaviour::default(), settings);
+    // The second input has records first, so it has waited for longer.
+    bench.add(1, &[(0, "b", "", 5), (1, "b", "", 7)]);
+    bench.add(0, &[(0, "a", "", 5), (1, "a", "", 7)]);
+    bench.process().expect("processes");
+    let keys: Vec<String> = bench.written("counts").iter().map(|text| text[..1].to_owned()).collect();
+    assert_eq!(keys, ["b", "a", "b", "a"]);
+}
+
+#[test]
 fn a_batch_ends_at_its_limits_and_at_punctuations() {
     let check = |settings: Settings, schedule: Option<(Clock, i64)>, expected: &[usize]| {
         let mut bench = Bench::new(1, Behaviour { schedule, ..Behaviour::default() }, settings);
