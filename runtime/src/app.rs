@@ -19,7 +19,7 @@ use crate::config::{Config, Guarantee};
 use crate::guest::{Limits, Module, Settings as ModuleSettings};
 use crate::kafka::{Clients, GroupConsumer, GroupContext, Topics, create_with};
 use crate::sink::Sink;
-use crate::source::{Restorer, Settings as SourceSettings, Source};
+use crate::source::{Settings as SourceSettings, Source};
 use crate::store::{Budget as StoreBudget, Resources, StateDirectory};
 use crate::worker::{Budget, Handle, Pace, Worker};
 use tasks::Tasks;
@@ -134,15 +134,16 @@ impl Application {
             write_ahead_log: true,
         });
         let tasks = Tasks::new(self.module, self.plan, Arc::clone(&partitioning), state, resources, config);
-        let restorer = Restorer::start(clients.clone(), guarantee, Arc::new(tasks), reports)
-            .context("start the restore thread")?;
         let settings = SourceSettings {
+            clients: clients.clone(),
+            guarantee,
             partitioning,
             chunk_records: config.batch_records,
             chunk_bytes: CHUNK_BYTES,
             leave_on_stop: config.leave_on_stop,
         };
-        Ok(Source::new(settings, consumer, workers, restorer, received, stop))
+        Source::new(settings, consumer, workers, Arc::new(tasks), (reports, received), stop)
+            .context("start the threads of the source")
     }
 }
 

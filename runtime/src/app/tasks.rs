@@ -1,6 +1,8 @@
 //! Makes tasks of a module, a plan and a state directory.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use millrace_engine::context::CallLimits;
 use millrace_engine::ports::Error;
@@ -27,6 +29,7 @@ pub(super) struct Tasks {
     settings: Arc<Settings>,
     /// Cached stores are flushed at commits; else every update is forwarded.
     caching: bool,
+    cleanup_delay: Duration,
 }
 
 impl Tasks {
@@ -49,7 +52,8 @@ impl Tasks {
             policies: policies(&config.fault_policy),
         };
         let caching = config.store_cache_bytes > 0;
-        Self { module, plan, partitioning, state, resources, settings: Arc::new(settings), caching }
+        let cleanup_delay = Duration::from_millis(config.state_cleanup_delay_ms);
+        Self { module, plan, partitioning, state, resources, settings: Arc::new(settings), caching, cleanup_delay }
     }
 
     fn spec(&self, id: TaskId, inputs: &[usize]) -> Result<TaskSpec, Error> {
@@ -70,6 +74,18 @@ impl TaskFactory for Tasks {
 
     fn set_aside(&self, id: TaskId, inputs: &[usize], why: &str) -> Result<(), Error> {
         self.state.set_aside(id, &self.spec(id, inputs)?.stores, why)
+    }
+
+    fn clean(&self, keep: &BTreeSet<TaskId>) {
+        // What no changelog can bring back is nobody's to delete.
+        let irreplaceable = self.partitioning.tasks().filter(|id| {
+            let stores = self.plan.subtopology(id.subtopology).map_or(&[][..], |subtopology| &subtopology.stores);
+            stores.iter().any(|store| store.persistent && !store.logged)
+        });
+        let keep = keep.iter().copied().chain(irreplaceable).collect();
+        if let Err(error) = self.state.clean(&keep, self.cleanup_delay, Instant::now()) {
+            tracing::warn!(%error, "clean the state directory");
+        }
     }
 }
 

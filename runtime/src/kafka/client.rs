@@ -2,6 +2,8 @@
 //! comment beside each line says why; `[kafka.*]` of the configuration may override all that
 //! `config` does not refuse.
 
+use std::collections::BTreeMap;
+
 use millrace_engine::ports::Error;
 use millrace_engine::topology::OffsetReset;
 use rdkafka::ClientContext;
@@ -108,7 +110,7 @@ impl Clients {
         if let Some(instance) = &self.instance_id {
             settings.set("group.instance.id", instance);
         }
-        overlay(&mut settings, [&self.kafka.common, &self.kafka.consumer]);
+        overlay(&mut settings, self.kafka.for_consumer());
         settings
     }
 
@@ -119,7 +121,7 @@ impl Clients {
         // The client wants a group to read for, though it joins none and commits nothing; this is the
         // one that the cluster's access rules allow.
         settings.set("group.id", &self.application_id);
-        overlay(&mut settings, [&self.kafka.common, &self.kafka.consumer]);
+        overlay(&mut settings, self.kafka.for_consumer());
         for (key, value) in RESTORE {
             settings.set(*key, *value);
         }
@@ -129,21 +131,20 @@ impl Clients {
     #[must_use]
     pub fn producer(&self, worker: usize) -> ClientConfig {
         let mut settings = self.base(&format!("producer-{worker}"), PRODUCER);
-        overlay(&mut settings, [&self.kafka.common, &self.kafka.producer]);
+        overlay(&mut settings, self.kafka.for_producer());
         settings
     }
 
     #[must_use]
     pub fn admin(&self) -> ClientConfig {
         let mut settings = self.base("admin", &[]);
-        overlay(&mut settings, [&self.kafka.common, &self.kafka.admin]);
+        overlay(&mut settings, self.kafka.for_admin());
         settings
     }
 
     fn base(&self, role: &str, defaults: &[(&str, &str)]) -> ClientConfig {
         let mut settings = ClientConfig::new();
         settings.set_log_level(RDKafkaLogLevel::Info);
-        settings.set("bootstrap.servers", &self.kafka.bootstrap_servers);
         let name = self.instance_id.as_ref().unwrap_or(&self.application_id);
         settings.set("client.id", format!("{name}-{role}"));
         for (key, value) in COMMON.iter().chain(defaults) {
@@ -153,8 +154,8 @@ impl Clients {
     }
 }
 
-fn overlay(settings: &mut ClientConfig, layers: [&std::collections::BTreeMap<String, String>; 2]) {
-    for (key, value) in layers.into_iter().flatten() {
+fn overlay(settings: &mut ClientConfig, properties: BTreeMap<String, String>) {
+    for (key, value) in properties {
         settings.set(key, value);
     }
 }

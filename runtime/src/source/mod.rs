@@ -13,27 +13,31 @@
 //! The restore reader and the workers take orders from it and report to it; see
 //! `docs/decisions/0003-rebalance.md`.
 
+mod janitor;
 mod rebalance;
 mod restore;
 mod routes;
 
-pub use restore::{Restored, Restorer, TaskFactory};
+pub use restore::TaskFactory;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, TryRecvError, channel};
+use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::time::Duration;
 
 use millrace_engine::assignment::Assignment;
+use millrace_engine::commit::Guarantee;
 use millrace_engine::ports::Error;
 use millrace_engine::record::{TaskId, TopicPartition};
 use millrace_engine::topology::Partitioning;
 use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
-use crate::kafka::{GroupConsumer, classify, to_list};
+use crate::kafka::{Clients, GroupConsumer, classify, to_list};
 use crate::worker::{Handle, Order, Report};
+use janitor::Janitor;
+use restore::Restorer;
 use routes::{Bounds, Parcel, Routes};
 
 /// How long a poll waits for records: also how late an idle source notices a request to stop.
@@ -53,6 +57,8 @@ enum Placement {
 
 /// What the source needs to know of the application.
 pub struct Settings {
+    pub clients: Clients,
+    pub guarantee: Guarantee,
     pub partitioning: Arc<Partitioning>,
     /// Records and bytes handed to a worker at once.
     pub chunk_records: usize,
@@ -67,6 +73,7 @@ pub struct Source {
     consumer: Arc<GroupConsumer>,
     workers: Vec<Handle>,
     restorer: Restorer,
+    janitor: Janitor,
     reports: Receiver<Report>,
     /// What the last assignment asked for, less what was closed since.
     at_hand: Assignment,
@@ -82,23 +89,27 @@ impl Source {
         settings: Settings,
         consumer: Arc<GroupConsumer>,
         workers: Vec<Handle>,
-        restorer: Restorer,
-        reports: Receiver<Report>,
+        factory: Arc<dyn TaskFactory>,
+        (reports, received): (Sender<Report>, Receiver<Report>),
         stop: Arc<AtomicBool>,
-    ) -> Self {
+    ) -> std::io::Result<Self> {
+        let clients = settings.clients.clone();
+        let restorer = Restorer::start(clients.clone(), settings.guarantee, Arc::clone(&factory), reports)?;
+        let janitor = Janitor::start(clients, Arc::clone(&consumer), factory)?;
         let bounds = Bounds { records: settings.chunk_records, bytes: settings.chunk_bytes };
-        Self {
+        Ok(Self {
             settings,
             consumer,
             workers,
             restorer,
-            reports,
+            janitor,
+            reports: received,
             at_hand: Assignment::default(),
             placements: BTreeMap::new(),
             routes: Routes::new(bounds),
             assigned: false,
             stop,
-        }
+        })
     }
 
     /// Joins the group and works until asked to stop or until something fails that only a person
@@ -273,7 +284,8 @@ impl Source {
             // what lets a restarted instance find them again. Closing the client would say it.
             std::mem::forget(Arc::clone(&self.consumer));
         }
-        // Last, because its tasks hold the lock of the state directory.
+        // Both make tasks, or clean up after them, and so hold the lock of the state directory.
+        self.janitor.stop();
         self.restorer.stop();
         tracing::info!("left the record path");
         if committed {

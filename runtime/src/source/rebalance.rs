@@ -1,6 +1,6 @@
 //! What happens when the group gives and takes partitions.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
 use std::sync::mpsc::channel;
 use std::time::Duration;
@@ -12,7 +12,9 @@ use millrace_engine::topology::OffsetReset;
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::Consumer;
 
-use super::{Placement, Restored, SUSPEND_TIMEOUT, Source};
+use super::janitor::Holdings;
+use super::restore::Restored;
+use super::{Placement, SUSPEND_TIMEOUT, Source};
 use crate::kafka::{Rebalance, classify, number, to_list};
 use crate::worker::Order;
 
@@ -71,7 +73,15 @@ impl Source {
         }
         self.assigned = true;
         self.tell_if_running();
+        self.janitor.tell(self.holdings(partitions));
         Ok(())
+    }
+
+    fn holdings(&self, partitions: &[TopicPartition]) -> Holdings {
+        let topics = self.settings.partitioning.subscription();
+        let internal: BTreeSet<_> = topics.filter(|input| input.repartition).map(|input| &input.full_name).collect();
+        let repartitions = partitions.iter().filter(|partition| internal.contains(&partition.topic));
+        Holdings { tasks: self.at_hand.tasks.keys().copied().collect(), repartitions: repartitions.cloned().collect() }
     }
 
     /// Assigns the partitions to the consumer, paused where nobody can take records yet.

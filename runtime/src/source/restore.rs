@@ -8,7 +8,7 @@
 
 mod reader;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::thread::JoinHandle;
@@ -36,13 +36,15 @@ pub trait TaskFactory: Send + Sync {
     fn make(&self, id: TaskId, inputs: &[usize]) -> Result<Task, Error>;
     /// The state of a task, which is closed, can't be trusted: the next `make` starts from nothing.
     fn set_aside(&self, id: TaskId, inputs: &[usize], why: &str) -> Result<(), Error>;
+    /// Deletes the state of tasks that are not in `keep` and have not been for long.
+    fn clean(&self, keep: &BTreeSet<TaskId>);
 }
 
 /// A task that is ready to run.
-pub struct Restored {
-    pub task: Box<Task>,
+pub(super) struct Restored {
+    pub(super) task: Box<Task>,
     /// Inputs that do not go on where the group says.
-    pub seeks: Vec<(TopicPartition, Offset)>,
+    pub(super) seeks: Vec<(TopicPartition, Offset)>,
 }
 
 enum Order {
@@ -60,14 +62,14 @@ struct Request {
 }
 
 /// The restore thread, as the source sees it.
-pub struct Restorer {
+pub(super) struct Restorer {
     orders: Sender<Order>,
     restored: Receiver<Restored>,
     thread: JoinHandle<()>,
 }
 
 impl Restorer {
-    pub fn start(
+    pub(super) fn start(
         clients: Clients,
         guarantee: Guarantee,
         factory: Arc<dyn TaskFactory>,
