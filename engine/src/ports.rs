@@ -107,7 +107,8 @@ pub trait Database: Send {
     /// All or nothing, also across a crash; what was written before is never lost to this write.
     fn write(&mut self, write: Write<'_>) -> Result<(), Error>;
     fn positions(&self) -> Result<Positions, Error>;
-    /// Empties one store and forgets its changelog position.
+    /// Empties one store and forgets its changelog position, and the input positions of the task: what
+    /// is left does not agree with them any more.
     fn clear(&mut self, store: StoreIndex) -> Result<(), Error>;
 }
 

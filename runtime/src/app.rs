@@ -77,6 +77,12 @@ impl Application {
 
     /// Starts processing in threads of its own.
     pub fn start(self, config: &Config) -> anyhow::Result<Running> {
+        if config.guarantee == Guarantee::ExactlyOnce {
+            bail!(
+                "processing.guarantee = \"exactly_once_v2\" can't be run yet: the transactions are there, but not what \
+                 happens when they fail; set processing.guarantee to at_least_once"
+            );
+        }
         let stop = Arc::new(AtomicBool::new(false));
         let abandon = Arc::new(AtomicBool::new(false));
         let state = StateDirectory::open(&config.state_dir, &config.application_id)?;
@@ -137,6 +143,8 @@ impl Application {
         let settings = SourceSettings {
             clients: clients.clone(),
             guarantee,
+            application_id: config.application_id.clone(),
+            auto_offset_reset: config.auto_offset_reset,
             partitioning,
             chunk_records: config.batch_records,
             chunk_bytes: CHUNK_BYTES,

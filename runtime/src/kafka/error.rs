@@ -63,6 +63,7 @@ fn is_fatal(code: Code) -> bool {
             | Code::InvalidReplicationFactor
             | Code::InvalidConfig
             | Code::PolicyViolation
+            | Code::AutoOffsetReset
     ) || is_record_error(code)
 }
 

@@ -30,7 +30,7 @@ use millrace_engine::assignment::Assignment;
 use millrace_engine::commit::Guarantee;
 use millrace_engine::ports::Error;
 use millrace_engine::record::{TaskId, TopicPartition};
-use millrace_engine::topology::Partitioning;
+use millrace_engine::topology::{OffsetReset, Partitioning};
 use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
@@ -59,6 +59,9 @@ enum Placement {
 pub struct Settings {
     pub clients: Clients,
     pub guarantee: Guarantee,
+    pub application_id: String,
+    /// Where a partition begins that nothing is committed of and whose source does not say.
+    pub auto_offset_reset: OffsetReset,
     pub partitioning: Arc<Partitioning>,
     /// Records and bytes handed to a worker at once.
     pub chunk_records: usize,

@@ -13,13 +13,16 @@ use rdkafka::TopicPartitionList;
 use rdkafka::consumer::Consumer;
 
 use super::janitor::Holdings;
-use super::restore::Restored;
+use super::restore::{Request, Restored};
 use super::{Placement, SUSPEND_TIMEOUT, Source};
 use crate::kafka::{Rebalance, classify, number, to_list};
 use crate::worker::Order;
 
 /// What the group remembers of the partitions of a member.
 pub(super) type CommittedOffsets = BTreeMap<TopicPartition, Committed>;
+
+/// Where the consumer was told to begin.
+pub(super) type Offsets = BTreeMap<TopicPartition, Offset>;
 
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -64,9 +67,9 @@ impl Source {
         let committed = self.committed(partitions)?;
         self.at_hand = assignment;
         self.placements.extend(change.start.iter().map(|id| (*id, Placement::Restoring)));
-        self.fetch(partitions, &committed)?;
+        let fetched_from = self.fetch(partitions, &committed)?;
         for id in change.start {
-            self.restore(id, &committed, false);
+            self.restore(id, &committed, &fetched_from, false);
         }
         for worker in &self.workers {
             worker.order(Order::Resume);
@@ -85,22 +88,19 @@ impl Source {
     }
 
     /// Assigns the partitions to the consumer, paused where nobody can take records yet.
-    fn fetch(&mut self, partitions: &[TopicPartition], committed: &CommittedOffsets) -> Result<(), Error> {
+    fn fetch(&mut self, partitions: &[TopicPartition], committed: &CommittedOffsets) -> Result<Offsets, Error> {
+        let mut fetched_from = Offsets::new();
         let mut list = TopicPartitionList::with_capacity(partitions.len());
         let mut paused = TopicPartitionList::new();
         self.routes.clear();
         for partition in partitions {
             let Some((task, reset)) = self.reader_of(partition) else { continue };
-            let offset = match committed.get(partition).map(|committed| committed.offset) {
-                Some(offset) => rdkafka::Offset::Offset(offset.0),
-                None => match reset {
-                    Some(OffsetReset::Earliest) => rdkafka::Offset::Beginning,
-                    Some(OffsetReset::Latest) => rdkafka::Offset::End,
-                    // Nothing is committed, so this is the application's auto.offset.reset.
-                    Some(OffsetReset::None) | None => rdkafka::Offset::Invalid,
-                },
+            let offset = match committed.get(partition) {
+                Some(committed) => committed.offset,
+                None => self.first_offset(partition, reset)?,
             };
-            list.add_partition_offset(&partition.topic, number(partition), offset)
+            fetched_from.insert(partition.clone(), offset);
+            list.add_partition_offset(&partition.topic, number(partition), rdkafka::Offset::Offset(offset.0))
                 .map_err(|error| classify("name the partitions to read", &error))?;
             if self.placements.get(&task) == Some(&Placement::Restoring) {
                 paused.add_partition(&partition.topic, number(partition));
@@ -108,15 +108,35 @@ impl Source {
             self.routes.add(partition.clone(), task);
         }
         self.consumer.assign(&list).map_err(|error| classify("read the assigned partitions", &error))?;
-        self.consumer.pause(&paused).map_err(|error| classify("pause partitions of restoring tasks", &error))
+        self.consumer.pause(&paused).map_err(|error| classify("pause partitions of restoring tasks", &error))?;
+        Ok(fetched_from)
+    }
+
+    /// Where to begin with a partition of which nothing is committed. It is asked for at once, so that
+    /// the task has a position from its first record on.
+    fn first_offset(&self, partition: &TopicPartition, reset: OffsetReset) -> Result<Offset, Error> {
+        if reset == OffsetReset::None {
+            return Err(Error::Fatal(format!(
+                "nothing is committed for {partition}, and auto.offset.reset is none: set it to earliest or latest, or \
+                 commit an offset for group {} with Kafka's tools",
+                self.settings.application_id
+            )));
+        }
+        let (begin, end) = self
+            .consumer
+            .fetch_watermarks(&partition.topic, number(partition), REQUEST_TIMEOUT)
+            .map_err(|error| classify(&format!("ask where {partition} begins and ends"), &error))?;
+        Ok(Offset(if reset == OffsetReset::Latest { end } else { begin }))
     }
 
     /// The task that reads a partition, and where it starts when nothing was committed.
-    fn reader_of(&self, partition: &TopicPartition) -> Option<(TaskId, Option<OffsetReset>)> {
+    fn reader_of(&self, partition: &TopicPartition) -> Option<(TaskId, OffsetReset)> {
         self.settings.partitioning.subtopologies().iter().find_map(|subtopology| {
             let input = subtopology.inputs.iter().find(|input| input.full_name == partition.topic)?;
             let task = TaskId { subtopology: subtopology.subtopology, partition: partition.partition };
-            Some((task, input.offset_reset))
+            // What another subtopology wrote for this one is never skipped.
+            let reset = if input.repartition { Some(OffsetReset::Earliest) } else { input.offset_reset };
+            Some((task, reset.unwrap_or(self.settings.auto_offset_reset)))
         })
     }
 
@@ -146,10 +166,15 @@ impl Source {
         Ok(committed)
     }
 
-    fn restore(&self, id: TaskId, committed: &CommittedOffsets, rebuild: bool) {
-        let inputs = self.at_hand.tasks.get(&id).cloned().unwrap_or_default();
-        let own = self.routes.of_task(id).filter_map(|at| Some((at.clone(), committed.get(at)?.clone()))).collect();
-        self.restorer.restore(id, inputs, own, rebuild);
+    fn restore(&self, id: TaskId, committed: &CommittedOffsets, fetched_from: &Offsets, rebuild: bool) {
+        let own = || self.routes.of_task(id);
+        self.restorer.restore(Request {
+            id,
+            inputs: self.at_hand.tasks.get(&id).cloned().unwrap_or_default(),
+            committed: own().filter_map(|at| Some((at.clone(), committed.get(at)?.clone()))).collect(),
+            fetched_from: own().filter_map(|at| Some((at.clone(), *fetched_from.get(at)?))).collect(),
+            rebuild,
+        });
     }
 
     /// Restores a task again whose state turned out to be corrupt; its partitions are at hand.
@@ -160,7 +185,8 @@ impl Source {
             .map_err(|error| classify("pause the partitions of a task", &error))?;
         let committed = self.committed(&partitions)?;
         self.placements.insert(id, Placement::Restoring);
-        self.restore(id, &committed, true);
+        // The consumer is past what the task will need again, so it is told where to go whatever that is.
+        self.restore(id, &committed, &Offsets::new(), true);
         Ok(())
     }
 

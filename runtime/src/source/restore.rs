@@ -15,11 +15,12 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use millrace_engine::commit::Guarantee;
-use millrace_engine::ports::{Committed, Error};
+use millrace_engine::ports::{Committed, Error, Positions};
 use millrace_engine::record::{Offset, TaskId, TopicPartition};
 use millrace_engine::restore::{Facts, Plan, Replay, plan};
 use millrace_engine::task::Task;
 
+use super::rebalance::{CommittedOffsets, Offsets};
 use crate::kafka::Clients;
 use crate::worker::Report;
 use reader::{Read, Readers};
@@ -52,13 +53,30 @@ enum Order {
     Cancel { tasks: Vec<TaskId>, done: Sender<()> },
 }
 
+/// A task to be restored.
 #[derive(Clone)]
-struct Request {
-    id: TaskId,
-    inputs: Vec<usize>,
-    committed: BTreeMap<TopicPartition, Committed>,
+pub(super) struct Request {
+    pub(super) id: TaskId,
+    /// Of the subtopology's inputs, those this member reads.
+    pub(super) inputs: Vec<usize>,
+    pub(super) committed: CommittedOffsets,
+    /// Where the consumer will begin unless it is told otherwise.
+    pub(super) fetched_from: Offsets,
     /// Its state was corrupt: start from nothing.
-    rebuild: bool,
+    pub(super) rebuild: bool,
+}
+
+impl Request {
+    /// What the group knows of an input. Where neither it nor the disk knows anything, that is where the
+    /// reset policy has put the consumer.
+    fn known(&self, input: &TopicPartition, stored: &Positions) -> Option<Committed> {
+        if let Some(committed) = self.committed.get(input) {
+            return Some(committed.clone());
+        }
+        let unknown = stored.inputs.iter().all(|(known, _)| known != input);
+        let offset = self.fetched_from.get(input).filter(|_| unknown)?;
+        Some(Committed { offset: *offset, metadata: String::new() })
+    }
 }
 
 /// The restore thread, as the source sees it.
@@ -91,14 +109,8 @@ impl Restorer {
         Ok(Self { orders, restored, thread })
     }
 
-    pub(super) fn restore(
-        &self,
-        id: TaskId,
-        inputs: Vec<usize>,
-        committed: BTreeMap<TopicPartition, Committed>,
-        rebuild: bool,
-    ) {
-        self.order(Order::Restore(Request { id, inputs, committed, rebuild }));
+    pub(super) fn restore(&self, request: Request) {
+        self.order(Order::Restore(request));
     }
 
     /// Gives tasks up and waits until their stores are closed. A task that has just been restored
@@ -189,8 +201,8 @@ impl Thread {
         let changelogs = self.readers.bounds(&task)?;
         let spec = Arc::clone(task.spec());
         let stored = task.stored_positions()?;
-        let inputs = 0..spec.inputs.len();
-        let committed: Vec<_> = inputs.map(|input| request.committed.get(&task.partition(input)).cloned()).collect();
+        let committed: Vec<_> =
+            (0..spec.inputs.len()).map(|input| request.known(&task.partition(input), &stored)).collect();
         let facts = Facts {
             guarantee: self.guarantee,
             spec: &spec,
@@ -251,17 +263,9 @@ impl Thread {
             self.failed(request, error);
             return;
         }
-        let seeks = plan
-            .starts
-            .iter()
-            .enumerate()
-            .filter_map(|(input, start)| {
-                let partition = task.partition(input);
-                let fetched_from = request.committed.get(&partition).map(|committed| committed.offset);
-                let moved = request.rebuild || start.offset != fetched_from;
-                Some((partition, start.offset?)).filter(|_| moved)
-            })
-            .collect();
+        let starts =
+            plan.starts.iter().enumerate().filter_map(|(input, start)| Some((task.partition(input), start.offset?)));
+        let seeks = starts.filter(|(partition, offset)| request.fetched_from.get(partition) != Some(offset)).collect();
         // If nobody takes it, the process is ending.
         let _ = self.restored.send(Restored { task: Box::new(task), seeks });
     }

@@ -24,6 +24,9 @@ const CHANGELOG: u8 = b'c';
 const INPUT: u8 = b'i';
 const STREAM_TIME: u8 = b't';
 
+/// The range of the keys of all inputs, the end not in it.
+pub(super) const INPUT_KEYS: (&[u8], &[u8]) = (&[INPUT], &[INPUT + 1]);
+
 /// The key of a store's changelog position.
 pub(super) fn changelog_key(store: &str) -> Vec<u8> {
     [&[CHANGELOG], store.as_bytes()].concat()
