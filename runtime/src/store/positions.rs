@@ -24,8 +24,9 @@ const CHANGELOG: u8 = b'c';
 const INPUT: u8 = b'i';
 const STREAM_TIME: u8 = b't';
 
-/// The range of the keys of all inputs, the end not in it.
-pub(super) const INPUT_KEYS: (&[u8], &[u8]) = (&[INPUT], &[INPUT + 1]);
+/// The range of the keys of all inputs, the end not in it. The key of the identity begins with the same
+/// letter and is after all of them: no topic has that many partitions.
+pub(super) const INPUT_KEYS: (&[u8], &[u8]) = (&[INPUT], IDENTITY_KEY);
 
 /// The key of a store's changelog position.
 pub(super) fn changelog_key(store: &str) -> Vec<u8> {
