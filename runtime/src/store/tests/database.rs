@@ -78,7 +78,7 @@ fn scans_both_ways_between_bounds() {
 }
 
 #[test]
-fn clears_one_store_and_its_position() {
+fn clears_one_store_with_its_position_and_those_of_the_inputs() {
     let dir = tempfile::tempdir().unwrap();
     let directory = directory(dir.path());
     let stores = [store("a"), store("b")];
@@ -87,10 +87,13 @@ fn clears_one_store_and_its_position() {
         database.write(commit(0, key, Some("1"), ("a", 10))).unwrap();
         database.write(commit(1, key, Some("2"), ("b", 20))).unwrap();
     }
+    let positions = Positions { inputs: vec![(TopicPartition::new("in", 3), Offset(7))], ..Positions::default() };
+    database.write(Write { entries: Vec::new(), positions }).unwrap();
     database.clear(0).unwrap();
     database.clear(0).unwrap();
     drop(database);
     let mut database = open(&directory, &stores);
+    assert_eq!(database.positions().unwrap().inputs, Vec::new());
     for key in ["", "k", "\u{ff}"] {
         assert_eq!(get(&database, 0, key), None);
         assert_eq!(get(&database, 1, key).as_deref(), Some("2"));
