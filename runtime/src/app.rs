@@ -83,6 +83,13 @@ impl Application {
                  happens when they fail; set processing.guarantee to at_least_once"
             );
         }
+        if let Some(global) = self.plan.global_stores().first() {
+            bail!(
+                "global store {} can't be filled yet: read topic {} as a table",
+                global.store.name,
+                global.filled.topic
+            );
+        }
         let stop = Arc::new(AtomicBool::new(false));
         let abandon = Arc::new(AtomicBool::new(false));
         let state = StateDirectory::open(&config.state_dir, &config.application_id)?;
@@ -91,7 +98,7 @@ impl Application {
             state = %state.path().display(), threads = config.threads, "starting"
         );
         let clients = Clients::new(config);
-        let partitioning = Arc::new(prepare_topics(&self.plan, config, &clients, &stop)?);
+        let partitioning = Arc::new(prepare_topics(&self.plan, config, &clients)?);
         let source = self.wire(config, &clients, state, partitioning, Arc::clone(&stop), Arc::clone(&abandon))?;
         let thread = std::thread::Builder::new()
             .name("source".to_owned())
@@ -244,7 +251,7 @@ fn engine_guarantee(guarantee: Guarantee) -> millrace_engine::commit::Guarantee 
 
 /// Finds the source topics, and sees that the internal ones exist. Brokers and topics that are not
 /// there yet are waited for until the start-up deadline.
-fn prepare_topics(plan: &Plan, config: &Config, clients: &Clients, stop: &AtomicBool) -> anyhow::Result<Partitioning> {
+fn prepare_topics(plan: &Plan, config: &Config, clients: &Clients) -> anyhow::Result<Partitioning> {
     let topics = Topics::connect(clients)?;
     let deadline = Instant::now() + Duration::from_millis(config.startup_deadline_ms);
     let (partitioning, counts) = loop {
@@ -256,7 +263,7 @@ fn prepare_topics(plan: &Plan, config: &Config, clients: &Clients, stop: &Atomic
         });
         match measured {
             Ok(measured) => break measured,
-            Err(absent) => absent.wait(clients, deadline, stop)?,
+            Err(absent) => absent.wait(clients, deadline)?,
         }
     };
     create_internal(clients, &topics, &partitioning, &counts, config, deadline)?;
@@ -315,7 +322,7 @@ enum Absent {
 }
 
 impl Absent {
-    fn wait(self, clients: &Clients, deadline: Instant, stop: &AtomicBool) -> anyhow::Result<()> {
+    fn wait(self, clients: &Clients, deadline: Instant) -> anyhow::Result<()> {
         let (what, error) = match self {
             Self::Broker(Error::Retry(reason)) => {
                 (format!("no broker answers at {}", clients.bootstrap_servers()), anyhow!(reason))
@@ -326,9 +333,6 @@ impl Absent {
         };
         if Instant::now() >= deadline {
             return Err(error.context(format!("{what}, and startup.deadline.ms has passed")));
-        }
-        if stop.load(Ordering::Relaxed) {
-            bail!("stopped before it had started");
         }
         let left = deadline.saturating_duration_since(Instant::now()).as_secs();
         tracing::warn!("{what}: {error}; trying again for {left} s");

@@ -91,8 +91,9 @@ pub enum TopologyError {
     )]
     Unaligned { subtopology: u32, store: String, first: String, first_count: u32, second: String, second_count: u32 },
     #[error(
-        "internal topic {topic} exists with {found} partitions, but needs {needed}: `millrace reset` deletes the internal \
-         topics, or bring the source topics back to the number of partitions they had"
+        "internal topic {topic} exists with {found} partitions, but needs {needed}: bring the source topics back to the \
+         number of partitions they had, or, to start over, stop all instances and delete the application's internal \
+         topics and state directories"
     )]
     InternalTopicPartitions { topic: String, found: u32, needed: u32 },
 }

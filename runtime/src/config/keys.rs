@@ -176,7 +176,7 @@ pub(super) const KEYS: &[Key] = &[
         "statestore.cache.max.bytes",
         Bytes { min: 0, max: 64 * GIB },
         Is("10MiB"),
-        "Memory for caching stores, over all threads. 0: every update is forwarded instead of the last one per commit.",
+        "0: every update of a store is forwarded; else caching stores forward the last one per key and commit. Their memory is part of statestore.uncommitted.max.bytes.",
     ),
     key(
         "rocksdb.block.cache.bytes",
@@ -206,19 +206,19 @@ pub(super) const KEYS: &[Key] = &[
         "buffered.records.per.partition",
         count(1_000_000),
         Is("10000"),
-        "Records held ready per partition; beyond it the partition is paused. Five batches, so a worker never waits for a fetch that is under way.",
+        "Records held ready per partition of a task with several inputs; beyond it the partition is paused.",
     ),
     key(
         "input.buffer.max.bytes",
         Bytes { min: MIB, max: 64 * GIB },
         Is("64MiB"),
-        "The same bound in bytes, over all partitions: it is what holds when records are large.",
+        "Fetched records that may wait for the worker threads, all together. Tasks with several inputs have it per partition.",
     ),
     key(
         "max.task.idle.ms",
         Number { min: -1, max: MAX_MS },
         Is("0"),
-        "How long a task waits for records of an empty input partition, to keep timestamp order. 0: until what the broker has is fetched; -1: never.",
+        "How long a task with several inputs waits for records of an empty one, to keep timestamp order. 0 or -1: not at all.",
     ),
     key(
         "faults.policy",

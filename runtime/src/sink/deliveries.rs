@@ -83,7 +83,12 @@ impl ProducerContext<NoCustomPartitioner> for Deliveries {
                 let doing = format!("write a record of {} bytes to topic {}", message.payload_len(), message.topic());
                 let mut gathered = self.lock();
                 if gathered.failure.is_none() {
-                    gathered.failure = Some(classify(&doing, error));
+                    // The client has done with the record: nobody sends it again, so nothing after it may
+                    // be committed.
+                    gathered.failure = Some(match classify(&doing, error) {
+                        Error::Retry(message) => Error::Fatal(message),
+                        other => other,
+                    });
                 }
             }
         }

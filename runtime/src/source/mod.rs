@@ -37,9 +37,11 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use crate::kafka::{Clients, GroupConsumer, classify, to_list};
 use crate::worker::{Handle, Order, Report};
 use janitor::Janitor;
-use restore::Restorer;
+use restore::{Restored, Restorer};
 use routes::{Bounds, Parcel, Routes};
 
+/// Records taken from the consumer before the rest of the loop has its turn.
+const TURN_RECORDS: usize = 4_000;
 /// How long a poll waits for records: also how late an idle source notices a request to stop.
 const IDLE_WAIT: Duration = Duration::from_millis(100);
 /// The same while tasks are being restored, whose end has to be noticed too.
@@ -82,6 +84,8 @@ pub struct Source {
     at_hand: Assignment,
     placements: BTreeMap<TaskId, Placement>,
     routes: Routes,
+    /// Restored, and with no worker yet.
+    restored: Vec<Restored>,
     /// Between a revocation and the assignment that follows nothing is handed over.
     assigned: bool,
     stop: Arc<AtomicBool>,
@@ -110,6 +114,7 @@ impl Source {
             at_hand: Assignment::default(),
             placements: BTreeMap::new(),
             routes: Routes::new(bounds),
+            restored: Vec::new(),
             assigned: false,
             stop,
         })
@@ -143,30 +148,26 @@ impl Source {
         Ok(())
     }
 
-    /// Polls once; hands over what was gathered when the broker has no more at the moment.
+    /// Takes what the broker has at the moment, up to a turn's worth, and hands it over.
     fn poll(&mut self) -> Result<(), Error> {
-        let wait = if self.routes.has_open() {
-            Duration::ZERO
-        } else if self.placements.values().any(|placement| *placement == Placement::Restoring) {
-            RESTORING_WAIT
-        } else {
-            IDLE_WAIT
-        };
-        match self.consumer.poll(wait) {
-            Some(Ok(message)) => {
-                if let Some(full) = self.routes.gather(&message) {
-                    self.hand_over(full);
+        let restoring = self.placements.values().any(|placement| *placement == Placement::Restoring);
+        let mut wait = if restoring { RESTORING_WAIT } else { IDLE_WAIT };
+        for _ in 0..TURN_RECORDS {
+            match self.consumer.poll(wait) {
+                Some(Ok(message)) => {
+                    if let Some(full) = self.routes.gather(&message) {
+                        self.hand_over(full);
+                    }
                 }
-                Ok(())
+                Some(Err(error)) => consumer_error(&error)?,
+                None => break,
             }
-            Some(Err(error)) => consumer_error(&error),
-            None => {
-                while let Some(parcel) = self.routes.take_open() {
-                    self.hand_over(parcel);
-                }
-                Ok(())
-            }
+            wait = Duration::ZERO;
         }
+        while let Some(parcel) = self.routes.take_open() {
+            self.hand_over(parcel);
+        }
+        Ok(())
     }
 
     fn hand_over(&self, parcel: Parcel) {
@@ -214,6 +215,11 @@ impl Source {
             return Err(error);
         };
         tracing::error!(%task, reason, "the task's local state is corrupt; restoring it from its changelogs");
+        if !self.assigned {
+            // Whoever is assigned it next opens its state anew, and finds out.
+            self.close(&[task]);
+            return Ok(());
+        }
         self.rebuild(task)
     }
 
@@ -233,8 +239,9 @@ impl Source {
     }
 
     fn take_restored(&mut self) -> Result<(), Error> {
+        self.restored.extend(std::iter::from_fn(|| self.restorer.take_restored()));
         while self.assigned
-            && let Some(restored) = self.restorer.take_restored()
+            && let Some(restored) = self.restored.pop()
         {
             self.adopt(restored)?;
         }

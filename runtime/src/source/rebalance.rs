@@ -183,7 +183,13 @@ impl Source {
         self.consumer
             .pause(&to_list(&partitions))
             .map_err(|error| classify("pause the partitions of a task", &error))?;
-        let committed = self.committed(&partitions)?;
+        let mut committed = self.committed(&partitions)?;
+        for partition in &partitions {
+            if let (false, Some((_, reset))) = (committed.contains_key(partition), self.reader_of(partition)) {
+                let offset = self.first_offset(partition, reset)?;
+                committed.insert(partition.clone(), Committed { offset, metadata: String::new() });
+            }
+        }
         self.placements.insert(id, Placement::Restoring);
         // The consumer is past what the task will need again, so it is told where to go whatever that is.
         self.restore(id, &committed, &Offsets::new(), true);
@@ -243,6 +249,9 @@ impl Source {
         }
         let restoring = tasks.iter().filter(|id| self.placements.get(id) == Some(&Placement::Restoring));
         self.restorer.cancel(restoring.copied().collect());
+        // What was restored just before that is not to be taken for a later restore.
+        self.restored.extend(std::iter::from_fn(|| self.restorer.take_restored()));
+        self.restored.retain(|restored| !tasks.contains(&restored.task.id()));
         for _ in 0..asked {
             if closed.recv_timeout(SUSPEND_TIMEOUT).is_err() {
                 tracing::error!("a worker did not close its tasks in time");

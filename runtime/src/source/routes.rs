@@ -88,10 +88,6 @@ impl Routes {
         self.open.pop().map(|index| self.routes[index].parcel())
     }
 
-    pub(super) fn has_open(&self) -> bool {
-        !self.open.is_empty()
-    }
-
     fn find(&mut self, topic: &str, partition: u32) -> Option<usize> {
         let last = self.routes.get(self.last)?;
         if last.partition.partition != partition || &*last.partition.topic != topic {

@@ -58,6 +58,9 @@ impl StateDirectory {
         if persistent.is_empty() {
             return Ok(TaskDatabase::new(None, stores));
         }
+        // Held until it is open: what is being deleted is waited for.
+        let mut unowned = self.unowned.lock().unwrap_or_else(PoisonError::into_inner);
+        unowned.remove(&task);
         let path = self.database_path(task);
         fs::create_dir_all(&path).map_err(|e| from_io("create the task's directory", &path, &e))?;
         greet_kafka_streams(&path, stores)?;
@@ -85,6 +88,10 @@ impl StateDirectory {
                 store.name,
                 path.display()
             )));
+        }
+        if !path.exists() {
+            // All its stores are in memory, and gone with the task.
+            return Ok(());
         }
         let aside = aside::set_aside(&path)?;
         warn!(%task, aside = %aside.display(), why, "the task's database can't be trusted: set aside, state is rebuilt from the changelogs");

@@ -50,18 +50,6 @@ impl Resources {
         Self { cache, write_buffers, budget }
     }
 
-    /// Bytes of blocks, indexes and filters held at the moment.
-    #[must_use]
-    pub fn cache_usage_bytes(&self) -> usize {
-        self.cache.get_usage()
-    }
-
-    /// Bytes of memtables held at the moment.
-    #[must_use]
-    pub fn write_buffer_usage_bytes(&self) -> usize {
-        self.write_buffers.get_usage()
-    }
-
     /// Whether a task is written with the write-ahead log. Without it a crash falls back to the
     /// last flush, a whole commit, and the changelog fills the rest; a store without a changelog
     /// has nothing to be filled from.

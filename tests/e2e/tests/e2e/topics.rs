@@ -54,23 +54,34 @@ fn source_topic_grows() -> Result<()> {
 
 /// Every output is larger than the topic takes. Once it takes them, each record is counted, and none twice: what the
 /// changelog got of the commit that failed is not what the local state and its input offset say.
-#[test]
-fn sink_topic_refuses() -> Result<()> {
-    let app = App::new(&Kafka::shared()?, "refuses")?;
+/// A sink that refuses records, for their size or for their age, ends the process; once it takes them again, nothing is
+/// missing.
+fn sink_refuses(name: &str, setting: &str, strict: &str, lenient: &str) -> Result<()> {
+    let app = App::new(&Kafka::shared()?, name)?;
     let output = app.output.clone();
     app.write(&[Record::new("foo", "1"), Record::new("hello", "1")])?;
     let mut instance = app.run("a")?;
     app.group()?.caught_up()?;
     instance.stop()?;
 
-    topics::set_config(&app.kafka, &output, "max.message.bytes", "40")?;
+    topics::set_config(&app.kafka, &output, setting, strict)?;
     app.write(&[Record::new("foo", "2"), Record::new("foo", "3"), Record::new("hello", "2")])?;
-    app.refused("a", &[&output, "max.message.bytes"])?;
+    app.refused("a", &[&output, "write a record"])?;
     ensure!(app.group()?.progress()? == 2, "offsets were committed although outputs were refused");
 
-    topics::set_config(&app.kafka, &output, "max.message.bytes", "1000000")?;
+    topics::set_config(&app.kafka, &output, setting, lenient)?;
     let mut instance = app.run("a")?;
     app.counts(&[("foo", 3), ("hello", 2)])?;
     instance.stop()?;
     verify(&app.kafka, &app.input, &output, Expect::EveryCount).map(drop)
+}
+
+#[test]
+fn sink_topic_refuses_large_records() -> Result<()> {
+    sink_refuses("refuses-size", "max.message.bytes", "40", "1000000")
+}
+
+#[test]
+fn sink_topic_refuses_old_records() -> Result<()> {
+    sink_refuses("refuses-age", "message.timestamp.before.max.ms", "1", "9223372036854775807")
 }
