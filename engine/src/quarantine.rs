@@ -1,10 +1,11 @@
 //! Owns what happens when a call of the module fails: the call is undone, the failing record is found, the
-//! policy is applied to it and its neighbours are processed as if it had never come. Must not know what the records mean.
+//! policy is applied to it and its neighbours are processed as if it had never come. Must not know what the
+//! records mean.
 //!
 //! A failed call leaves nothing behind: its state is rolled back, its output was not sent yet, its instance is
 //! dropped. The batch is then run again in parts, on a fresh instance: up to the record the module named, that
-//! record, the rest; or, where the module could not say (a trap, a time-out), record by record. Halving the batch would call less, but
-//! would run into the time-out of an endless loop once per half.
+//! record, the rest; or, where the module could not say (a trap, a time-out), record by record. Halving the
+//! batch would call less, but would run into the time-out of an endless loop once per half.
 //!
 //! A record is dealt with by the policy only after it failed alone.
 

@@ -1,13 +1,13 @@
 //! Owns what a task replays before it starts, and where its inputs go on. Decides from what the disk, the group and the
 //! changelogs say; must not know how changelogs are read.
 //!
-//! What there is to go by: the disk holds a whole commit, with the input offsets it ends at (*stored*) and, of each logged
-//! store, the changelog offset up to which it is in it (its *position*). The group knows input offsets, too (*committed*).
-//! What a changelog has from the position on is its *tail*.
+//! What there is to go by: the disk holds a whole commit, with the input offsets it ends at (*stored*) and, of
+//! each logged store, the changelog offset up to which it is in it (its *position*). The group knows input
+//! offsets, too (*committed*). What a changelog has from the position on is its *tail*.
 //!
-//! **Exactly-once**: the tail holds what transactions committed after the last write to this disk, as far as it is read
-//! with `read_committed`. It is always replayed. A task that crashed between the end of its transaction and its write has a
-//! committed offset beyond the stored one, and gets the state of the former by its tail.
+//! **Exactly-once**: the tail holds what transactions committed after the last write to this disk, as far as it
+//! is read with `read_committed`. It is always replayed. A task that crashed between the end of its transaction
+//! and its write has a committed offset beyond the stored one, and gets the state of the former by its tail.
 //!
 //! **At-least-once**: the tail may hold two kinds of changes, which nothing tells apart by themselves.
 //!
@@ -15,31 +15,36 @@
 //!   input from the stored offset on, which is processed again: to replay them would count it twice.
 //! - Those of another instance which had the task in between. Its input counts as processed, so they must be replayed.
 //!
-//! Who made them shows in the offsets. This instance writes its disk before it commits to the group, so as long as nobody else
-//! commits, no committed offset is beyond the stored one. Hence:
+//! Who made them shows in the offsets. This instance writes its disk before it commits to the group, so as long
+//! as nobody else commits, no committed offset is beyond the stored one. Hence:
 //!
-//! - *No input is committed beyond what is stored, and no store has to be rebuilt*: local state and stored offsets agree exactly, and the tail is not applied.
+//! - *No input is committed beyond what is stored, and no store has to be rebuilt*: local state and stored
+//!   offsets agree exactly, and the tail is not applied.
 //!   This holds even if another instance had the task, began again at an older committed
 //!   offset, and did not get as far as this one had been: what it did, local state has already, without the repetitions. But the
 //!   changelog is wrong now: whoever restores from it counts twice. So it is *repaired*: each key of the tail is
 //!   written again, with its local value, by the next commit. (A tail is no longer than a commit, unless another instance made it.)
-//! - *Else* another instance had the task, or some of the state is gone. All stores replay their tails, which makes of the local state what that
+//! - *Else* another instance had the task, or some of the state is gone. All stores replay their tails, which
+//!   makes of the local state what that
 //!   instance left.
 //!
 //! **Inputs** go on where the state does: at the stored offsets in the first case, else at the committed ones,
-//! even where they are lower. With several inputs, `a` may be committed beyond what is stored and `b` not: what this instance
-//! had processed of `b` last is in the state the other one left only if that one restored it; it may have had a disk, and
-//! repaired the changelog. (The later of the two offsets for each input lost records; the simulation found it.)
+//! even where they are lower. With several inputs, `a` may be committed beyond what is stored and `b` not: what
+//! this instance had processed of `b` last is in the state the other one left only if that one restored it; it
+//! may have had a disk, and repaired the changelog. (The later of the two offsets for each input lost records;
+//! the simulation found it.)
 //!
-//! So counts are exact after a crash under at-least-once if the task is restarted on the same disk before another instance has it, and its
-//! stores are persistent; from the first commit after that on, anywhere. What does not come of input is not covered: a change made by a wall-clock punctuation that no commit has
-//! written is lost with the tail, as if the punctuation had not been due yet.
+//! So counts are exact after a crash under at-least-once if the task is restarted on the same disk before
+//! another instance has it, and its stores are persistent; from the first commit after that on, anywhere. What
+//! does not come of input is not covered: a change made by a wall-clock punctuation that no commit has written
+//! is lost with the tail, as if the punctuation had not been due yet.
 //!
-//! **A store is rebuilt** from the beginning of its changelog if it is not persistent, if it has no position (a new
-//! store, a new disk, one that was found corrupt), or if its position is not within the changelog (which was truncated, or deleted and made
-//! again). A rebuilt store gets its own tail with the rest: that is more than once, never less. As long as it is not
-//! complete it has no position, unless the disk has no stored inputs either: else a crash in between would make half a
-//! store look like a whole one at the next start, and the rest of it be skipped.
+//! **A store is rebuilt** from the beginning of its changelog if it is not persistent, if it has no position (a
+//! new store, a new disk, one that was found corrupt), or if its position is not within the changelog (which
+//! was truncated, or deleted and made again). A rebuilt store gets its own tail with the rest: that is more
+//! than once, never less. As long as it is not complete it has no position, unless the disk has no stored
+//! inputs either: else a crash in between would make half a store look like a whole one at the next start, and
+//! the rest of it be skipped.
 //!
 //! A store without a changelog is left as it is.
 
@@ -195,9 +200,9 @@ impl Task {
         ranges.collect()
     }
 
-    /// Takes records of a changelog, in the order of their offsets; `next` is where the reader stands after them, which may be
-    /// behind offsets that have no record. Records and position are written at once, so a crash repeats nothing; a
-    /// call that failed with [`Error::Retry`] may be repeated.
+    /// Takes records of a changelog, in the order of their offsets; `next` is where the reader stands after
+    /// them, which may be behind offsets that have no record. Records and position are written at once, so a
+    /// crash repeats nothing; a call that failed with [`Error::Retry`] may be repeated.
     pub fn replay(&mut self, store: StoreIndex, chunk: &Chunk, next: Offset) -> Result<(), Error> {
         let Some(index) = self.restoration.ranges.iter().position(|range| range.store == store) else {
             let name = self.spec.stores.get(store).map_or("?", |store| &store.name);

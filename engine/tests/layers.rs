@@ -36,15 +36,15 @@ const ENGINE: Rule = Rule {
 const HOMES: &[(&[&str], &[&str], &str)] = &[
     (
         &["rdkafka", "rdkafka_sys"],
-        &["kafka", "source", "sink", "module", "app", "cli/dev"],
-        "Kafka's client has one home: go through source or sink",
+        &["kafka", "source", "sink"],
+        "Kafka's client has one home: go through kafka, source or sink",
     ),
     (&["rocksdb"], &["store"], "RocksDB has one home: go through store"),
     (&["wasmtime", "wasmtime_wasi"], &["guest"], "wasmtime has one home: go through guest"),
-    (&["crate::source"], &["source", "worker", "app", "api", "cli", "module"], "adapters don't import each other"),
-    (&["crate::guest"], &["guest", "worker", "app", "api", "cli", "module"], "adapters don't import each other"),
-    (&["crate::store"], &["store", "worker", "app", "api", "cli", "module"], "adapters don't import each other"),
-    (&["crate::sink"], &["sink", "worker", "app", "api", "cli", "module"], "adapters don't import each other"),
+    (&["crate::source"], &["source", "app"], "adapters don't import each other"),
+    (&["crate::guest"], &["guest", "app", "cli"], "adapters don't import each other"),
+    (&["crate::store"], &["store", "app"], "adapters don't import each other"),
+    (&["crate::sink"], &["sink", "app"], "adapters don't import each other"),
     (
         &["std::env::var", "std::env::vars", "std::env::var_os"],
         &["config"],

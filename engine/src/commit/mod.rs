@@ -1,8 +1,8 @@
 //! Owns the commit: what is durable before what, for all tasks of a worker at once. Must not know what the
 //! log and the databases are.
 //!
-//! Each step is there for a failure it prevents; see [`Step`]. The order under at-least-once:
-//! flush, changelog, acks, write, offsets. Under exactly-once: flush, changelog, acks, offsets (which commits the transaction),
+//! Each step is there for a failure it prevents; see [`Step`]. The order under at-least-once: flush, changelog,
+//! acks, write, offsets. Under exactly-once: flush, changelog, acks, offsets (which commits the transaction),
 //! write.
 //!
 //! A commit that fails says what becomes of the tasks ([`Fate`]):
@@ -10,7 +10,8 @@
 //! - [`Fate::Repeat`]: the tasks are as they were. The same commit may be made again, with or without
 //!   more processing before it; what it has already done it does again without harm (a changelog gets the same
 //!   values twice, an offset is committed twice) or finds done.
-//! - [`Fate::Drop`]: the tasks are closed, their uncommitted state is gone. What their databases hold is a whole commit. They
+//! - [`Fate::Drop`]: the tasks are closed, their uncommitted state is gone. What their databases hold is a
+//!   whole commit. They
 //!   are to be restored and go on from there, here or elsewhere.
 //!
 //! Under exactly-once every failure drops the tasks: their output was in the transaction, which is aborted.
@@ -40,16 +41,16 @@ pub(crate) enum Step {
     Flush,
     /// The last value of each changed key goes to the changelog.
     Changelog,
-    /// Output and changelog are written, as the broker says. Before the offsets, or a crash loses the output of input that
-    /// counts as processed. Before the write, or a crash leaves state on this disk that no other instance can ever restore, and
-    /// because the write says how far the changelog went.
+    /// Output and changelog are written, as the broker says. Before the offsets, or a crash loses the output of
+    /// input that counts as processed. Before the write, or a crash leaves state on this disk that no other
+    /// instance can ever restore, and because the write says how far the changelog went.
     Acks,
-    /// State, changelog offsets and input offsets, in one write per task: a crash leaves all or nothing of them, so that
-    /// the disk never has to be wiped. Under exactly-once after the transaction, or an abort leaves state on
-    /// this disk that never came to be.
+    /// State, changelog offsets and input offsets, in one write per task: a crash leaves all or nothing of
+    /// them, so that the disk never has to be wiped. Under exactly-once after the transaction, or an abort
+    /// leaves state on this disk that never came to be.
     Write,
-    /// The group learns how far the input is processed. Under at-least-once after the write, or a store without a changelog
-    /// misses what it says. Under exactly-once this commits the transaction.
+    /// The group learns how far the input is processed. Under at-least-once after the write, or a store without
+    /// a changelog misses what it says. Under exactly-once this commits the transaction.
     Offsets,
 }
 

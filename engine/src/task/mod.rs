@@ -21,8 +21,8 @@
 //! 4. when the interval is over, or a task says [`Task::is_commit_due`]: [`crate::commit::commit`] for all of them.
 //!
 //! A call that fails with [`Error::Retry`] may be repeated: the task knows what is left to do. After
-//! [`Error::Guest`] the task is suspended: all before the failing record is processed and may be committed. After any other error
-//! it is closed, and what was uncommitted is gone.
+//! [`Error::Guest`] the task is suspended: all before the failing record is processed and may be committed.
+//! After any other error it is closed, and what was uncommitted is gone.
 
 mod buffer;
 mod output;
