@@ -35,6 +35,8 @@ impl PassThrough {
             .set("group.id", "pass-through") // asked for, and never used
             .set("enable.auto.commit", "false")
             .set("queued.max.messages.kbytes", "65536")
+            // The default is a second, in which a consumer whose queue was full fetches nothing.
+            .set("fetch.queue.backoff.ms", "5")
             .create()?;
         let mut list = TopicPartitionList::new();
         for partition in 0..partitions {
