@@ -75,8 +75,8 @@ impl Application {
         topics
     }
 
-    /// Starts processing in threads of its own.
-    pub fn start(self, config: &Config) -> anyhow::Result<Running> {
+    /// Refuses what the configuration or the topology may ask for and this version does not do.
+    pub fn check_offered(&self, config: &Config) -> anyhow::Result<()> {
         if config.guarantee == Guarantee::ExactlyOnce {
             bail!(
                 "processing.guarantee = \"exactly_once_v2\" can't be run yet: the transactions are there, but not what \
@@ -90,6 +90,12 @@ impl Application {
                 global.filled.topic
             );
         }
+        Ok(())
+    }
+
+    /// Starts processing in threads of its own.
+    pub fn start(self, config: &Config) -> anyhow::Result<Running> {
+        self.check_offered(config)?;
         let stop = Arc::new(AtomicBool::new(false));
         let abandon = Arc::new(AtomicBool::new(false));
         let state = StateDirectory::open(&config.state_dir, &config.application_id)?;

@@ -49,6 +49,7 @@ fn reference_module() -> Result<()> {
 fn two_instances_share_the_partitions() -> Result<()> {
     let mut app = App::new(&Kafka::shared()?, "share")?;
     app.leave_on_stop();
+    app.set("num.stream.threads", "2");
     let mut first = app.run("a")?;
     let mut second = app.run("b")?;
     first.line(&["state=RUNNING", "tasks=2"])?;

@@ -52,8 +52,23 @@ fn source_topic_grows() -> Result<()> {
     app.refused("a", &[&changelog, "4 partitions", "needs 6", "source topics"]).map(drop)
 }
 
-/// Every output is larger than the topic takes. Once it takes them, each record is counted, and none twice: what the
-/// changelog got of the commit that failed is not what the local state and its input offset say.
+/// Partitions that come while it runs would be read by nobody, or their keys counted in two places: it stops, and what
+/// it had processed is committed.
+#[test]
+fn source_topic_grows_while_it_is_read() -> Result<()> {
+    let mut app = App::new(&Kafka::shared()?, "grows-live")?;
+    app.set("kafka.consumer.topic.metadata.refresh.interval.ms", "1000");
+    app.write(&[Record::new("foo", "bar")])?;
+    let mut instance = app.run("a")?;
+    app.counts(&[("foo", 1)])?;
+    topics::add_partitions(&app.kafka, &app.input, 6)?;
+    let new_partition = format!("{}-4", app.input);
+    instance.line_within(&["error", &new_partition, "start it again"], wait::LONG)?;
+    ensure!(!instance.ended(wait::LONG)?.success(), "it ended as if nothing had happened");
+    ensure!(app.group()?.progress()? == 1, "what was processed before is not committed");
+    Ok(())
+}
+
 /// A sink that refuses records, for their size or for their age, ends the process; once it takes them again, nothing is
 /// missing.
 fn sink_refuses(name: &str, setting: &str, strict: &str, lenient: &str) -> Result<()> {
