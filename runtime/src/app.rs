@@ -33,7 +33,7 @@ const CHUNK_BYTES: usize = 1 << 20;
 const STOP_PATIENCE: Duration = Duration::from_secs(25);
 
 /// A module and the plan that its topology makes, before any broker is asked.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Application {
     module: Module,
     topology: Topology,

@@ -14,6 +14,7 @@ use crate::kafka::{EmbeddedBroker, Feeder, Seen, Tail};
 pub(super) struct Embedded {
     broker: EmbeddedBroker,
     config: Config,
+    application: Application,
     inputs: Vec<String>,
     outputs: Vec<String>,
 }
@@ -54,7 +55,7 @@ impl Embedded {
         for topic in Partitioning::new(plan, &counts).context("lay out the internal topics")?.internal_topics() {
             broker.create_topic(&topic.name, topic.partitions)?;
         }
-        Ok(Self { broker, config, inputs, outputs })
+        Ok(Self { broker, config, application, inputs, outputs })
     }
 
     pub(super) fn config(&self) -> &Config {
@@ -70,8 +71,7 @@ impl Embedded {
     }
 
     pub(super) fn run(&self) -> anyhow::Result<Running> {
-        let application = Application::load(&self.config)?;
-        application.start(&self.config)
+        self.application.clone().start(&self.config)
     }
 
     pub(super) fn feeder(&self) -> anyhow::Result<Feeder> {

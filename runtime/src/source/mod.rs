@@ -311,7 +311,8 @@ impl Source {
 fn consumer_error(error: &KafkaError) -> Result<(), Error> {
     match error {
         KafkaError::MessageConsumptionFatal(RDKafkaErrorCode::FencedInstanceId) => Err(Error::Fatal(
-            "another process has joined the group under the same instance.id: give every instance its own".to_owned(),
+            "another process has joined the group under the same group.instance.id: give every instance its own"
+                .to_owned(),
         )),
         KafkaError::MessageConsumptionFatal(_) => Err(Error::Fatal(format!("read the input topics: {error}"))),
         KafkaError::MessageConsumption(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {

@@ -7,25 +7,35 @@ use std::time::Duration;
 #[derive(Debug)]
 pub struct Budget {
     limit: usize,
-    waiting: Mutex<usize>,
+    waiting: Mutex<Waiting>,
     room: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    /// On their way to the worker.
+    sent: usize,
+    /// In the buffers of its tasks, as it said last.
+    buffered: usize,
 }
 
 impl Budget {
     #[must_use]
     pub fn new(limit: usize) -> Self {
-        Self { limit, waiting: Mutex::new(0), room: Condvar::new() }
+        Self { limit, waiting: Mutex::default(), room: Condvar::new() }
     }
 
-    /// Counts records that were handed to the worker.
+    /// Counts records that were sent to the worker.
     pub fn take(&self, bytes: usize) {
-        *self.lock() += bytes;
+        self.lock().sent += bytes;
     }
 
-    /// Counts records that the worker is done with.
-    pub fn give_back(&self, bytes: usize) {
+    /// Of what was sent, the worker has received so much, and all its tasks together buffer so much. It
+    /// says what there is, not what has changed, so nothing stays counted that a failed task took with it.
+    pub fn settle(&self, received: usize, buffered: usize) {
         let mut waiting = self.lock();
-        *waiting = waiting.saturating_sub(bytes);
+        waiting.sent = waiting.sent.saturating_sub(received);
+        waiting.buffered = buffered;
         drop(waiting);
         self.room.notify_one();
     }
@@ -33,15 +43,13 @@ impl Budget {
     /// Whether there is room, after waiting for it for at most `timeout`.
     #[must_use]
     pub fn wait_for_room(&self, timeout: Duration) -> bool {
-        let waiting = self.lock();
-        let (waiting, _) = self
-            .room
-            .wait_timeout_while(waiting, timeout, |waiting| *waiting >= self.limit)
-            .unwrap_or_else(PoisonError::into_inner);
-        *waiting < self.limit
+        let full = |waiting: &mut Waiting| waiting.sent + waiting.buffered >= self.limit;
+        let (mut waiting, _) =
+            self.room.wait_timeout_while(self.lock(), timeout, full).unwrap_or_else(PoisonError::into_inner);
+        !full(&mut waiting)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, usize> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -58,8 +66,18 @@ mod tests {
         budget.take(9);
         assert!(!budget.wait_for_room(Duration::ZERO), "past the limit there is none");
         std::thread::scope(|scope| {
-            scope.spawn(|| budget.give_back(9));
+            scope.spawn(|| budget.settle(9, 0));
             assert!(budget.wait_for_room(Duration::from_secs(60)));
         });
+    }
+
+    #[test]
+    fn what_is_buffered_counts_until_it_is_not_there_any_more() {
+        let budget = Budget::new(10);
+        budget.take(12);
+        budget.settle(12, 12);
+        assert!(!budget.wait_for_room(Duration::ZERO), "received, but not processed");
+        budget.settle(0, 0);
+        assert!(budget.wait_for_room(Duration::ZERO), "processed, or gone with its task");
     }
 }

@@ -36,6 +36,8 @@ pub struct Worker {
     log: Box<dyn Log>,
     pace: Pace,
     budget: Arc<Budget>,
+    /// Bytes of records received since the budget was settled.
+    received: usize,
     reports: Sender<Report>,
     committed_at: Instant,
     /// No work before this: something failed that may pass.
@@ -45,7 +47,16 @@ pub struct Worker {
 impl Worker {
     #[must_use]
     pub fn new(log: Box<dyn Log>, pace: Pace, budget: Arc<Budget>, reports: Sender<Report>) -> Self {
-        Self { tasks: BTreeMap::new(), log, pace, budget, reports, committed_at: Instant::now(), retry_at: None }
+        Self {
+            tasks: BTreeMap::new(),
+            log,
+            pace,
+            budget,
+            received: 0,
+            reports,
+            committed_at: Instant::now(),
+            retry_at: None,
+        }
     }
 
     /// Works until it is told to stop.
@@ -60,7 +71,14 @@ impl Worker {
                 }
                 self.obey(order);
             }
+            self.settle();
         }
+    }
+
+    /// Tells the source how much there is to do.
+    fn settle(&mut self) {
+        let budgeted = self.tasks.values().filter(|task| is_budgeted(task));
+        self.budget.settle(std::mem::take(&mut self.received), budgeted.map(buffered).sum());
     }
 
     fn wait_for(&self, orders: &Receiver<Order>) -> Option<Order> {
@@ -89,6 +107,8 @@ impl Worker {
                 Err(error) => self.failed(id, error),
             }
         }
+        // Before the commit, which waits for the broker: the source can fetch meanwhile.
+        self.settle();
         if self.is_commit_due() {
             self.commit();
         }
@@ -98,7 +118,6 @@ impl Worker {
     fn advance(&mut self, id: TaskId) -> Result<bool, Error> {
         let Some(task) = self.tasks.get_mut(&id) else { return Ok(false) };
         let now = now_ms();
-        let before = buffered(task);
         let processed = task.process(now, &mut *self.log)?;
         task.punctuate(now, &mut *self.log)?;
         for incident in task.take_incidents() {
@@ -110,18 +129,15 @@ impl Worker {
         for dropped in task.take_dropped() {
             tracing::warn!(task = %id, node = dropped.node, count = dropped.count, "left out records: {}", dropped.reason);
         }
-        self.account(id, before);
+        if !is_budgeted(task) {
+            self.tell_flow(id);
+        }
         Ok(processed.more)
     }
 
-    /// Gives back to the budget what a task no longer buffers; tasks with several inputs have
-    /// partitions paused instead.
-    fn account(&mut self, id: TaskId, before: usize) {
+    /// Has partitions of a task paused of which enough is buffered, and resumed when it is little again.
+    fn tell_flow(&mut self, id: TaskId) {
         let Some(task) = self.tasks.get_mut(&id) else { return };
-        if is_budgeted(task) {
-            self.budget.give_back(before.saturating_sub(buffered(task)));
-            return;
-        }
         let flow = task.flow(self.pace.buffer);
         if !flow.pause.is_empty() || !flow.resume.is_empty() {
             let name = |inputs: Vec<usize>| inputs.into_iter().map(|input| task.partition(input)).collect();
@@ -192,23 +208,12 @@ impl Worker {
     }
 
     fn add(&mut self, id: TaskId, partition: &TopicPartition, chunk: Chunk, bytes: usize) {
-        let found = self.tasks.get_mut(&id).filter(|task| task.phase() == Phase::Running).and_then(|task| {
-            let input = task.spec().inputs.iter().position(|input| input.topic == partition.topic)?;
-            Some((task, input))
-        });
-        let Some((task, input)) = found else {
-            // Dropped or suspended meanwhile: the records will be fetched again.
-            self.budget.give_back(bytes);
-            return;
-        };
-        let before = buffered(task);
-        task.add(input, chunk);
-        let weight = buffered(task).saturating_sub(before);
-        if is_budgeted(task) {
-            // What the task weighs is what it will give back.
-            self.budget.take(weight);
+        self.received += bytes;
+        // A task that was dropped or suspended meanwhile gets the records fetched again.
+        let Some(task) = self.tasks.get_mut(&id).filter(|task| task.phase() == Phase::Running) else { return };
+        if let Some(input) = task.spec().inputs.iter().position(|input| input.topic == partition.topic) {
+            task.add(input, chunk);
         }
-        self.budget.give_back(bytes);
     }
 
     /// Commits what can be committed; a task that can't keeps what it has in case it comes back.
@@ -228,10 +233,7 @@ impl Worker {
         let ids: Vec<TaskId> = self.tasks.keys().copied().collect();
         for id in ids {
             let Some(task) = self.tasks.get_mut(&id) else { continue };
-            let before = buffered(task);
-            let outcome = step(task);
-            self.account(id, before);
-            if let Err(error) = outcome {
+            if let Err(error) = step(task) {
                 tracing::error!(task = %id, %error, "{what}");
                 self.failed(id, error);
             }
@@ -241,11 +243,7 @@ impl Worker {
     fn close(&mut self, ids: &[TaskId]) {
         for id in ids {
             if let Some(mut task) = self.tasks.remove(id) {
-                let before = buffered(&task);
                 task.close();
-                if is_budgeted(&task) {
-                    self.budget.give_back(before);
-                }
             }
         }
     }
