@@ -40,11 +40,16 @@ end_pid() { # file signal seconds
 
 port_open() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 
-free_port() { # a port P such that P and P+1 are free; below the range the kernel hands out by itself
+all_free() { # port count
+  local p
+  for p in $(seq "$1" $(($1 + $2 - 1))); do ! port_open "$p" || return 1; done
+}
+
+free_ports() { # count: the first of so many that are free; below the range the kernel hands out by itself
   local p tries
   for tries in $(seq 1 100); do
     p=$((15000 + (RANDOM % 8000) * 2))
-    if ! port_open "$p" && ! port_open $((p + 1)); then echo "$p"; return; fi
+    if all_free "$p" "$1"; then echo "$p"; return; fi
   done
-  die "no free pair of ports after $tries tries"
+  die "no $1 free ports in a row after $tries tries"
 }

@@ -8,11 +8,9 @@ with_kafka() { # command args...: runs it with MILLRACE_TEST_* set
   TEST_KAFKA_DIR=$(mktemp -d "${TMPDIR:-/tmp}/millrace-kafka.XXXXXX")
   trap end_kafka EXIT
   KAFKA_DIR=$TEST_KAFKA_DIR/broker
-  KAFKA_PORT=$(free_port)
-  # shellcheck disable=SC2153 # both are set in kafka.sh
-  KAFKA_BOOTSTRAP=$KAFKA_HOST:$KAFKA_PORT
+  KAFKA_PORT=$(free_ports $((2 * KAFKA_NODES)))
   kafka_start >&2
-  MILLRACE_TEST_KAFKA=$KAFKA_BOOTSTRAP MILLRACE_TEST_KAFKA_PID=$(live_pid "$KAFKA_DIR/pid") \
+  MILLRACE_TEST_KAFKA=$(kafka_bootstrap) MILLRACE_TEST_KAFKA_PID=$(live_pid "$(node_dir 1)/pid") \
     MILLRACE_TEST_CLASSPATH=$KAFKA_CLASSPATH MILLRACE_TEST_BIN=$MILLRACE_BIN MILLRACE_TEST_WASM=$WASM_DIR \
     MILLRACE_TEST_MILL=$MILL_HOME/mill "$@" || status=$?
   end_kafka
