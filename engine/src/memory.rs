@@ -93,6 +93,10 @@ impl Database for Memory {
         let cleared = self.stores.get_mut(store).ok_or_else(|| no_store(store))?;
         cleared.rows.clear();
         self.positions.changelogs.retain(|(name, _)| *name != cleared.name);
+        Ok(())
+    }
+
+    fn forget_inputs(&mut self) -> Result<(), Error> {
         self.positions.inputs.clear();
         Ok(())
     }

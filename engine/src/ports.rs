@@ -106,10 +106,13 @@ pub trait Database: Send {
     ) -> Result<(), Error>;
     /// All or nothing, also across a crash; what was written before is never lost to this write.
     fn write(&mut self, write: Write<'_>) -> Result<(), Error>;
+    /// What was written last of each. A store whose content is gone (in memory, after a start) has no position.
     fn positions(&self) -> Result<Positions, Error>;
-    /// Empties one store and forgets its changelog position, and the input positions of the task: what
-    /// is left does not agree with them any more.
+    /// Empties one store and forgets its changelog position, at once.
     fn clear(&mut self, store: StoreIndex) -> Result<(), Error>;
+    /// Forgets the positions of all inputs, before anything that is called after it: the state is about to become
+    /// another one than that which agrees with them.
+    fn forget_inputs(&mut self) -> Result<(), Error>;
 }
 
 /// A record the log refused for itself (too large, invalid), which says nothing of its neighbours.

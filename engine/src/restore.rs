@@ -39,20 +39,25 @@
 //! does not come of input is not covered: a change made by a wall-clock punctuation that no commit has written
 //! is lost with the tail, as if the punctuation had not been due yet.
 //!
-//! **A store is rebuilt** from the beginning of its changelog if it is not persistent, if it has no position (a
-//! new store, a new disk, one that was found corrupt), or if its position is not within the changelog (which
+//! **A store is rebuilt** from the beginning of its changelog if it has no position (a new store, a new disk, one that
+//! was found corrupt, one in memory whose process is gone), or if its position is not within the changelog (which
 //! was truncated, or deleted and made again). A rebuilt store gets its own tail with the rest: that is more
-//! than once, never less. As long as it is not complete it has no position, unless the disk has no stored
-//! inputs either: else a crash in between would make half a store look like a whole one at the next start, and
-//! the rest of it be skipped.
+//! than once, never less. Before it is emptied the stored inputs are forgotten: else a crash in between would make
+//! half a store look like a whole one at the next start, and the rest of it be skipped.
 //!
 //! A store without a changelog is left as it is.
+//!
+//! Changelogs are taken to end where their records do (the high watermark), not at their last stable offset. The
+//! transaction that a committed offset comes of may be without its marker in a changelog yet, and then the reader
+//! has to wait for that: a restore that stops at the last stable offset loses what the transaction committed.
 
 use crate::commit::{Guarantee, Metadata};
 use crate::overlay::stored;
 use crate::ports::{Change, Committed, Error, Positions, StoreIndex, Write};
 use crate::record::{Offset, TopicPartition};
 use crate::task::{Chunk, Start, StoreSpec, Task, TaskSpec};
+
+mod standby;
 
 /// What a plan is made from.
 #[derive(Debug, Clone)]
@@ -63,7 +68,7 @@ pub struct Facts<'a> {
     pub stored: &'a Positions,
     /// Of each input, what the group says.
     pub committed: &'a [Option<Committed>],
-    /// Of each store, where its changelog begins and ends; `None` if it has none.
+    /// Of each store, where its changelog begins and ends (the high watermark); `None` if it has none.
     pub changelogs: &'a [Option<(Offset, Offset)>],
 }
 
@@ -80,8 +85,6 @@ pub enum Replay {
         to: Offset,
         /// To an empty store.
         rebuild: bool,
-        /// How far it is may be stored on the way.
-        resumable: bool,
     },
 }
 
@@ -92,6 +95,12 @@ pub struct Plan {
     /// One for each input.
     pub starts: Vec<Start>,
     pub stream_time: Option<i64>,
+}
+
+/// How far a store has come, if that is within its changelog.
+fn position(stored: &Positions, store: &StoreSpec, (begin, end): (Offset, Offset)) -> Option<Offset> {
+    let known = stored.changelogs.iter().find(|(name, _)| *name == store.name).map(|&(_, offset)| offset);
+    known.filter(|&offset| begin <= offset && offset <= end)
 }
 
 #[must_use]
@@ -108,12 +117,7 @@ pub fn plan(facts: &Facts<'_>) -> Plan {
     let beyond = (0..spec.inputs.len()).any(|input| theirs(input).map(|committed| committed.offset) > own(input));
     let nobody_else = stored_any && !beyond;
     let changelog = |store: usize| changelogs.get(store).copied().flatten();
-    let position = |store: usize| {
-        let (begin, end) = changelog(store)?;
-        let StoreSpec { name, persistent, .. } = &spec.stores[store];
-        let stored = stored.changelogs.iter().find(|(known, _)| known == name).map(|&(_, offset)| offset);
-        stored.filter(|&offset| *persistent && begin <= offset && offset <= end)
-    };
+    let position = |store: usize| position(stored, &spec.stores[store], changelog(store)?);
     // A store that is rebuilt gets what the changelog has, and that may be less than what is stored.
     let whole = (0..spec.stores.len()).all(|store| changelog(store).is_none() || position(store).is_some());
     let own_state = nobody_else && whole;
@@ -130,15 +134,15 @@ pub fn plan(facts: &Facts<'_>) -> Plan {
         (None, _) => Replay::Nothing,
         (Some((_, end)), Some(position)) if position == end => Replay::Nothing,
         (Some((_, to)), Some(from)) if exact => Replay::Repair { from, to },
-        (Some((_, to)), Some(from)) => Replay::Range { from, to, rebuild: false, resumable: true },
-        (Some((from, to)), None) => Replay::Range { from, to, rebuild: true, resumable: !stored_any },
+        (Some((_, to)), Some(from)) => Replay::Range { from, to, rebuild: false },
+        (Some((from, to)), None) => Replay::Range { from, to, rebuild: true },
     };
     let stores = (0..spec.stores.len()).map(replay).collect();
     let latest = starts.iter().filter_map(|start| start.partition_time).max();
     Plan { stores, starts, stream_time: stored.stream_time.max(latest) }
 }
 
-/// What is still to be done of a plan.
+/// What is still to be done of a plan, or what a standby follows.
 #[derive(Debug, Default)]
 pub(crate) struct Restoration {
     ranges: Vec<Range>,
@@ -148,17 +152,10 @@ pub(crate) struct Restoration {
 struct Range {
     store: StoreIndex,
     next: Offset,
-    to: Offset,
-    mode: Mode,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Mode {
-    /// The position is stored on the way.
-    Resumable,
-    /// It is stored at the end.
-    Whole,
-    Repair,
+    /// `None`: it is followed without an end.
+    to: Option<Offset>,
+    /// Its keys are written again, instead of being applied.
+    repair: bool,
 }
 
 impl Restoration {
@@ -173,26 +170,28 @@ impl Task {
     /// [`Phase::Restoring`]: crate::task::Phase::Restoring
     pub fn restore(&mut self, plan: &Plan) -> Result<(), Error> {
         self.restoring()?;
+        if plan.stores.iter().any(|replay| matches!(replay, Replay::Range { rebuild: true, .. })) {
+            self.context.overlay().database()?.forget_inputs()?;
+        }
         for (store, replay) in plan.stores.iter().enumerate() {
-            let (next, to, mode) = match *replay {
+            let (next, to) = match *replay {
                 Replay::Nothing => continue,
-                Replay::Repair { from, to } => (from, to, Mode::Repair),
-                Replay::Range { from, to, resumable: true, .. } => (from, to, Mode::Resumable),
-                Replay::Range { from, to, .. } => (from, to, Mode::Whole),
+                Replay::Repair { from, to } | Replay::Range { from, to, .. } => (from, to),
             };
             if let Replay::Range { rebuild: true, .. } = replay {
                 self.context.overlay().database()?.clear(store)?;
             }
-            self.restoration.ranges.push(Range { store, next, to, mode });
+            let repair = matches!(replay, Replay::Repair { .. });
+            self.restoration.ranges.push(Range { store, next, to: Some(to), repair });
             // An empty range is done at once.
             self.replay(store, &Chunk::default(), next)?;
         }
         Ok(())
     }
 
-    /// What is still to be replayed: store, changelog, the next record and where it ends.
+    /// What is still to be replayed: store, changelog, the next record and where it ends; `None` if it is followed.
     #[must_use]
-    pub fn replays(&self) -> Vec<(StoreIndex, TopicPartition, Offset, Offset)> {
+    pub fn replays(&self) -> Vec<(StoreIndex, TopicPartition, Offset, Option<Offset>)> {
         let ranges = self.restoration.ranges.iter().filter_map(|range| {
             let changelog = self.spec.stores[range.store].changelog.clone()?;
             Some((range.store, TopicPartition::new(changelog, self.spec.id.partition), range.next, range.to))
@@ -208,21 +207,20 @@ impl Task {
             let name = self.spec.stores.get(store).map_or("?", |store| &store.name);
             return Err(Error::Fatal(format!("task {} has nothing to replay into store {name}", self.spec.id)));
         };
-        let Range { to, mode, .. } = self.restoration.ranges[index];
-        let done = next >= to;
-        match mode {
-            Mode::Repair => self.context.overlay().touch(store, &chunk.records)?,
-            Mode::Resumable => self.write_replayed(store, chunk, Some(next))?,
-            Mode::Whole => self.write_replayed(store, chunk, Some(next).filter(|_| done))?,
+        let Range { to, repair, .. } = self.restoration.ranges[index];
+        if repair {
+            self.context.overlay().touch(store, &chunk.records)?;
+        } else {
+            self.write_replayed(store, chunk, next)?;
         }
         self.restoration.ranges[index].next = next;
-        if done {
+        if to.is_some_and(|to| next >= to) {
             self.restoration.ranges.swap_remove(index);
         }
         Ok(())
     }
 
-    fn write_replayed(&mut self, store: StoreIndex, chunk: &Chunk, position: Option<Offset>) -> Result<(), Error> {
+    fn write_replayed(&mut self, store: StoreIndex, chunk: &Chunk, position: Offset) -> Result<(), Error> {
         let records = &chunk.records;
         let rows = records.keys.iter().zip(records.values.iter()).zip(&records.timestamps);
         let rows: Vec<(&[u8], Option<Vec<u8>>)> = rows
@@ -230,8 +228,7 @@ impl Task {
             .collect();
         let entries: Vec<Change<'_>> = rows.iter().map(|(key, value)| (store, *key, value.as_deref())).collect();
         let name = self.spec.stores[store].name.clone();
-        let changelogs = position.map(|position| (name, position)).into_iter().collect();
-        let positions = Positions { changelogs, ..Positions::default() };
+        let positions = Positions { changelogs: vec![(name, position)], ..Positions::default() };
         self.context.overlay().database()?.write(Write { entries, positions })
     }
 }

@@ -8,9 +8,9 @@ use crate::ports::Database;
 use crate::record::TaskId;
 use crate::sim::guest::{Behaviour, Count};
 use crate::sim::log::Producer;
-use crate::task::{InputSpec, StoreSpec};
+use crate::task::{InputSpec, Phase, StoreSpec};
 
-fn spec(inputs: usize, persistent: bool, logged: bool) -> TaskSpec {
+fn spec(inputs: usize, logged: bool) -> TaskSpec {
     let input = |index: usize| {
         let name = format!("input-{index}");
         InputSpec { topic: name.as_str().into(), name, extracts_timestamps: false }
@@ -20,7 +20,7 @@ fn spec(inputs: usize, persistent: bool, logged: bool) -> TaskSpec {
         id: TaskId { subtopology: 0, partition: 3 },
         application_id: "app".to_owned(),
         inputs: (0..inputs).map(input).collect(),
-        stores: vec![StoreSpec { name: "s".to_owned(), cached: false, persistent, changelog }],
+        stores: vec![StoreSpec { name: "s".to_owned(), cached: false, persistent: true, changelog }],
         outputs: std::collections::BTreeMap::new(),
         dynamic_sinks: false,
         partition_counts: Arc::default(),
@@ -58,7 +58,7 @@ fn planned(case: &Case, guarantee: Guarantee, spec: &TaskSpec) -> Plan {
 }
 
 fn check(case: &Case, at_least_once: Replay, exactly_once: Replay, starts: &[Option<i64>]) {
-    let spec = spec(case.inputs.len(), true, true);
+    let spec = spec(case.inputs.len(), true);
     for (guarantee, expected) in [(Guarantee::AtLeastOnce, at_least_once), (Guarantee::ExactlyOnce, exactly_once)] {
         let plan = planned(case, guarantee, &spec);
         assert_eq!(plan.stores, [expected], "{guarantee:?}");
@@ -72,11 +72,11 @@ fn case(inputs: &[(Option<i64>, Option<i64>)], position: Option<i64>, changelog:
 }
 
 fn range(from: i64, to: i64) -> Replay {
-    Replay::Range { from: Offset(from), to: Offset(to), rebuild: false, resumable: true }
+    Replay::Range { from: Offset(from), to: Offset(to), rebuild: false }
 }
 
-fn rebuild(from: i64, to: i64, resumable: bool) -> Replay {
-    Replay::Range { from: Offset(from), to: Offset(to), rebuild: true, resumable }
+fn rebuild(from: i64, to: i64) -> Replay {
+    Replay::Range { from: Offset(from), to: Offset(to), rebuild: true }
 }
 
 #[test]
@@ -85,7 +85,7 @@ fn the_tail_is_applied_if_somebody_else_committed() {
     let nothing = Replay::Nothing;
     // A clean stop, and a clean start of all.
     check(&case(&[(Some(9), Some(9))], Some(40), (0, 40)), nothing, nothing, &[Some(9)]);
-    check(&case(&[(None, None)], None, (0, 0)), rebuild(0, 0, true), rebuild(0, 0, true), &[None]);
+    check(&case(&[(None, None)], None, (0, 0)), rebuild(0, 0), rebuild(0, 0), &[None]);
     // Our own tail; under exactly-once the transaction's.
     check(&case(&[(Some(9), Some(9))], Some(30), (0, 40)), repair, range(30, 40), &[Some(9)]);
     check(&case(&[(Some(9), Some(5))], Some(30), (0, 40)), repair, range(30, 40), &[Some(9)]);
@@ -105,34 +105,31 @@ fn the_tail_is_applied_if_somebody_else_committed() {
 fn a_store_without_a_position_in_its_changelog_is_rebuilt() {
     for position in [None, Some(41), Some(4)] {
         let case = case(&[(Some(9), Some(9))], position, (5, 40));
-        check(&case, rebuild(5, 40, false), rebuild(5, 40, false), &[Some(9)]);
+        check(&case, rebuild(5, 40), rebuild(5, 40), &[Some(9)]);
     }
-    check(&case(&[(None, Some(9))], None, (5, 40)), rebuild(5, 40, true), rebuild(5, 40, true), &[Some(9)]);
+    check(&case(&[(None, Some(9))], None, (5, 40)), rebuild(5, 40), rebuild(5, 40), &[Some(9)]);
     // Its changelog may lack what only this disk had.
-    check(&case(&[(Some(9), Some(7))], None, (5, 40)), rebuild(5, 40, false), rebuild(5, 40, false), &[Some(7)]);
-}
-
-#[test]
-fn a_store_in_memory_is_rebuilt_always() {
-    let case = case(&[(Some(9), Some(9))], Some(40), (5, 40));
-    let plan = planned(&case, Guarantee::AtLeastOnce, &spec(1, false, true));
-    assert_eq!(plan.stores, [rebuild(5, 40, false)]);
+    check(&case(&[(Some(9), Some(7))], None, (5, 40)), rebuild(5, 40), rebuild(5, 40), &[Some(7)]);
 }
 
 #[test]
 fn a_store_without_a_changelog_is_left_alone() {
     let case = case(&[(Some(9), Some(10))], None, (0, 0));
-    let plan = planned(&case, Guarantee::ExactlyOnce, &spec(1, true, false));
+    let plan = planned(&case, Guarantee::ExactlyOnce, &spec(1, false));
     assert_eq!(plan.stores, [Replay::Nothing]);
     assert_eq!(plan.stream_time, Some(70));
     assert_eq!(plan.starts[0].partition_time, Some(70));
 }
 
-fn running(plan: &Plan, database: Memory) -> Task {
+fn created(database: Memory) -> Task {
     let behaviour = Behaviour::default();
     let spec = Arc::new(crate::task::tests::spec(1, &behaviour));
     let guest = Box::new(Count::new(behaviour));
-    let mut task = Task::new(spec, Arc::default(), guest, Box::new(database));
+    Task::new(spec, Arc::default(), guest, Box::new(database))
+}
+
+fn restoring(plan: &Plan, database: Memory) -> Task {
+    let mut task = created(database);
     task.restore(plan).expect("restores");
     task
 }
@@ -152,12 +149,13 @@ fn changelog(records: &[(i64, Option<&str>, Option<&str>)]) -> Chunk {
     chunk
 }
 
-/// A database with one row and a position.
+/// A database with one row and its positions.
 fn database() -> Memory {
     let mut memory = Memory::new(["count-store".to_owned()]);
     let value = stored(1, b"old");
     let changelogs = vec![("count-store".to_owned(), Offset(3))];
-    let positions = Positions { changelogs, ..Positions::default() };
+    let inputs = vec![(TopicPartition::new("input-0", 0), Offset(9))];
+    let positions = Positions { changelogs, inputs, ..Positions::default() };
     memory.write(Write { entries: vec![(0, b"left", Some(&value))], positions }).expect("memory does not fail");
     memory
 }
@@ -177,7 +175,7 @@ fn text(rows: &[(&str, &str)]) -> Vec<(String, String)> {
 
 #[test]
 fn replays_are_applied_with_their_position() {
-    let mut task = running(&plan_of(range(3, 9)), database());
+    let mut task = restoring(&plan_of(range(3, 9)), database());
     assert!(task.start(&[Start::default()], None, 0).is_err(), "it is not restored yet");
     let records = [(3, Some("a"), Some("1")), (4, Some("b"), Some("2")), (5, None, Some("3"))];
     task.replay(0, &changelog(&records), Offset(6)).expect("replays");
@@ -191,21 +189,70 @@ fn replays_are_applied_with_their_position() {
     task.start(&[Start::default()], None, 0).expect("starts");
 }
 
-/// Half of a rebuilt store never looks like the whole.
+/// Half of a rebuilt store never looks like the whole: there is no input it could agree with.
 #[test]
-fn a_rebuild_begins_with_nothing_and_has_a_position_at_its_end() {
-    for (resumable, on_the_way) in [(false, None), (true, Some(1))] {
-        let mut task = running(&plan_of(rebuild(0, 2, resumable)), database());
-        task.replay(0, &changelog(&[(0, Some("a"), Some("1"))]), Offset(1)).expect("replays");
-        assert_eq!(restored(&mut task), (text(&[("a", "1")]), on_the_way));
-        task.replay(0, &changelog(&[(1, Some("b"), Some("2"))]), Offset(2)).expect("replays");
-        assert_eq!(restored(&mut task), (text(&[("a", "1"), ("b", "2")]), Some(2)));
+fn a_rebuild_begins_with_nothing() {
+    let mut task = restoring(&plan_of(rebuild(0, 2)), database());
+    assert_eq!(restored(&mut task), (Vec::new(), Some(0)));
+    assert_eq!(task.stored_positions().expect("reads").inputs, []);
+    task.replay(0, &changelog(&[(0, Some("a"), Some("1"))]), Offset(1)).expect("replays");
+    assert_eq!(restored(&mut task), (text(&[("a", "1")]), Some(1)));
+    task.replay(0, &changelog(&[(1, Some("b"), Some("2"))]), Offset(2)).expect("replays");
+    assert_eq!(restored(&mut task), (text(&[("a", "1"), ("b", "2")]), Some(2)));
+}
+
+/// It has no input positions, an end of its changelog neither.
+#[test]
+fn a_standby_follows_its_changelog() {
+    let begin = (Offset(0), Offset(5));
+    let check = |bounds, rows: &[(&str, &str)], from| {
+        let mut task = created(database());
+        task.follow(&[Some(bounds)]).expect("follows");
+        assert_eq!(task.phase(), Phase::Standby);
+        assert_eq!(task.stored_positions().expect("reads").inputs, []);
+        assert_eq!(restored(&mut task), (text(rows), Some(from)));
+        let [(store, ref followed, next, to)] = task.replays()[..] else { panic!("one store is followed") };
+        assert_eq!((store, followed.partition, next, to), (0, 0, Offset(from), None));
+        let next = from + 2;
+        let records = [(from, Some("a"), Some("1")), (from + 1, Some("b"), Some("2"))];
+        task.replay(0, &changelog(&records), Offset(next)).expect("replays");
+        let rows: Vec<_> = [("a", "1"), ("b", "2")].iter().chain(rows).copied().collect();
+        assert_eq!(restored(&mut task), (text(&rows), Some(next)));
+        assert!(task.start(&[Start::default()], None, 0).is_err(), "it does not run");
+        assert!(!task.is_commit_needed());
+    };
+    check(begin, &[("left", "old")], 3);
+    // What its changelog no longer has, or never had, it begins anew.
+    check((Offset(4), Offset(5)), &[], 4);
+    check((Offset(0), Offset(2)), &[], 0);
+}
+
+/// In memory, too: the task is the same.
+#[test]
+fn a_promoted_standby_restores_what_it_lacks() {
+    let mut task = created(database());
+    task.follow(&[Some((Offset(0), Offset(5)))]).expect("follows");
+    task.replay(0, &changelog(&[(3, Some("a"), Some("1"))]), Offset(4)).expect("replays");
+    let stored = task.stored_positions().expect("reads");
+    let committed = [Some(Committed { offset: Offset(7), metadata: String::new() })];
+    let spec = task.spec().clone();
+    for guarantee in [Guarantee::AtLeastOnce, Guarantee::ExactlyOnce] {
+        let changelogs = &[Some((Offset(0), Offset(5)))];
+        let plan = plan(&Facts { guarantee, spec: &spec, stored: &stored, committed: &committed, changelogs });
+        // What it had processed before it became one (up to 9) says nothing any more.
+        assert_eq!((&plan.stores[..], plan.starts[0].offset), (&[range(4, 5)][..], Some(Offset(7))));
     }
+    task.restore(&plan_of(range(4, 5))).expect("restores");
+    task.replay(0, &changelog(&[(4, Some("b"), Some("2"))]), Offset(5)).expect("replays");
+    assert_eq!(restored(&mut task), (text(&[("a", "1"), ("b", "2"), ("left", "old")]), Some(5)));
+    let start = Start { offset: Some(Offset(7)), ..Start::default() };
+    task.start(&[start], None, 0).expect("starts");
+    assert_eq!(task.stored_positions().expect("reads").inputs, [(TopicPartition::new("input-0", 0), Offset(7))]);
 }
 
 #[test]
 fn an_empty_changelog_is_restored_at_once() {
-    let mut task = running(&plan_of(rebuild(0, 0, true)), Memory::new(["count-store".to_owned()]));
+    let mut task = restoring(&plan_of(rebuild(0, 0)), Memory::new(["count-store".to_owned()]));
     assert!(task.replays().is_empty());
     assert_eq!(restored(&mut task), (Vec::new(), Some(0)));
 }
@@ -213,7 +260,7 @@ fn an_empty_changelog_is_restored_at_once() {
 /// What the tail says is not what is kept: it is written again as it is here.
 #[test]
 fn a_repaired_changelog_gets_the_local_values() {
-    let mut task = running(&plan_of(Replay::Repair { from: Offset(3), to: Offset(5) }), database());
+    let mut task = restoring(&plan_of(Replay::Repair { from: Offset(3), to: Offset(5) }), database());
     let records = [(3, Some("left"), Some("newer")), (4, Some("gone"), Some("1"))];
     task.replay(0, &changelog(&records), Offset(5)).expect("replays");
     assert_eq!(restored(&mut task), (text(&[("left", "old")]), Some(3)));

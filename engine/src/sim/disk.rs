@@ -66,4 +66,10 @@ impl Database for Disk {
         self.memory.lock().expect("no test panics with it").clear(store)?;
         self.fuse.after()
     }
+
+    fn forget_inputs(&mut self) -> Result<(), Error> {
+        self.fuse.before()?;
+        self.memory.lock().expect("no test panics with it").forget_inputs()?;
+        self.fuse.after()
+    }
 }

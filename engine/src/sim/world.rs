@@ -336,6 +336,7 @@ impl World {
             let (records, next) = {
                 let cluster = self.audit.cluster.lock().expect("no test panics with it");
                 let mut records = cluster.read(&changelog, from.0);
+                let to = to.expect("nobody follows");
                 records.retain(|record| record.offset < to.0);
                 let cut = 1 + self.random.below(2);
                 let next = records.get(cut).map_or(to, |record| Offset(record.offset));
@@ -467,7 +468,7 @@ impl World {
         let store = self.random.below(self.kind.stores().len());
         self.tell(|| format!("store {store} of partition {partition} on instance {number} is corrupt"));
         let mut disk = self.disks[number][partition].lock().expect("no test panics with it");
-        disk.clear(store).expect("memory does not fail");
+        disk.forget_inputs().and_then(|()| disk.clear(store)).expect("memory does not fail");
     }
 
     fn compact(&mut self) {

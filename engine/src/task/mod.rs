@@ -10,7 +10,13 @@
 //!        │                     └───▶ Suspended ◀────┘   │
 //!        │                            │    └────────────┘
 //!        └──────────── close() ───────┴──────▶ Closed     (from any phase)
+//!
+//!                        follow()            restoring()
+//!     Created, Suspended ────────▶ Standby ─────────────▶ Restoring
 //! ```
+//!
+//! A standby is a warm copy of a task that runs on another instance: its module is not called, its stores follow the
+//! changelogs, and little is left to restore when it is to run.
 //!
 //! A turn of the worker, for each of its tasks:
 //!
@@ -54,18 +60,21 @@ pub enum Phase {
     Running,
     /// It processes nothing but may be committed, and be taken up again.
     Suspended,
+    /// It follows the changelogs of the task, which runs elsewhere.
+    Standby,
     Closed,
 }
 
 impl Phase {
     fn may_become(self, next: Self) -> bool {
-        use Phase::{Closed, Created, Restoring, Running, Suspended};
+        use Phase::{Closed, Created, Restoring, Running, Standby, Suspended};
         matches!(
             (self, next),
-            (Created | Suspended, Restoring)
+            (Created | Suspended | Standby, Restoring)
                 | (Restoring | Suspended, Running)
                 | (Restoring | Running, Suspended)
-                | (Created | Restoring | Running | Suspended, Closed)
+                | (Created | Suspended, Standby)
+                | (Created | Restoring | Running | Suspended | Standby, Closed)
         )
     }
 }
@@ -184,10 +193,16 @@ impl Task {
     /// Its stores are about to be filled, and what was uncommitted is dropped. For a task with nothing to restore; else
     /// see [`Task::restore`].
     pub fn restoring(&mut self) -> Result<(), Error> {
-        self.enter(Phase::Restoring)?;
+        self.begin(Phase::Restoring)
+    }
+
+    /// Enters a phase in which its stores are filled: what was uncommitted is dropped.
+    pub(crate) fn begin(&mut self, phase: Phase) -> Result<(), Error> {
+        self.enter(phase)?;
         self.context.overlay().discard();
         self.pending.clear();
         self.restoration = Restoration::default();
+        self.progress.fill(Progress::default());
         self.started = false;
         Ok(())
     }

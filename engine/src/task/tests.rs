@@ -250,8 +250,14 @@ fn only_legal_moves_are_made() {
     task.suspend().expect("legal");
     assert!(task.suspend().is_err());
     task.resume().expect("legal");
+    assert!(task.follow(&[]).is_err(), "it runs");
+    task.suspend().expect("legal");
+    task.follow(&[]).expect("legal");
+    assert!(task.suspend().is_err() && task.resume().is_err() && task.follow(&[]).is_err());
+    task.restoring().expect("legal");
+    assert!(task.follow(&[]).is_err(), "it is restoring");
     task.close();
-    assert!(task.restoring().is_err());
+    assert!(task.restoring().is_err() && task.follow(&[]).is_err());
     assert_eq!(task.phase(), Phase::Closed);
 }
 

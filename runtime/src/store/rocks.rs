@@ -203,7 +203,7 @@ impl Rocks {
         Ok(positions)
     }
 
-    /// Empties a store and forgets its position and those of the inputs, in one atomic write.
+    /// Empties a store and forgets its position, in one atomic write.
     pub(super) fn clear(&self, store: StoreIndex, name: &str) -> Result<(), Error> {
         let family = self.family(store);
         let mut batch = WriteBatch::default();
@@ -216,8 +216,13 @@ impl Rocks {
         }
         rows.status().map_err(|e| self.failed("clear a store", &e))?;
         batch.delete(positions::changelog_key(name));
+        self.commit(batch, "clear a store")
+    }
+
+    pub(super) fn forget_inputs(&self) -> Result<(), Error> {
+        let mut batch = WriteBatch::default();
         let (first, end) = positions::INPUT_KEYS;
         batch.delete_range(first, end);
-        self.commit(batch, "clear a store")
+        self.commit(batch, "forget the input positions")
     }
 }

@@ -107,4 +107,11 @@ impl Database for TaskDatabase {
             Place::Memory(index) => self.memory.clear(index),
         }
     }
+
+    fn forget_inputs(&mut self) -> Result<(), Error> {
+        match &self.disk {
+            Some(rocks) => rocks.forget_inputs(),
+            None => self.memory.forget_inputs(),
+        }
+    }
 }

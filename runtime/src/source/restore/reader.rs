@@ -81,6 +81,8 @@ impl Readers {
     /// Begins to read what a task lacks.
     pub(super) fn add(&mut self, task: &Task) -> Result<(), Error> {
         for (store, changelog, next, end) in task.replays() {
+            // One without an end is a standby's, which is not read here.
+            let Some(end) = end else { continue };
             let topic = changelog.topic.to_string();
             if !self.topics.contains_key(&topic) {
                 let consumer = create_with(&self.clients.restore(), ClientLog, "restore reader")?;

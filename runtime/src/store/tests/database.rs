@@ -78,7 +78,7 @@ fn scans_both_ways_between_bounds() {
 }
 
 #[test]
-fn clears_one_store_with_its_position_and_those_of_the_inputs() {
+fn clears_one_store_with_its_position() {
     let dir = tempfile::tempdir().unwrap();
     let directory = directory(dir.path());
     let stores = [store("a"), store("b")];
@@ -87,13 +87,12 @@ fn clears_one_store_with_its_position_and_those_of_the_inputs() {
         database.write(commit(0, key, Some("1"), ("a", 10))).unwrap();
         database.write(commit(1, key, Some("2"), ("b", 20))).unwrap();
     }
-    let positions = Positions { inputs: vec![(TopicPartition::new("in", 3), Offset(7))], ..Positions::default() };
-    database.write(Write { entries: Vec::new(), positions }).unwrap();
+    let inputs = database.positions().unwrap().inputs;
     database.clear(0).unwrap();
     database.clear(0).unwrap();
     drop(database);
     let mut database = open(&directory, &stores);
-    assert_eq!(database.positions().unwrap().inputs, Vec::new());
+    assert_eq!(database.positions().unwrap().inputs, inputs);
     for key in ["", "k", "\u{ff}"] {
         assert_eq!(get(&database, 0, key), None);
         assert_eq!(get(&database, 1, key).as_deref(), Some("2"));
@@ -101,6 +100,27 @@ fn clears_one_store_with_its_position_and_those_of_the_inputs() {
     assert_eq!((position(&database, "a"), position(&database, "b")), (None, Some(20)));
     database.write(commit(0, "k", Some("again"), ("a", 1))).unwrap();
     assert_eq!(get(&database, 0, "k").as_deref(), Some("again"));
+}
+
+#[test]
+fn forgets_its_inputs_and_nothing_else() {
+    for stores in [[store("a")], [in_memory("a")]] {
+        let dir = tempfile::tempdir().unwrap();
+        let directory = directory(dir.path());
+        let mut database = open(&directory, &stores);
+        database.write(commit(0, "k", Some("1"), ("a", 10))).unwrap();
+        let inputs = ["in", "a much longer name"].map(|topic| (TopicPartition::new(topic, 3), Offset(7)));
+        let positions = Positions { inputs: inputs.into(), ..Positions::default() };
+        database.write(Write { entries: Vec::new(), positions }).unwrap();
+        database.forget_inputs().unwrap();
+        if stores[0].persistent {
+            drop(database);
+            database = open(&directory, &stores);
+        }
+        let positions = database.positions().unwrap();
+        assert_eq!((positions.inputs, positions.stream_time), (Vec::new(), Some(10)));
+        assert_eq!((position(&database, "a"), get(&database, 0, "k").as_deref()), (Some(10), Some("1")));
+    }
 }
 
 #[test]
