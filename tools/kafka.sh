@@ -4,9 +4,13 @@
 # MILL_KAFKA_PORT (9092; the port above it is the controller's, the next node has the two ports after that),
 # MILL_KAFKA_DIR (data, log and pid), MILL_KAFKA_OPTS (for the JVM), MILL_KAFKA_HOST (127.0.0.1).
 
-KAFKA_VERSION=$(sed -n 's:.*<kafka.version>\(.*\)</kafka.version>.*:\1:p' "$MILL_HOME/tests/kafka/pom.xml")
+pom_version() { sed -n 's:.*<kafka.version>\(.*\)</kafka.version>.*:\1:p' "$1"; }
+KAFKA_VERSION=$(pom_version "$MILL_HOME/tests/kafka/pom.xml")
 KAFKA_CACHE=$CACHE/kafka-$KAFKA_VERSION
 KAFKA_LIBS=$KAFKA_CACHE/lib
+JUDGES_POM=$MILL_HOME/tests/kafka/judges/pom.xml
+JUDGES_VERSION=$(pom_version "$JUDGES_POM")
+JUDGES_CACHE=$CACHE/kafka-judges-$JUDGES_VERSION
 KAFKA_NODES=${MILL_KAFKA_NODES:-1}
 KAFKA_HOST=${MILL_KAFKA_HOST:-127.0.0.1}
 KAFKA_PORT=${MILL_KAFKA_PORT:-9092}
@@ -15,19 +19,30 @@ KAFKA_CLUSTER=bWlsbHJhY2UtY2x1c3Rlcg
 JAVA_LOG=(-Dorg.slf4j.simpleLogger.defaultLogLevel=warn -Dorg.slf4j.simpleLogger.showDateTime=true
   -Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss.SSS -Dlog4j2.StatusLogger.level=OFF)
 
-# Downloads Kafka's jars, once per version and user. "complete" is written last: without it the folder is a torso.
-kafka_jars() {
-  [ -f "$KAFKA_LIBS/complete" ] && return
-  mkdir -p "$KAFKA_CACHE"
+# The jars that a pom names, once per version and user. "complete" is written last: without it the folder is a torso.
+copy_jars() { # pom directory what
+  local lib=$2/lib
+  [ -f "$lib/complete" ] && return
+  mkdir -p "$2"
   (
     flock 9
-    [ -f "$KAFKA_LIBS/complete" ] && exit
-    say "downloading Apache Kafka $KAFKA_VERSION and Kafka Streams to $KAFKA_LIBS (130 MB, once)"
-    rm -rf "$KAFKA_LIBS"
-    mvn -q -B -f "$MILL_HOME/tests/kafka/pom.xml" dependency:copy-dependencies -DoutputDirectory="$KAFKA_LIBS" </dev/null ||
-      die "could not download Apache Kafka from Maven Central"
-    touch "$KAFKA_LIBS/complete"
-  ) 9>"$KAFKA_CACHE/.lock"
+    [ -f "$lib/complete" ] && exit
+    have mvn || apt_install "to download $3" maven
+    say "downloading $3 to $lib (once)"
+    rm -rf "$lib"
+    mvn -q -B -f "$1" dependency:copy-dependencies -DoutputDirectory="$lib" </dev/null ||
+      die "could not download $3 from Maven Central"
+    touch "$lib/complete"
+  ) 9>"$2/.lock"
+}
+
+kafka_jars() {
+  copy_jars "$MILL_HOME/tests/kafka/pom.xml" "$KAFKA_CACHE" "Apache Kafka $KAFKA_VERSION and Kafka Streams, 130 MB,"
+}
+
+# Kafka's own tests that judge us, which need older jars than the broker's.
+judge_jars() {
+  copy_jars "$JUDGES_POM" "$JUDGES_CACHE" "the tests of Apache Kafka $JUDGES_VERSION, 25 MB,"
 }
 
 # Compiles tests/kafka/src with javac alone, in a second where Maven needs ten. The folder is named by what was

@@ -87,7 +87,6 @@ need_java() {
     done
     missing+=("$p")
   fi
-  have mvn || [ -f "$KAFKA_LIBS/complete" ] || missing+=(maven)
   [ ${#missing[@]} = 0 ] || apt_install "to run Apache Kafka and Kafka Streams, which the tests compare with" "${missing[@]}"
 }
 
@@ -96,5 +95,6 @@ setup() {
   need_rust
   need_java
   kafka_jars
+  judge_jars
   say "all is there: Rust $(rustc --version | cut -d' ' -f2), Java $(java_major java), Kafka $KAFKA_VERSION in $KAFKA_LIBS"
 }

@@ -11,8 +11,8 @@ with_kafka() { # command args...: runs it with MILLRACE_TEST_* set
   KAFKA_PORT=$(free_ports $((2 * KAFKA_NODES)))
   kafka_start >&2
   MILLRACE_TEST_KAFKA=$(kafka_bootstrap) MILLRACE_TEST_KAFKA_PID=$(live_pid "$(node_dir 1)/pid") \
-    MILLRACE_TEST_CLASSPATH=$KAFKA_CLASSPATH MILLRACE_TEST_BIN=$MILLRACE_BIN MILLRACE_TEST_WASM=$WASM_DIR \
-    MILLRACE_TEST_MILL=$MILL_HOME/mill "$@" || status=$?
+    MILLRACE_TEST_CLASSPATH=$KAFKA_CLASSPATH MILLRACE_TEST_JUDGES="$JUDGES_CACHE/lib/*" \
+    MILLRACE_TEST_BIN=$MILLRACE_BIN MILLRACE_TEST_WASM=$WASM_DIR MILLRACE_TEST_MILL=$MILL_HOME/mill "$@" || status=$?
   end_kafka
   trap - EXIT
   return $status
@@ -55,6 +55,7 @@ test_adapters() {
 test_differential() { MILLRACE_TEST_CLASSPATH=$KAFKA_CLASSPATH cargo_test -p millrace-differential "$@"; }
 
 test_e2e() {
+  attempt judge_jars || return 0
   # Selected together with the runtime, the tests use its dependencies as they were compiled for it.
   local selection=(-p millrace-runtime -p millrace-e2e --test e2e)
   # Compiled first, so that the broker does not idle through a long build, and no test waits for one.

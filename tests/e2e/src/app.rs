@@ -1,7 +1,7 @@
 //! An application of one test: its own topics, application id, config files and state directories, so that all tests
 //! can run side by side on one Kafka.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -29,6 +29,8 @@ pub struct App {
     pub output: String,
     dir: TempDir,
     settings: BTreeMap<String, String>,
+    /// Instances that leave the group when they stop, while the others are static members.
+    leaving: BTreeSet<String>,
     environment: BTreeMap<String, String>,
 }
 
@@ -49,6 +51,7 @@ impl App {
             output: format!("{unique}.out"),
             dir: TempDir::with_prefix("millrace-e2e.")?,
             settings: BTreeMap::new(),
+            leaving: BTreeSet::new(),
             environment: BTreeMap::new(),
             id: unique,
         };
@@ -82,6 +85,11 @@ impl App {
         self.settings.insert("group.leave.on.stop".into(), "true".into());
     }
 
+    /// The same for one instance.
+    pub fn leaves_on_stop(&mut self, instance: &str) {
+        self.leaving.insert(instance.to_owned());
+    }
+
     /// A variable the module reads.
     pub fn environment(&mut self, name: &str, value: &str) {
         self.environment.insert(name.to_owned(), value.to_owned());
@@ -110,6 +118,9 @@ impl App {
         settings.insert("module.env".into(), format!("[{}]", names.join(", ")));
         let state_dir = format!("'{}'", self.state_dir(instance).display());
         settings.entry("state.dir".into()).or_insert(state_dir);
+        if self.leaving.contains(instance) {
+            settings.insert("group.leave.on.stop".into(), "true".into());
+        }
         if !settings.contains_key("group.leave.on.stop") {
             settings.insert("group.instance.id".into(), format!("'{instance}'"));
         }

@@ -12,3 +12,4 @@ pub mod counts;
 pub mod process;
 pub mod app;
 pub mod peer;
+pub mod eos;

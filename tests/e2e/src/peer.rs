@@ -17,7 +17,7 @@ pub struct Peer {
 
 impl Peer {
     pub fn new(kafka: &Kafka, application: &str, input: &str, output: &str, state_dir: &Path) -> Result<Self> {
-        let mut command = java(&["-Xmx1g"])?;
+        let mut command = java(&["-Xmx1g"], &setting::class_path()?);
         command.arg("millrace.harness.CountsApp");
         let peer = Self { command, name: format!("Kafka Streams {application}") };
         Ok(peer
@@ -39,10 +39,11 @@ impl Peer {
     }
 }
 
-/// `java` with our class path and a quiet log.
-pub fn java(options: &[&str]) -> Result<Command> {
+/// `java` with a quiet log.
+#[must_use]
+pub fn java(options: &[&str], class_path: &str) -> Command {
     let mut command = Command::new("java");
     command.args(options).args(["-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-Dlog4j2.StatusLogger.level=OFF"]);
-    command.args(["-cp", &setting::class_path()?]);
-    Ok(command)
+    command.args(["-cp", class_path]);
+    command
 }

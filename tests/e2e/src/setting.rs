@@ -37,6 +37,11 @@ pub fn class_path() -> Result<String> {
     variable("MILLRACE_TEST_CLASSPATH")
 }
 
+/// The jars of the Kafka whose own tests judge us.
+pub fn judges() -> Result<String> {
+    variable("MILLRACE_TEST_JUDGES")
+}
+
 /// The script that starts and stops brokers.
 pub fn mill() -> Result<PathBuf> {
     variable("MILLRACE_TEST_MILL").map(PathBuf::from)

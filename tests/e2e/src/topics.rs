@@ -16,6 +16,9 @@ use crate::wait;
 
 const REQUEST: Duration = Duration::from_secs(60);
 
+/// Replicas: three on a cluster, one on a single broker.
+const BROKERS_DEFAULT: i32 = -1;
+
 fn done<T>(future: impl Future<Output = T>) -> Result<T> {
     Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(future))
 }
@@ -36,7 +39,7 @@ fn each(results: Vec<TopicResult>) -> Result<()> {
 
 /// Creates a topic and waits until clients can see it.
 pub fn create(kafka: &Kafka, topic: &str, partitions: i32, config: &[(&str, &str)]) -> Result<()> {
-    let mut new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
+    let mut new = NewTopic::new(topic, partitions, TopicReplication::Fixed(BROKERS_DEFAULT));
     for (name, value) in config {
         new = new.set(name, value);
     }
