@@ -2,7 +2,7 @@
 # Runs the tests and counts them. The end-to-end tests get an Apache Kafka of their own: free port, fresh data, stopped at
 # the end whatever happens.
 
-with_kafka() { # command args...: runs it with MILLRACE_TEST_* set
+with_kafka() { # command args...: runs it with MILLRACE_TEST_* set, and so that ./mill kafka acts on its brokers
   kafka_ready
   local status=0
   TEST_KAFKA_DIR=$(mktemp -d "${TMPDIR:-/tmp}/millrace-kafka.XXXXXX")
@@ -10,7 +10,8 @@ with_kafka() { # command args...: runs it with MILLRACE_TEST_* set
   KAFKA_DIR=$TEST_KAFKA_DIR/broker
   KAFKA_PORT=$(free_ports $((2 * KAFKA_NODES)))
   kafka_start >&2
-  MILLRACE_TEST_KAFKA=$(kafka_bootstrap) MILLRACE_TEST_KAFKA_PID=$(live_pid "$(node_dir 1)/pid") \
+  MILL_KAFKA_NODES=$KAFKA_NODES MILL_KAFKA_PORT=$KAFKA_PORT MILL_KAFKA_DIR=$KAFKA_DIR \
+    MILLRACE_TEST_KAFKA=$(kafka_bootstrap) MILLRACE_TEST_KAFKA_PID=$(live_pid "$(node_dir 1)/pid") \
     MILLRACE_TEST_CLASSPATH=$KAFKA_CLASSPATH MILLRACE_TEST_JUDGES="$JUDGES_CACHE/lib/*" \
     MILLRACE_TEST_BIN=$MILLRACE_BIN MILLRACE_TEST_WASM=$WASM_DIR MILLRACE_TEST_MILL=$MILL_HOME/mill "$@" || status=$?
   end_kafka

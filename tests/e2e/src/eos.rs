@@ -51,14 +51,19 @@ pub enum Return {
     Late,
 }
 
-/// What is done to which instances.
+/// What is done to whom.
 #[derive(Clone, Copy, Debug)]
-pub struct Step(pub Fault, pub &'static [&'static str], pub Return);
+pub enum Step {
+    Instances(Fault, &'static [&'static str], Return),
+    /// SIGKILL to a node of the cluster, which is started again once the others do without it.
+    Broker(u32),
+}
 
 /// How a run went.
 #[derive(Debug)]
 pub struct Report {
     pub faults: BTreeMap<Fault, u32>,
+    pub broker_kills: u32,
     pub records: i64,
     pub processed_for: Duration,
     pub verdicts: Vec<Verdict>,
@@ -84,14 +89,19 @@ pub struct Options<'a> {
 pub fn run(kafka: &Kafka, options: &Options<'_>, steps: impl Iterator<Item = Step>) -> Result<Report> {
     let mut eos = Eos::start(kafka, options)?;
     for step in steps {
-        eos.take(step).with_context(|| format!("{step:?}"))?;
+        match step {
+            Step::Instances(fault, instances, returns) => eos.fault(fault, instances, returns),
+            Step::Broker(node) => eos.broker(node),
+        }
+        .with_context(|| format!("{step:?}"))?;
     }
     let records = eos.drain()?;
     let processed_for = eos.started.elapsed();
     for instance in INSTANCES {
         eos.end(instance, Process::stop)?;
     }
-    Ok(Report { faults: eos.faults.clone(), records, processed_for, verdicts: eos.verdicts()? })
+    let (faults, broker_kills) = (eos.faults.clone(), eos.broker_kills);
+    Ok(Report { faults, broker_kills, records, processed_for, verdicts: eos.verdicts()? })
 }
 
 struct Eos<'a> {
@@ -102,6 +112,7 @@ struct Eos<'a> {
     instances: BTreeMap<&'static str, Process>,
     logs: Option<&'a Path>,
     faults: BTreeMap<Fault, u32>,
+    broker_kills: u32,
     started: Instant,
 }
 
@@ -130,6 +141,7 @@ impl<'a> Eos<'a> {
             instances: BTreeMap::new(),
             logs: options.logs,
             faults: BTreeMap::new(),
+            broker_kills: 0,
             started: Instant::now(),
         };
         for instance in INSTANCES {
@@ -152,8 +164,16 @@ impl<'a> Eos<'a> {
         ended
     }
 
-    fn take(&mut self, Step(fault, instances, returns): Step) -> Result<()> {
-        for instance in instances {
+    fn broker(&mut self, node: u32) -> Result<()> {
+        self.app.kafka.kill_node(node)?;
+        self.broker_kills += 1;
+        self.progress("the other brokers took over")?;
+        self.app.kafka.start_node(node)?;
+        self.progress("the broker was back")
+    }
+
+    fn fault(&mut self, fault: Fault, instances: &[&'static str], returns: Return) -> Result<()> {
+        for &instance in instances {
             match fault {
                 Fault::Stop => self.end(instance, Process::stop)?,
                 Fault::Kill => self.end(instance, Process::kill)?,
@@ -164,7 +184,7 @@ impl<'a> Eos<'a> {
         if returns == Return::Late {
             self.progress("others took over")?;
         }
-        for instance in instances {
+        for &instance in instances {
             match fault {
                 Fault::Stop | Fault::Kill => self.begin(instance)?,
                 Fault::Freeze => self.signal(instance, Signal::CONT)?,
@@ -179,13 +199,14 @@ impl<'a> Eos<'a> {
 
     /// Waits until every input partition has got on, while no instance ends by itself.
     fn progress(&mut self, since: &str) -> Result<()> {
-        let before = self.group.committed()?;
         let (group, instances) = (&self.group, &mut self.instances);
+        // A broker that is away is no failure of the test, it is a part of it.
+        let before = wait::until("committed offsets", wait::LONG, || Ok(group.committed().ok()))?;
         wait::until(&format!("progress in all partitions since {since}"), wait::LONG, || {
             for (name, process) in &mut *instances {
                 ensure!(process.is_running()?, "instance {name} ended by itself; its log:\n{}", process.tail());
             }
-            let now = group.committed()?;
+            let Ok(now) = group.committed() else { return Ok(None) };
             Ok(now.iter().zip(&before).all(|((now, _), (before, _))| now > before).then_some(()))
         })
     }

@@ -23,6 +23,16 @@ impl Kafka {
         Ok(Self { bootstrap: setting::kafka()? })
     }
 
+    /// SIGKILL to a node of the cluster that `./mill` started for this run.
+    pub fn kill_node(&self, node: u32) -> Result<()> {
+        mill(&["kill", &node.to_string()], &[])
+    }
+
+    /// Starts it again, and waits until it takes requests.
+    pub fn start_node(&self, node: u32) -> Result<()> {
+        mill(&["start", &node.to_string()], &[])
+    }
+
     /// A client configuration with what every client needs.
     #[must_use]
     pub fn client(&self) -> rdkafka::ClientConfig {
@@ -83,16 +93,19 @@ impl OwnKafka {
     }
 
     fn mill(&self, command: &str) -> Result<()> {
-        let output = Command::new(setting::mill()?)
-            .args(["kafka", command])
-            .env("MILL_KAFKA_PORT", self.port.to_string())
-            .env("MILL_KAFKA_DIR", self.data())
-            .env("MILL_KAFKA_OPTS", "-Xmx384m -XX:+UseSerialGC")
-            .output()
-            .context("run mill kafka")?;
-        ensure!(output.status.success(), "mill kafka {command}: {}", String::from_utf8_lossy(&output.stderr));
-        Ok(())
+        let (port, data) = (self.port.to_string(), self.data().to_string_lossy().into_owned());
+        let options = "-Xmx384m -XX:+UseSerialGC";
+        mill(&[command], &[("NODES", "1"), ("PORT", &port), ("DIR", &data), ("OPTS", options)])
     }
+}
+
+/// `./mill kafka` with settings for it; without any it acts on the brokers of the run.
+fn mill(arguments: &[&str], settings: &[(&str, &str)]) -> Result<()> {
+    let settings = settings.iter().map(|(name, value)| (format!("MILL_KAFKA_{name}"), value));
+    let mut command = Command::new(setting::mill()?);
+    let output = command.arg("kafka").args(arguments).envs(settings).output().context("run mill kafka")?;
+    ensure!(output.status.success(), "mill kafka {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
 }
 
 impl Drop for OwnKafka {

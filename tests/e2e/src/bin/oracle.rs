@@ -1,15 +1,16 @@
 //! Lets Apache Kafka's own tests judge Millrace. Run by `./mill oracle`, which starts the brokers.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
-use std::{env, fs};
+use std::{env, fs, process};
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use millrace_e2e::eos::Fault::{Freeze, Kill, Stop};
 use millrace_e2e::eos::Return::{AtOnce, Late};
-use millrace_e2e::eos::{self, Step};
+use millrace_e2e::eos::Step::{Broker, Instances};
+use millrace_e2e::eos::{self, Report, Step};
 use millrace_e2e::kafka::Kafka;
 
 /// Apache Kafka's own tests, with Millrace as the application under test.
@@ -21,7 +22,8 @@ struct Options {
 
 #[derive(Subcommand)]
 enum Judge {
-    /// `StreamsEosTest`: instances are stopped, killed and frozen in turn while its driver writes; then it verifies.
+    /// `StreamsEosTest`: instances are stopped, killed and frozen in turn, and brokers killed, while its driver writes;
+    /// then it verifies.
     Eos(Eos),
 }
 
@@ -33,7 +35,7 @@ struct Eos {
     /// A key of the configuration file, as key=value; may be given several times.
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_and_value)]
     settings: Vec<(String, String)>,
-    /// Where the logs of all processes go [millrace-oracle in the directory for temporary files].
+    /// Where the logs of all processes go, in a folder for each run [millrace-oracle in the temporary files].
     #[arg(long)]
     logs: Option<PathBuf>,
 }
@@ -45,55 +47,69 @@ fn key_and_value(text: &str) -> Result<(String, String), String> {
 
 /// Again and again, until the time is over. Every instance gets each fault that it may get, and comes back both before
 /// and after the others have noticed.
-const STEPS: [Step; 10] = [
-    Step(Kill, &["a"], AtOnce),
-    Step(Stop, &["b"], AtOnce),
-    Step(Kill, &["c"], AtOnce),
-    Step(Stop, &["a"], Late),
-    Step(Kill, &["b"], Late),
-    Step(Stop, &["c"], AtOnce),
-    Step(Kill, &["a", "b", "c"], AtOnce),
-    Step(Freeze, &["b"], Late),
-    Step(Kill, &["c"], Late),
-    Step(Freeze, &["c"], Late),
+const STEPS: [Step; 12] = [
+    Instances(Kill, &["a"], AtOnce),
+    Instances(Stop, &["b"], AtOnce),
+    Instances(Kill, &["c"], AtOnce),
+    Instances(Stop, &["a"], Late),
+    Instances(Kill, &["b"], Late),
+    Instances(Stop, &["c"], AtOnce),
+    Instances(Kill, &["a", "b", "c"], AtOnce),
+    Broker(1),
+    Instances(Freeze, &["b"], Late),
+    Instances(Kill, &["c"], Late),
+    Broker(2),
+    Instances(Freeze, &["c"], Late),
 ];
 
 fn main() -> Result<ExitCode> {
-    match Options::parse().judge {
-        Judge::Eos(options) => eos(&options),
-    }
+    let Judge::Eos(options) = Options::parse().judge;
+    // Each run has a folder of its own: what found a flaw is not swept away by the next.
+    let logs = options.logs.clone().unwrap_or_else(|| env::temp_dir().join("millrace-oracle"));
+    let logs = logs.join(format!("eos-{}", process::id()));
+    fs::create_dir_all(&logs).context("create the directory for logs")?;
+    let report = eos(&options, &logs);
+    println!("logs are in {}", logs.display());
+    let (passed, failed) = match report {
+        Ok(report) => {
+            let passed = report.verdicts.iter().filter(|verdict| verdict.delivered).count();
+            (passed, report.verdicts.len() - passed)
+        }
+        Err(error) => {
+            println!("{error:?}");
+            (0, 1)
+        }
+    };
+    println!("{passed} passed, {failed} failed");
+    Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn eos(options: &Eos) -> Result<ExitCode> {
-    let logs = options.logs.clone().unwrap_or_else(|| env::temp_dir().join("millrace-oracle"));
-    if logs.exists() {
-        fs::remove_dir_all(&logs).context("remove the logs of the last run")?;
-    }
-    fs::create_dir_all(&logs).context("create the directory for logs")?;
+fn eos(options: &Eos, logs: &Path) -> Result<Report> {
     let mut settings =
         vec![("processing.guarantee", "exactly_once_v2"), ("kafka.consumer.session.timeout.ms", "10000")];
     settings.extend(options.settings.iter().map(|(key, value)| (key.as_str(), value.as_str())));
-    let start = Instant::now();
-    let limit = Duration::from_secs(options.seconds);
-    let steps = STEPS.into_iter().cycle().take_while(|step| {
+    let kafka = Kafka::shared()?;
+    let cluster = kafka.bootstrap.contains(',');
+    let (start, limit) = (Instant::now(), Duration::from_secs(options.seconds));
+    let possible = STEPS.into_iter().cycle().filter(|step| cluster || !matches!(step, Broker(_)));
+    let steps = possible.take_while(|step| {
+        let seconds = start.elapsed().as_secs_f64();
         let goes_on = start.elapsed() < limit;
-        if goes_on {
-            println!("{:5.1} s  {step:?}", start.elapsed().as_secs_f64());
-        }
+        println!("{seconds:5.1} s  {}", if goes_on { format!("{step:?}") } else { "the end".to_owned() });
         goes_on
     });
-    let report = eos::run(&Kafka::shared()?, &eos::Options { settings: &settings, logs: Some(&logs) }, steps)
-        .with_context(|| format!("the logs are in {}", logs.display()))?;
+    let report = eos::run(&kafka, &eos::Options { settings: &settings, logs: Some(logs) }, steps)?;
 
-    println!("{} records in {:.0} s; faults: {:?}", report.records, report.processed_for.as_secs_f64(), report.faults);
-    let (passed, failed): (Vec<_>, Vec<_>) = report.verdicts.iter().partition(|verdict| verdict.delivered);
+    let seconds = report.processed_for.as_secs_f64();
+    println!(
+        "{} records in {seconds:.0} s; {:?}, brokers killed: {}",
+        report.records, report.faults, report.broker_kills
+    );
     for verdict in &report.verdicts {
         let said = if verdict.delivered { eos::DELIVERED } else { last_lines(&verdict.log) };
         println!("{}: {said}", verdict.command);
     }
-    println!("logs are in {}", logs.display());
-    println!("{} passed, {} failed", passed.len(), failed.len());
-    Ok(if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(report)
 }
 
 /// Where a Java program says what it died of.
