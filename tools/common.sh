@@ -38,7 +38,7 @@ end_pid() { # file signal seconds
   rm -f "$1"
 }
 
-port_open() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
+port_open() { (exec 3<>"/dev/tcp/${2:-127.0.0.1}/$1") 2>/dev/null; } # port [host]
 
 all_free() { # port count
   local p

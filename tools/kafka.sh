@@ -129,7 +129,7 @@ node_running() { live_pid "$(node_dir "$1")/pid" >/dev/null; }
 node_launch() { # node
   local dir port
   dir=$(node_dir "$1") port=$(node_port "$1")
-  if port_open "$port" || port_open $((port + 1)); then
+  if port_open "$port" "$KAFKA_HOST" || port_open $((port + 1)) "$KAFKA_HOST"; then
     die "port $port or $((port + 1)) is taken: choose another with MILL_KAFKA_PORT"
   fi
   node_configure "$1"
@@ -144,7 +144,7 @@ node_launch() { # node
 node_await() { # node
   local dir port tries=0
   dir=$(node_dir "$1") port=$(node_port "$1")
-  until port_open "$port"; do # it opens only when the broker takes requests
+  until port_open "$port" "$KAFKA_HOST"; do # it opens only when the broker takes requests
     node_running "$1" || { tail -20 "$dir/log" >&2; die "Kafka ended while it started"; }
     tries=$((tries + 1))
     [ $tries -lt 2400 ] || die "Kafka was not ready after 120 s: see $dir/log"

@@ -50,7 +50,7 @@ test_engine() { cargo_test -p millrace-engine -p millrace -p guest-wordcount "$@
 
 test_adapters() {
   need_native
-  cargo_test -p millrace-runtime "$@"
+  cargo_test -p millrace-runtime -p millrace-soak "$@"
 }
 
 test_differential() { MILLRACE_TEST_CLASSPATH=$KAFKA_CLASSPATH cargo_test -p millrace-differential "$@"; }

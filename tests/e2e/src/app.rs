@@ -1,7 +1,7 @@
 //! An application of one test: its own topics, application id, config files and state directories, so that all tests
 //! can run side by side on one Kafka.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -29,8 +29,8 @@ pub struct App {
     pub output: String,
     dir: TempDir,
     settings: BTreeMap<String, String>,
-    /// Instances that leave the group when they stop, while the others are static members.
-    leaving: BTreeSet<String>,
+    /// What differs from instance to instance.
+    own_settings: BTreeMap<String, BTreeMap<String, String>>,
     environment: BTreeMap<String, String>,
 }
 
@@ -51,7 +51,7 @@ impl App {
             output: format!("{unique}.out"),
             dir: TempDir::with_prefix("millrace-e2e.")?,
             settings: BTreeMap::new(),
-            leaving: BTreeSet::new(),
+            own_settings: BTreeMap::new(),
             environment: BTreeMap::new(),
             id: unique,
         };
@@ -79,15 +79,20 @@ impl App {
         self.settings.insert(key.to_owned(), format!("'{value}'"));
     }
 
+    /// The same for one instance only.
+    pub fn set_for(&mut self, instance: &str, key: &str, value: &str) {
+        self.own_settings.entry(instance.to_owned()).or_default().insert(key.to_owned(), format!("'{value}'"));
+    }
+
     /// Its instances hand their partitions over when they stop. Without this they are static members, as pods are,
     /// which keep them for their return.
     pub fn leave_on_stop(&mut self) {
         self.settings.insert("group.leave.on.stop".into(), "true".into());
     }
 
-    /// The same for one instance.
+    /// One instance does.
     pub fn leaves_on_stop(&mut self, instance: &str) {
-        self.leaving.insert(instance.to_owned());
+        self.set_for(instance, "group.leave.on.stop", "true");
     }
 
     /// A variable the module reads.
@@ -114,13 +119,11 @@ impl App {
     /// Writes the config file of an instance.
     pub fn config(&self, instance: &str) -> Result<PathBuf> {
         let mut settings = self.settings.clone();
+        settings.extend(self.own_settings.get(instance).cloned().unwrap_or_default());
         let names: Vec<_> = self.environment.keys().map(|name| format!("'{name}'")).collect();
         settings.insert("module.env".into(), format!("[{}]", names.join(", ")));
         let state_dir = format!("'{}'", self.state_dir(instance).display());
         settings.entry("state.dir".into()).or_insert(state_dir);
-        if self.leaving.contains(instance) {
-            settings.insert("group.leave.on.stop".into(), "true".into());
-        }
         if !settings.contains_key("group.leave.on.stop") {
             settings.insert("group.instance.id".into(), format!("'{instance}'"));
         }

@@ -37,7 +37,7 @@ impl Load {
 }
 
 /// `SplitMix64`: every bit of the number depends on every bit of the seed.
-fn next(seed: &mut u64) -> u64 {
+pub fn next(seed: &mut u64) -> u64 {
     *seed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let mut z = *seed;
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -54,15 +54,51 @@ pub enum Expect {
     Rising,
     /// n at last, whatever was repeated before.
     Last,
+    /// n or more: what at-least-once promises whatever happens.
+    AtLeast,
 }
 
+/// What is known of one key.
 #[derive(Clone, Debug, Default)]
 struct Key {
+    /// Input records.
     expected: u64,
     last: u64,
-    outputs: u64,
+    highest: u64,
+    repeated: u64,
+    skipped: u64,
+    /// The first output that was not one more than the one before.
     odd: Option<String>,
-    fell: bool,
+}
+
+impl Key {
+    fn wrongs(&self) -> Wrongs {
+        Wrongs {
+            lost: self.expected.saturating_sub(self.highest),
+            duplicated: self.repeated + self.highest.saturating_sub(self.expected),
+            skipped: self.skipped,
+        }
+    }
+
+    fn is_wrong(&self, expect: Expect) -> bool {
+        match expect {
+            Expect::EveryCount => self.wrongs() != Wrongs::default(),
+            Expect::Rising => self.last != self.expected || self.repeated > 0,
+            Expect::Last => self.last != self.expected,
+            Expect::AtLeast => self.highest < self.expected,
+        }
+    }
+}
+
+/// In what an output differs from 1, 2, ... n of each key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Wrongs {
+    /// Input records that are in no count.
+    pub lost: u64,
+    /// Counts that came again, and input records that were counted again.
+    pub duplicated: u64,
+    /// Counts that were left out between two others.
+    pub skipped: u64,
 }
 
 /// What was read to come to a verdict.
@@ -73,51 +109,85 @@ pub struct Verified {
     pub keys: usize,
 }
 
-/// Compares all of the output with all of the input.
-pub fn verify(kafka: &Kafka, input: &str, output: &str, expect: Expect) -> Result<Verified> {
-    let mut keys: HashMap<Vec<u8>, Key> = HashMap::new();
-    let mut verified = Verified { input: 0, output: 0, keys: 0 };
-    Reader::new(kafka, input)?.for_each(|message| {
-        verified.input += 1;
-        if let (Some(key), Some(_)) = (message.key(), message.payload()) {
-            entry(&mut keys, key).expected += 1;
-        }
-        Ok(())
-    })?;
-    Reader::new(kafka, output)?.for_each(|message| {
-        verified.output += 1;
-        let text = str::from_utf8(message.payload().context("a null output")?)?;
-        let count: u64 = text.parse().with_context(|| format!("an output that is no number: {text}"))?;
-        let key = entry(&mut keys, message.key().context("an output without key")?);
-        if count != key.last + 1 && key.odd.is_none() {
-            key.odd = Some(format!("{count} after {} at {}/{}", key.last, message.partition(), message.offset()));
-        }
-        key.fell |= count <= key.last;
-        key.last = count;
-        key.outputs += 1;
-        Ok(())
-    })?;
-    verified.keys = keys.len();
-    let wrong: Vec<_> = keys
-        .iter()
-        .filter(|(_, key)| {
-            key.last != key.expected
-                || match expect {
-                    Expect::EveryCount => key.odd.is_some() || key.outputs != key.expected,
-                    Expect::Rising => key.fell,
-                    Expect::Last => false,
-                }
-        })
-        .map(|(name, key)| (String::from_utf8_lossy(name), key))
-        .collect();
-    let some: Vec<_> = wrong.iter().take(5).collect();
-    ensure!(wrong.is_empty(), "{} of {} keys are wrong ({expect:?}), for example {some:?}", wrong.len(), keys.len());
-    Ok(verified)
+/// Input and output, key by key.
+#[derive(Default)]
+pub struct Audit {
+    keys: HashMap<Vec<u8>, Key>,
+    pub input: u64,
+    pub output: u64,
 }
 
-fn entry<'a>(keys: &'a mut HashMap<Vec<u8>, Key>, name: &[u8]) -> &'a mut Key {
-    if !keys.contains_key(name) {
-        keys.insert(name.to_owned(), Key::default());
+impl Audit {
+    /// All there is in both topics now.
+    pub fn read(kafka: &Kafka, input: &str, output: &str) -> Result<Self> {
+        let mut audit = Self::default();
+        Reader::new(kafka, input)?.for_each(|message| {
+            audit.add_input(message);
+            Ok(())
+        })?;
+        Reader::new(kafka, output)?.for_each(|message| audit.add_output(message).map(drop))?;
+        Ok(audit)
     }
-    keys.get_mut(name).expect("inserted above if it was absent")
+
+    fn add_input(&mut self, message: &impl Message) {
+        self.input += 1;
+        if let (Some(key), Some(_)) = (message.key(), message.payload()) {
+            self.key(key).expected += 1;
+        }
+    }
+
+    /// Says what is odd about the first output of its key that is.
+    pub fn add_output(&mut self, message: &impl Message) -> Result<Option<&str>> {
+        self.output += 1;
+        let text = str::from_utf8(message.payload().context("a null output")?)?;
+        let count: u64 = text.parse().with_context(|| format!("an output that is no number: {text}"))?;
+        let key = self.key(message.key().context("an output without key")?);
+        let mut news = false;
+        if count != key.last + 1 && key.odd.is_none() {
+            news = true;
+            key.odd = Some(format!("{count} after {} at {}/{}", key.last, message.partition(), message.offset()));
+        }
+        if count <= key.highest {
+            key.repeated += 1;
+        } else {
+            key.skipped += count - key.highest - 1;
+            key.highest = count;
+        }
+        key.last = count;
+        Ok(key.odd.as_deref().filter(|_| news))
+    }
+
+    #[must_use]
+    pub fn wrongs(&self) -> Wrongs {
+        self.keys.values().map(Key::wrongs).fold(Wrongs::default(), |sum, key| Wrongs {
+            lost: sum.lost + key.lost,
+            duplicated: sum.duplicated + key.duplicated,
+            skipped: sum.skipped + key.skipped,
+        })
+    }
+
+    /// Input records of each key.
+    pub fn expected(&self) -> impl Iterator<Item = (&[u8], u64)> {
+        self.keys.iter().map(|(name, key)| (&**name, key.expected))
+    }
+
+    pub fn check(&self, expect: Expect) -> Result<Verified> {
+        let wrong = self.keys.iter().filter(|(_, key)| key.is_wrong(expect));
+        let wrong: Vec<_> = wrong.map(|(name, key)| (String::from_utf8_lossy(name), key)).collect();
+        let (some, all) = (wrong.iter().take(5).collect::<Vec<_>>(), self.keys.len());
+        ensure!(wrong.is_empty(), "{} of {all} keys are wrong ({expect:?}), for example {some:?}", wrong.len());
+        Ok(Verified { input: self.input, output: self.output, keys: all })
+    }
+
+    fn key(&mut self, name: &[u8]) -> &mut Key {
+        if !self.keys.contains_key(name) {
+            self.keys.insert(name.to_owned(), Key::default());
+        }
+        self.keys.get_mut(name).expect("inserted above if it was absent")
+    }
+}
+
+/// Compares all of the output with all of the input.
+pub fn verify(kafka: &Kafka, input: &str, output: &str, expect: Expect) -> Result<Verified> {
+    Audit::read(kafka, input, output)?.check(expect)
 }

@@ -2,10 +2,10 @@
 
 use std::fs;
 use std::net::TcpListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
@@ -25,12 +25,12 @@ impl Kafka {
 
     /// SIGKILL to a node of the cluster that `./mill` started for this run.
     pub fn kill_node(&self, node: u32) -> Result<()> {
-        mill(&["kill", &node.to_string()], &[])
+        mill(None, &["kill", &node.to_string()], &[])
     }
 
     /// Starts it again, and waits until it takes requests.
     pub fn start_node(&self, node: u32) -> Result<()> {
-        mill(&["start", &node.to_string()], &[])
+        mill(None, &["start", &node.to_string()], &[])
     }
 
     /// A client configuration with what every client needs.
@@ -42,67 +42,99 @@ impl Kafka {
     }
 }
 
-/// A broker of one test, for what a shared one must not suffer. Its data outlive a stop, not the test.
+/// A broker of one test, or a cluster, for what a shared one must not suffer. Its data outlive a stop.
 pub struct OwnKafka {
+    host: String,
     port: u16,
-    dir: TempDir,
+    nodes: u16,
+    data: PathBuf,
+    /// A network namespace it runs in.
+    namespace: Option<String>,
+    /// Holds the data of those that are of no use after the test.
+    dir: Option<TempDir>,
 }
 
 impl OwnKafka {
     /// Chooses a port; nothing listens there yet.
     pub fn reserve() -> Result<Self> {
-        for port in (31_000 + port_offset()..32_000).step_by(2) {
-            let free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
-            if free(port) && free(port + 1) {
-                return Ok(Self { port, dir: TempDir::with_prefix("millrace-own-kafka.")? });
-            }
-        }
-        bail!("no free pair of ports between 31000 and 32000")
+        let dir = TempDir::with_prefix("millrace-own-kafka.")?;
+        let mut own = Self::cluster(1, &dir.path().join("broker"))?;
+        own.dir = Some(dir);
+        Ok(own)
+    }
+
+    /// Several nodes, whose data stay behind.
+    pub fn cluster(nodes: u16, data: &Path) -> Result<Self> {
+        let free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
+        let mut ports = (31_000 + port_offset()..32_000).step_by(2);
+        let port = ports.find(|port| (*port..port + 2 * nodes).all(free));
+        let port = port.context("no free ports in a row between 31000 and 32000")?;
+        let host = "127.0.0.1".to_owned();
+        Ok(Self { host, port, nodes, data: data.to_owned(), namespace: None, dir: None })
+    }
+
+    /// Moves it into a network namespace, where it has this address.
+    pub fn move_to(&mut self, namespace: &str, host: &str) {
+        self.namespace = Some(namespace.to_owned());
+        host.clone_into(&mut self.host);
     }
 
     #[must_use]
     pub fn kafka(&self) -> Kafka {
-        Kafka { bootstrap: format!("127.0.0.1:{}", self.port) }
+        let address = |node: u16| format!("{}:{}", self.host, self.port + 2 * node);
+        Kafka { bootstrap: (0..self.nodes).map(address).collect::<Vec<_>>().join(",") }
     }
 
+    /// Starts the nodes that don't run.
     pub fn start(&self) -> Result<()> {
-        self.mill("start")
+        self.mill(&["start"])
     }
 
     pub fn stop(&self) -> Result<()> {
-        self.mill("stop")
+        self.mill(&["stop"])
     }
 
-    /// Stops its clock: connections stay open, and nothing answers.
-    pub fn freeze(&self) -> Result<()> {
-        self.signal(Signal::STOP)
+    /// kill -9 of one node, counted from 1.
+    pub fn kill(&self, node: u16) -> Result<()> {
+        self.mill(&["kill", &node.to_string()])
     }
 
-    pub fn thaw(&self) -> Result<()> {
-        self.signal(Signal::CONT)
+    /// Stops the clock of a node: connections stay open, and nothing answers.
+    pub fn freeze(&self, node: u16) -> Result<()> {
+        self.signal(node, Signal::STOP)
     }
 
-    fn signal(&self, signal: Signal) -> Result<()> {
-        let text = fs::read_to_string(self.data().join("pid")).context("read the broker's pid")?;
+    pub fn thaw(&self, node: u16) -> Result<()> {
+        self.signal(node, Signal::CONT)
+    }
+
+    fn signal(&self, node: u16, signal: Signal) -> Result<()> {
+        let dir = if self.nodes == 1 { self.data.clone() } else { self.data.join(format!("node{node}")) };
+        let text = fs::read_to_string(dir.join("pid")).context("read the broker's pid")?;
         let pid = text.split_whitespace().next().and_then(|pid| pid.parse().ok()).and_then(Pid::from_raw);
         kill_process(pid.context("no pid in the broker's pid file")?, signal).context("signal the broker")
     }
 
-    fn data(&self) -> PathBuf {
-        self.dir.path().join("broker")
-    }
-
-    fn mill(&self, command: &str) -> Result<()> {
-        let (port, data) = (self.port.to_string(), self.data().to_string_lossy().into_owned());
+    fn mill(&self, arguments: &[&str]) -> Result<()> {
+        let (port, nodes, data) = (self.port.to_string(), self.nodes.to_string(), self.data.to_string_lossy());
         let options = "-Xmx384m -XX:+UseSerialGC";
-        mill(&[command], &[("NODES", "1"), ("PORT", &port), ("DIR", &data), ("OPTS", options)])
+        let settings = [("HOST", &*self.host), ("NODES", &nodes), ("PORT", &port), ("DIR", &data), ("OPTS", options)];
+        mill(self.namespace.as_deref(), arguments, &settings)
     }
 }
 
-/// `./mill kafka` with settings for it; without any it acts on the brokers of the run.
-fn mill(arguments: &[&str], settings: &[(&str, &str)]) -> Result<()> {
+/// `./mill kafka`, in a network namespace, with settings for it; without any it acts on the brokers of the run.
+fn mill(namespace: Option<&str>, arguments: &[&str], settings: &[(&str, &str)]) -> Result<()> {
     let settings = settings.iter().map(|(name, value)| (format!("MILL_KAFKA_{name}"), value));
-    let mut command = Command::new(setting::mill()?);
+    let mill = setting::mill()?;
+    let mut command = match namespace {
+        None => Command::new(mill),
+        Some(namespace) => {
+            let mut command = Command::new("ip");
+            command.args(["netns", "exec", namespace]).arg(mill);
+            command
+        }
+    };
     let output = command.arg("kafka").args(arguments).envs(settings).output().context("run mill kafka")?;
     ensure!(output.status.success(), "mill kafka {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     Ok(())
@@ -110,8 +142,10 @@ fn mill(arguments: &[&str], settings: &[(&str, &str)]) -> Result<()> {
 
 impl Drop for OwnKafka {
     fn drop(&mut self) {
-        // It may be frozen, and would not hear the request to stop.
-        let _ = self.thaw();
+        // They may be frozen, and would not hear the request to stop.
+        for node in 1..=self.nodes {
+            let _ = self.thaw(node);
+        }
         if let Err(error) = self.stop() {
             eprintln!("could not stop the broker on port {}: {error:#}", self.port);
         }

@@ -1,6 +1,8 @@
 //! A process under test: its log line by line, its end, and signals to it. Ends with the value that holds it.
 
-use std::io::{BufRead, BufReader, Read};
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -22,6 +24,8 @@ pub struct Line {
 struct Log {
     lines: Vec<Line>,
     open_streams: usize,
+    /// Where the lines are kept for people.
+    file: Option<File>,
 }
 
 #[derive(Default)]
@@ -46,6 +50,16 @@ pub struct Process {
 impl Process {
     /// Starts it with output and errors both read into one log.
     pub fn start(name: &str, command: &mut Command) -> Result<Self> {
+        Self::spawn(name, command, None)
+    }
+
+    /// The same, with its log in a file, too.
+    pub fn start_logged(name: &str, command: &mut Command, log: &Path) -> Result<Self> {
+        let file = File::create(log).with_context(|| format!("create {}", log.display()))?;
+        Self::spawn(name, command, Some(file))
+    }
+
+    fn spawn(name: &str, command: &mut Command, file: Option<File>) -> Result<Self> {
         let started = Instant::now();
         let mut child = command
             .stdin(Stdio::null())
@@ -54,6 +68,7 @@ impl Process {
             .spawn()
             .with_context(|| format!("start {name}: {}", command.get_program().display()))?;
         let shared = Arc::new(Shared::default());
+        shared.log().file = file;
         let streams: [Option<Box<dyn Read + Send>>; 2] =
             [child.stdout.take().map(|s| Box::new(s) as _), child.stderr.take().map(|s| Box::new(s) as _)];
         for stream in streams.into_iter().flatten() {
@@ -168,11 +183,15 @@ impl Process {
     }
 }
 
-/// The number in `field=number`.
-fn number(text: &str, field: &str) -> Option<u64> {
-    let (_, rest) = text.split_once(&format!(" {field}="))?;
-    let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
-    digits.parse().ok()
+/// The word in `name=word`.
+#[must_use]
+pub fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+    let (_, rest) = text.split_once(&format!(" {name}="))?;
+    rest.split_whitespace().next()
+}
+
+fn number(text: &str, name: &str) -> Option<u64> {
+    field(text, name)?.parse().ok()
 }
 
 fn collect(stream: impl Read, shared: &Shared) {
@@ -180,7 +199,13 @@ fn collect(stream: impl Read, shared: &Shared) {
     let mut bytes = Vec::new();
     while matches!(stream.read_until(b'\n', &mut bytes), Ok(n) if n > 0) {
         let text = String::from_utf8_lossy(&bytes).trim_end().to_owned();
-        shared.log().lines.push(Line { at: Instant::now(), text });
+        let mut log = shared.log();
+        if let Some(file) = &mut log.file {
+            // The lines in memory are what is asked; a full disk is no reason to lose those, too.
+            let _ = writeln!(file, "{text}");
+        }
+        log.lines.push(Line { at: Instant::now(), text });
+        drop(log);
         shared.news.notify_all();
         bytes.clear();
     }

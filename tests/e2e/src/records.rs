@@ -81,6 +81,8 @@ pub struct Writer {
 }
 
 impl Writer {
+    pub const NEVER: Duration = Duration::ZERO;
+
     pub fn new(kafka: &Kafka) -> Result<Self> {
         Self::giving_up_after(kafka, Duration::from_secs(300))
     }
@@ -192,6 +194,23 @@ impl Reader {
         Ok(())
     }
 
+    /// Reads on and calls `each` for every record, while it is told to go on. Brokers may come and go.
+    pub fn follow(
+        &self,
+        mut go_on: impl FnMut() -> bool,
+        mut each: impl FnMut(&BorrowedMessage<'_>) -> Result<()>,
+    ) -> Result<()> {
+        while go_on() {
+            match self.consumer.poll(Duration::from_millis(200)) {
+                Some(Ok(message)) => each(&message)?,
+                Some(Err(KafkaError::MessageConsumptionFatal(code))) => bail!("read {}: {code}", self.topic),
+                // Whatever a broker that goes or comes back answers, the client asks again.
+                Some(Err(_)) | None => {}
+            }
+        }
+        Ok(())
+    }
+
     /// Reads on, records and waits, until `enough` of all that was read.
     pub fn until(&self, what: &str, limit: Duration, mut enough: impl FnMut(&[Found]) -> bool) -> Result<Vec<Found>> {
         let start = Instant::now();
@@ -230,6 +249,18 @@ fn owned(message: &impl Message) -> Found {
         headers,
     };
     Found { partition: message.partition(), offset: message.offset(), record }
+}
+
+/// Whether all transactions in a topic have ended: until then, readers of committed records don't see its end.
+pub fn is_settled(kafka: &Kafka, topic: &str) -> Result<bool> {
+    let ends = |isolation: &str| -> Result<Vec<i64>> {
+        let consumer: BaseConsumer = kafka.client().set("isolation.level", isolation).create()?;
+        let partitions = topics::partition_count(kafka, topic)?.unwrap_or_default();
+        (0..partitions)
+            .map(|partition| Ok(consumer.fetch_watermarks(topic, partition, Duration::from_secs(30))?.1))
+            .collect()
+    };
+    Ok(ends("read_committed")? == ends("read_uncommitted")?)
 }
 
 /// Everything there is in a topic now, partition by partition.

@@ -31,11 +31,11 @@ fn comes_goes_and_comes_back() -> Result<()> {
     app.counts(&[("foo", 1)])?;
 
     // Silent until a client has given up on it, yet not so long that the group's session ends.
-    own.freeze()?;
+    own.freeze(1)?;
     let unheard = Writer::giving_up_after(&kafka, Duration::from_secs(8))?;
     unheard.write(&app.output, &Record::new("never", "acknowledged"))?;
     ensure!(unheard.finish().is_err(), "a frozen broker acknowledged a record");
-    own.thaw()?;
+    own.thaw(1)?;
     app.write(&[Record::new("foo", "2")])?;
     app.counts(&[("foo", 2)])?;
 
