@@ -1,5 +1,9 @@
 //! Owns the way from the partitions a member was assigned to the tasks it runs, and on which of
-//! its worker threads. Must not know how the group agreed, or what a task does.
+//! its worker threads, and to those it keeps standbys of. Must not know how the group agreed, or what a task does.
+
+mod standby;
+
+pub use standby::{Member, standbys};
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::num::NonZeroUsize;

@@ -161,6 +161,8 @@ impl Application {
             partitioning,
             chunk_records: config.batch_records,
             chunk_bytes: CHUNK_BYTES,
+            instance_id: config.instance_id.clone(),
+            standby_replicas: config.standby_replicas,
             leave_on_stop: config.leave_on_stop,
         };
         Source::new(settings, consumer, workers, Arc::new(tasks), (reports, received), stop)

@@ -35,6 +35,8 @@ pub struct Partitioned {
     /// It keeps state, so the inputs have as many partitions each, and those of one number belong
     /// to the same task wherever it runs.
     pub stateful: bool,
+    /// Some of its state is in changelogs, from which other members can copy it.
+    pub logged: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,7 +72,8 @@ impl Partitioning {
             check_aligned(subtopology, &inputs)?;
             let tasks = inputs.iter().map(|input| input.partitions).max().unwrap_or_default();
             let stateful = !subtopology.stores.is_empty();
-            subtopologies.push(Partitioned { subtopology: subtopology.id, tasks, inputs, stateful });
+            let logged = subtopology.stores.iter().any(|store| plan.changelog(store).is_some());
+            subtopologies.push(Partitioned { subtopology: subtopology.id, tasks, inputs, stateful, logged });
         }
         let internal_topics = internal_topics(plan, &subtopologies, &repartitions);
         let partition_counts = Arc::new(counts_by_graph_name(plan, &repartitions, &subtopologies, counts));
@@ -95,9 +98,12 @@ impl Partitioning {
     }
 
     pub fn tasks(&self) -> impl Iterator<Item = TaskId> + '_ {
-        self.subtopologies.iter().flat_map(|partitioned| {
-            (0..partitioned.tasks).map(|partition| TaskId { subtopology: partitioned.subtopology, partition })
-        })
+        self.subtopologies.iter().flat_map(Partitioned::ids)
+    }
+
+    /// The tasks that there can be standbys of.
+    pub fn logged_tasks(&self) -> impl Iterator<Item = TaskId> + '_ {
+        self.subtopologies.iter().filter(|partitioned| partitioned.logged).flat_map(Partitioned::ids)
     }
 
     /// The topics the group has to subscribe to, by full name.
@@ -120,6 +126,13 @@ impl Partitioning {
             }
         }
         Ok(missing)
+    }
+}
+
+impl Partitioned {
+    fn ids(&self) -> impl Iterator<Item = TaskId> + use<> {
+        let subtopology = self.subtopology;
+        (0..self.tasks).map(move |partition| TaskId { subtopology, partition })
     }
 }
 

@@ -161,6 +161,12 @@ pub(super) const KEYS: &[Key] = &[
     ),
     key("num.stream.threads", count(256), Is("1"), "Worker threads. Tasks are divided among them."),
     key(
+        "num.standby.replicas",
+        Number { min: 0, max: 16 },
+        Is("0"),
+        "Copies of each task's state that other instances keep up, so that one of them can take over without a long restore.",
+    ),
+    key(
         "commit.interval.ms",
         ms(0),
         ByGuarantee("1000", "100"),

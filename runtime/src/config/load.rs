@@ -139,6 +139,7 @@ impl Resolved {
             guarantee,
             commit_interval_ms: self.size("commit.interval.ms"),
             threads: self.size("num.stream.threads"),
+            standby_replicas: self.size("num.standby.replicas"),
             store_cache_bytes: self.size("statestore.cache.max.bytes"),
             overlay_bytes: self.size("statestore.uncommitted.max.bytes"),
             rocksdb: RocksDbConfig {

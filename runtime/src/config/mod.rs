@@ -45,6 +45,8 @@ pub struct Config {
     pub guarantee: Guarantee,
     pub commit_interval_ms: u64,
     pub threads: usize,
+    /// Copies of each task's state at other instances.
+    pub standby_replicas: usize,
     /// Of all threads together. 0: cached stores forward every update.
     pub store_cache_bytes: usize,
     /// Of all threads together; a commit is brought forward when it is used up.

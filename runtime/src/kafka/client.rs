@@ -57,6 +57,13 @@ const RESTORE: &[(&str, &str)] = &[
     ("fetch.wait.max.ms", "20"),
 ];
 
+/// Where a reader that goes on and on differs from one that is waited for.
+const STANDBY: &[(&str, &str)] = &[
+    // What an idle changelog costs; a record ends the wait.
+    ("fetch.wait.max.ms", "500"),
+    ("queued.max.messages.kbytes", "8192"),
+];
+
 const PRODUCER: &[(&str, &str)] = &[
     ("enable.idempotence", "true"),
     ("acks", "all"),
@@ -123,6 +130,16 @@ impl Clients {
         settings.set("group.id", &self.application_id);
         overlay(&mut settings, self.kafka.for_consumer());
         for (key, value) in RESTORE {
+            settings.set(*key, *value);
+        }
+        settings
+    }
+
+    /// The same for standbys.
+    #[must_use]
+    pub fn standby(&self) -> ClientConfig {
+        let mut settings = self.restore();
+        for (key, value) in STANDBY {
             settings.set(*key, *value);
         }
         settings

@@ -5,6 +5,7 @@ mod client;
 mod embedded;
 mod error;
 mod group;
+mod members;
 mod topics;
 
 pub(crate) use client::create_with;
@@ -12,4 +13,5 @@ pub use client::{ClientLog, Clients};
 pub use embedded::{EmbeddedBroker, Feeder, Seen, Tail};
 pub use error::{classify, is_record_error};
 pub use group::{GroupConsumer, GroupContext, Rebalance, from_list, number, to_list};
+pub use members::{GroupMember, member_id, members};
 pub use topics::Topics;

@@ -22,6 +22,7 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// What a member has at the moment.
 #[derive(Debug, Default)]
 pub(super) struct Holdings {
+    /// Those it runs, and those it keeps standbys of.
     pub(super) tasks: BTreeSet<TaskId>,
     /// Partitions of repartition topics that it reads.
     pub(super) repartitions: Vec<TopicPartition>,

@@ -14,13 +14,14 @@
 //! `docs/decisions/0003-rebalance.md`.
 
 mod janitor;
+mod members;
 mod rebalance;
 mod restore;
 mod routes;
 
 pub use restore::TaskFactory;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
@@ -37,6 +38,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use crate::kafka::{Clients, GroupConsumer, classify, to_list};
 use crate::worker::{Handle, Order, Report};
 use janitor::Janitor;
+use members::Members;
 use restore::{Restored, Restorer};
 use routes::{Bounds, Parcel, Routes};
 
@@ -68,6 +70,10 @@ pub struct Settings {
     /// Records and bytes handed to a worker at once.
     pub chunk_records: usize,
     pub chunk_bytes: usize,
+    /// `group.instance.id`.
+    pub instance_id: Option<String>,
+    /// Other members that keep a copy of the state of each task.
+    pub standby_replicas: usize,
     /// Whether a stopping member gives its partitions up at once, or keeps them for its return.
     pub leave_on_stop: bool,
 }
@@ -79,10 +85,14 @@ pub struct Source {
     workers: Vec<Handle>,
     restorer: Restorer,
     janitor: Janitor,
+    /// If there are to be standbys.
+    members: Option<Members>,
     reports: Receiver<Report>,
     /// What the last assignment asked for, less what was closed since.
     at_hand: Assignment,
     placements: BTreeMap<TaskId, Placement>,
+    /// Tasks of others of which the restorer keeps standbys; none of them has a placement.
+    standbys: BTreeSet<TaskId>,
     routes: Routes,
     /// Restored, and with no worker yet.
     restored: Vec<Restored>,
@@ -103,6 +113,12 @@ impl Source {
         let clients = settings.clients.clone();
         let restorer = Restorer::start(clients.clone(), settings.guarantee, Arc::clone(&factory), reports)?;
         let janitor = Janitor::start(clients, Arc::clone(&consumer), factory)?;
+        let members = if settings.standby_replicas > 0 {
+            let (group, instance_id) = (settings.application_id.clone(), settings.instance_id.clone());
+            Some(Members::start(Arc::clone(&consumer), group, instance_id)?)
+        } else {
+            None
+        };
         let bounds = Bounds { records: settings.chunk_records, bytes: settings.chunk_bytes };
         Ok(Self {
             settings,
@@ -110,9 +126,11 @@ impl Source {
             workers,
             restorer,
             janitor,
+            members,
             reports: received,
             at_hand: Assignment::default(),
             placements: BTreeMap::new(),
+            standbys: BTreeSet::new(),
             routes: Routes::new(bounds),
             restored: Vec::new(),
             assigned: false,
@@ -138,6 +156,7 @@ impl Source {
         while !self.stop.load(Ordering::Relaxed) {
             self.take_reports()?;
             self.take_restored()?;
+            self.choose_standbys();
             if self.has_room() {
                 self.poll()?;
             }
@@ -293,6 +312,9 @@ impl Source {
             // A member that says nothing keeps its partitions until its session ends, which is
             // what lets a restarted instance find them again. Closing the client would say it.
             std::mem::forget(Arc::clone(&self.consumer));
+        }
+        if let Some(members) = self.members {
+            members.stop();
         }
         // Both make tasks, or clean up after them, and so hold the lock of the state directory.
         self.janitor.stop();

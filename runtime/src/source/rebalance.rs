@@ -67,6 +67,8 @@ impl Source {
         let committed = self.committed(partitions)?;
         self.at_hand = assignment;
         self.placements.extend(change.start.iter().map(|id| (*id, Placement::Restoring)));
+        // The restore of a task takes its standby over.
+        self.standbys.retain(|id| !change.start.contains(id));
         let fetched_from = self.fetch(partitions, &committed)?;
         for id in change.start {
             self.restore(id, &committed, &fetched_from, false);
@@ -76,15 +78,19 @@ impl Source {
         }
         self.assigned = true;
         self.tell_if_running();
-        self.janitor.tell(self.holdings(partitions));
+        self.janitor.tell(self.holdings());
+        if let Some(members) = &self.members {
+            members.ask();
+        }
         Ok(())
     }
 
-    fn holdings(&self, partitions: &[TopicPartition]) -> Holdings {
+    pub(super) fn holdings(&self) -> Holdings {
         let topics = self.settings.partitioning.subscription();
         let internal: BTreeSet<_> = topics.filter(|input| input.repartition).map(|input| &input.full_name).collect();
-        let repartitions = partitions.iter().filter(|partition| internal.contains(&partition.topic));
-        Holdings { tasks: self.at_hand.tasks.keys().copied().collect(), repartitions: repartitions.cloned().collect() }
+        let repartitions = self.routes.partitions().filter(|partition| internal.contains(&partition.topic));
+        let tasks = self.at_hand.tasks.keys().chain(&self.standbys);
+        Holdings { tasks: tasks.copied().collect(), repartitions: repartitions.cloned().collect() }
     }
 
     /// Assigns the partitions to the consumer, paused where nobody can take records yet.
@@ -130,7 +136,7 @@ impl Source {
     }
 
     /// The task that reads a partition, and where it starts when nothing was committed.
-    fn reader_of(&self, partition: &TopicPartition) -> Option<(TaskId, OffsetReset)> {
+    pub(super) fn reader_of(&self, partition: &TopicPartition) -> Option<(TaskId, OffsetReset)> {
         self.settings.partitioning.subtopologies().iter().find_map(|subtopology| {
             let input = subtopology.inputs.iter().find(|input| input.full_name == partition.topic)?;
             let task = TaskId { subtopology: subtopology.subtopology, partition: partition.partition };

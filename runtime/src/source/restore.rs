@@ -5,12 +5,19 @@
 //! of which topic. The end is what the broker says it is at that moment (the last stable offset),
 //! not a number read before: a changelog may end in a transaction's markers, which have offsets but
 //! are no records.
+//!
+//! It keeps the standbys, too, as long as there is nothing to restore: a task that is restored is one that nobody
+//! runs, and a standby may be a little late. A task is here only once: one whose standby is open is restored from
+//! there.
 
 mod reader;
+mod standbys;
+
+pub(super) use standbys::Chosen;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -24,9 +31,12 @@ use super::rebalance::{CommittedOffsets, Offsets};
 use crate::kafka::Clients;
 use crate::worker::Report;
 use reader::{Read, Readers};
+use standbys::Standbys;
 
 /// How long a poll of changelogs waits when there is nothing at the moment.
 const WAIT: Duration = Duration::from_millis(10);
+/// How late a standby may be, and all that it costs when nothing happens.
+const STANDBY_WAIT: Duration = Duration::from_millis(100);
 /// How often a long restore says how far it is.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
 /// Pause before a task is tried again whose restore failed for a passing reason.
@@ -51,6 +61,7 @@ pub(super) struct Restored {
 enum Order {
     Restore(Request),
     Cancel { tasks: Vec<TaskId>, done: Sender<()> },
+    KeepStandbys(Chosen),
 }
 
 /// A task to be restored.
@@ -97,10 +108,11 @@ impl Restorer {
         let (sender, restored) = channel();
         let thread = Thread {
             guarantee,
-            factory,
             reports,
             restored: sender,
-            readers: Readers::new(clients),
+            standbys: Standbys::new(Arc::clone(&factory), Readers::new(clients.clone(), Clients::standby)),
+            factory,
+            readers: Readers::new(clients, Clients::restore),
             restoring: BTreeMap::new(),
             waiting: Vec::new(),
             told_at: Instant::now(),
@@ -124,6 +136,11 @@ impl Restorer {
         if cancelled.recv_timeout(super::SUSPEND_TIMEOUT).is_err() {
             tracing::error!("the restore thread did not answer in time");
         }
+    }
+
+    /// Keeps standbys of these tasks from now on, and of no others. None of them is here in any other way.
+    pub(super) fn keep_standbys(&self, chosen: Chosen) {
+        self.order(Order::KeepStandbys(chosen));
     }
 
     pub(super) fn take_restored(&self) -> Option<Restored> {
@@ -160,6 +177,7 @@ struct Thread {
     reports: Sender<Report>,
     restored: Sender<Restored>,
     readers: Readers,
+    standbys: Standbys,
     restoring: BTreeMap<TaskId, Restoring>,
     /// To be tried again.
     waiting: Vec<(Instant, Request)>,
@@ -170,20 +188,31 @@ impl Thread {
     /// Works until the source is gone.
     fn run(mut self, orders: &Receiver<Order>) {
         loop {
-            let idle = self.restoring.is_empty() && self.waiting.is_empty();
-            let order = if idle { orders.recv().map_err(|_| TryRecvError::Disconnected) } else { orders.try_recv() };
-            match order {
+            match self.next_order(orders) {
                 Ok(Order::Restore(request)) => self.begin(request),
+                Ok(Order::KeepStandbys(chosen)) => self.standbys.keep(chosen),
                 Ok(Order::Cancel { tasks, done }) => {
                     for id in tasks {
                         self.give_up(id);
                     }
                     let _ = done.send(());
                 }
-                Err(TryRecvError::Empty) => self.turn(),
-                Err(TryRecvError::Disconnected) => return,
+                Err(RecvTimeoutError::Timeout) => self.turn(),
+                Err(RecvTimeoutError::Disconnected) => return,
             }
         }
+    }
+
+    /// Waits for an order as long as there is nothing to read. Standbys wait until nothing is restored.
+    fn next_order(&mut self, orders: &Receiver<Order>) -> Result<Order, RecvTimeoutError> {
+        if !self.restoring.is_empty() {
+            return orders.recv_timeout(Duration::ZERO);
+        }
+        if self.waiting.is_empty() && self.standbys.is_empty() {
+            return orders.recv().map_err(|_| RecvTimeoutError::Disconnected);
+        }
+        let wait = if self.standbys.turn() { Duration::ZERO } else { STANDBY_WAIT };
+        orders.recv_timeout(wait)
     }
 
     fn begin(&mut self, request: Request) {
@@ -194,10 +223,11 @@ impl Thread {
 
     fn prepare(&mut self, request: Request) -> Result<(), Error> {
         let id = request.id;
-        if request.rebuild {
-            self.factory.set_aside(id, &request.inputs, "its content can't be trusted")?;
-        }
-        let mut task = self.factory.make(id, &request.inputs)?;
+        let standby = self.standbys.take(id);
+        let mut task = match standby {
+            Some(standby) => standby,
+            None => self.open(&request)?,
+        };
         let changelogs = self.readers.bounds(&task)?;
         let spec = Arc::clone(task.spec());
         let stored = task.stored_positions()?;
@@ -222,6 +252,13 @@ impl Thread {
             self.finish(id);
         }
         Ok(())
+    }
+
+    fn open(&self, request: &Request) -> Result<Task, Error> {
+        if request.rebuild {
+            self.factory.set_aside(request.id, &request.inputs, "its content can't be trusted")?;
+        }
+        self.factory.make(request.id, &request.inputs)
     }
 
     fn turn(&mut self) {

@@ -64,6 +64,10 @@ impl Routes {
         self.routes.push(Route { partition, task, chunk: Chunk::default(), bytes: 0 });
     }
 
+    pub(super) fn partitions(&self) -> impl Iterator<Item = &TopicPartition> {
+        self.routes.iter().map(|route| &route.partition)
+    }
+
     pub(super) fn of_task(&self, task: TaskId) -> impl Iterator<Item = &TopicPartition> {
         self.routes.iter().filter(move |route| route.task == task).map(|route| &route.partition)
     }

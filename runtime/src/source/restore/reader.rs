@@ -1,16 +1,16 @@
-//! Reads changelog partitions from an offset to their end, for several tasks at once. Must not
-//! know what is done with the records.
+//! Reads changelog partitions from an offset to their end, or on and on, for several tasks at once. Must not know what
+//! is done with the records.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use millrace_engine::ports::{Error, StoreIndex};
 use millrace_engine::record::{Offset, TaskId, TopicPartition};
 use millrace_engine::task::{Chunk, Task};
-use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message};
+use rdkafka::{ClientConfig, TopicPartitionList};
 
 use crate::kafka::{ClientLog, Clients, classify, create_with, number};
 
@@ -33,6 +33,7 @@ pub(super) type Failure = (Vec<TaskId>, Error);
 /// One reader per changelog topic that is read at the moment.
 pub(super) struct Readers {
     clients: Clients,
+    settings: fn(&Clients) -> ClientConfig,
     /// Asks for the bounds of changelogs; made when first needed and kept.
     asker: Option<BaseConsumer<ClientLog>>,
     topics: BTreeMap<String, Reader>,
@@ -42,6 +43,8 @@ struct Reader {
     topic: String,
     consumer: BaseConsumer<ClientLog>,
     partitions: BTreeMap<u32, Open>,
+    /// Read, or given up.
+    paused: BTreeSet<u32>,
 }
 
 /// A partition that is not read to its end yet.
@@ -49,13 +52,17 @@ struct Open {
     task: TaskId,
     store: StoreIndex,
     next: Offset,
-    end: Offset,
+    /// `None`: it is followed, without an end.
+    end: Option<Offset>,
     gathered: Chunk,
+    /// There was nothing more when it was read last.
+    at_end: bool,
 }
 
 impl Readers {
-    pub(super) fn new(clients: Clients) -> Self {
-        Self { clients, asker: None, topics: BTreeMap::new() }
+    /// `settings` are those of its clients.
+    pub(super) fn new(clients: Clients, settings: fn(&Clients) -> ClientConfig) -> Self {
+        Self { clients, settings, asker: None, topics: BTreeMap::new() }
     }
 
     /// Where the changelog of each store of a task begins and ends; `None` if it has none.
@@ -81,16 +88,14 @@ impl Readers {
     /// Begins to read what a task lacks.
     pub(super) fn add(&mut self, task: &Task) -> Result<(), Error> {
         for (store, changelog, next, end) in task.replays() {
-            // One without an end is a standby's, which is not read here.
-            let Some(end) = end else { continue };
             let topic = changelog.topic.to_string();
             if !self.topics.contains_key(&topic) {
-                let consumer = create_with(&self.clients.restore(), ClientLog, "restore reader")?;
-                let reader = Reader { topic: topic.clone(), consumer, partitions: BTreeMap::new() };
+                let consumer = create_with(&(self.settings)(&self.clients), ClientLog, "reader of changelogs")?;
+                let reader = Reader::new(topic.clone(), consumer);
                 self.topics.insert(topic.clone(), reader);
             }
             if let Some(reader) = self.topics.get_mut(&topic) {
-                let open = Open { task: task.id(), store, next, end, gathered: Chunk::default() };
+                let open = Open { task: task.id(), store, next, end, gathered: Chunk::default(), at_end: false };
                 reader.partitions.insert(changelog.partition, open);
                 reader.assign()?;
             }
@@ -101,15 +106,25 @@ impl Readers {
     /// Stops reading for a task.
     pub(super) fn remove(&mut self, task: TaskId) {
         for reader in self.topics.values_mut() {
-            reader.partitions.retain(|_, open| open.task != task);
+            let of_task = reader.partitions.extract_if(.., |_, open| open.task == task);
+            let partitions: Vec<u32> = of_task.map(|(partition, _)| partition).collect();
+            partitions.into_iter().for_each(|partition| reader.stop(partition));
         }
         self.drop_idle();
     }
 
     /// Records a task still lacks, at the most: offsets of a compacted topic have gaps.
     pub(super) fn left(&self, task: TaskId) -> i64 {
-        let open = self.topics.values().flat_map(|reader| reader.partitions.values());
-        open.filter(|open| open.task == task).map(|open| (open.end.0 - open.next.0).max(0)).sum()
+        self.of_task(task).filter_map(|open| Some((open.end?.0 - open.next.0).max(0))).sum()
+    }
+
+    /// Whether there was nothing more for a task when its changelogs were read last.
+    pub(super) fn at_end(&self, task: TaskId) -> bool {
+        self.of_task(task).all(|open| open.at_end)
+    }
+
+    fn of_task(&self, task: TaskId) -> impl Iterator<Item = &Open> {
+        self.topics.values().flat_map(|reader| reader.partitions.values()).filter(move |open| open.task == task)
     }
 
     /// What can be read now; waits for it a moment.
@@ -128,7 +143,11 @@ impl Readers {
 }
 
 impl Reader {
-    fn assign(&self) -> Result<(), Error> {
+    fn new(topic: String, consumer: BaseConsumer<ClientLog>) -> Self {
+        Self { topic, consumer, partitions: BTreeMap::new(), paused: BTreeSet::new() }
+    }
+
+    fn assign(&mut self) -> Result<(), Error> {
         let mut list = TopicPartitionList::with_capacity(self.partitions.len());
         for (partition, open) in &self.partitions {
             let partition = i32::try_from(*partition).unwrap_or(i32::MAX);
@@ -136,7 +155,13 @@ impl Reader {
             list.add_partition_offset(&self.topic, partition, rdkafka::Offset::Offset(open.next.0))
                 .map_err(|error| classify("name the changelogs to read", &error))?;
         }
-        self.consumer.assign(&list).map_err(|error| classify(&format!("read changelog {}", self.topic), &error))
+        // The client forgets where a partition was, but not that it was paused.
+        let again = self.paused.extract_if(.., |partition| self.partitions.contains_key(partition));
+        let again = list_of(&self.topic, again);
+        self.consumer
+            .assign(&list)
+            .and_then(|()| self.consumer.resume(&again))
+            .map_err(|error| classify(&format!("read changelog {}", self.topic), &error))
     }
 
     fn poll(&mut self, wait: Duration, all: &mut Vec<Result<Read, Failure>>) {
@@ -146,12 +171,7 @@ impl Reader {
                 None => break,
                 Some(Ok(message)) => gather(&mut self.partitions, &message),
                 Some(Err(KafkaError::PartitionEOF(partition))) => {
-                    if let Some(mut open) = u32::try_from(partition).ok().and_then(|at| self.partitions.remove(&at)) {
-                        self.stop(partition);
-                        // What is left up to the end has offsets but is no record to us.
-                        open.next = open.next.max(open.end);
-                        all.push(Ok(open.into_read()));
-                    }
+                    all.extend(u32::try_from(partition).ok().and_then(|at| self.ended(at)).map(Ok));
                 }
                 Some(Err(error)) => {
                     let tasks = self.partitions.values().map(|open| open.task).collect();
@@ -164,27 +184,45 @@ impl Reader {
             wait = Duration::ZERO;
         }
         for open in self.partitions.values_mut().filter(|open| !open.gathered.offsets.is_empty()) {
-            let rest = Open { gathered: Chunk::default(), ..*open };
-            all.push(Ok(std::mem::replace(open, rest).into_read()));
+            all.push(Ok(open.take_read()));
         }
         // Past the end it was asked for, a changelog is read by nobody: the task is its only writer.
-        self.partitions.retain(|_, open| open.next < open.end);
+        self.partitions.retain(|_, open| open.end.is_none_or(|end| open.next < end));
     }
 
-    /// A partition that was read is left assigned, so that the others are not fetched anew, but
-    /// paused, so that what is written to it from now on is not read.
-    fn stop(&self, partition: i32) {
-        let mut list = TopicPartitionList::new();
-        list.add_partition(&self.topic, partition);
-        if let Err(error) = self.consumer.pause(&list) {
+    /// There is nothing more in a partition at the moment.
+    fn ended(&mut self, partition: u32) -> Option<Read> {
+        let open = self.partitions.get_mut(&partition)?;
+        open.at_end = true;
+        // What is left up to the end has offsets but is no record to us.
+        open.next = open.next.max(open.end?);
+        let read = open.take_read();
+        self.partitions.remove(&partition);
+        self.stop(partition);
+        Some(read)
+    }
+
+    /// A partition that nobody needs any more is left assigned, so that the others are not fetched
+    /// anew, but paused, so that what is written to it from now on is not read.
+    fn stop(&mut self, partition: u32) {
+        self.paused.insert(partition);
+        if let Err(error) = self.consumer.pause(&list_of(&self.topic, [partition])) {
             tracing::debug!(%error, topic = self.topic, partition, "pause a changelog that was read");
         }
     }
 }
 
+fn list_of(topic: &str, partitions: impl IntoIterator<Item = u32>) -> TopicPartitionList {
+    let mut list = TopicPartitionList::new();
+    for partition in partitions {
+        list.add_partition(topic, i32::try_from(partition).unwrap_or(i32::MAX));
+    }
+    list
+}
+
 impl Open {
-    fn into_read(self) -> Read {
-        Read { task: self.task, store: self.store, chunk: self.gathered, next: self.next }
+    fn take_read(&mut self) -> Read {
+        Read { task: self.task, store: self.store, chunk: std::mem::take(&mut self.gathered), next: self.next }
     }
 }
 
@@ -196,6 +234,7 @@ fn gather(partitions: &mut BTreeMap<u32, Open>, message: &BorrowedMessage<'_>) {
     records.values.push(message.payload());
     records.timestamps.push(message.timestamp().to_millis().unwrap_or(0).max(0));
     open.gathered.offsets.push(message.offset());
+    open.at_end = false;
     open.next = Offset(message.offset() + 1);
 }
 

@@ -4,6 +4,7 @@
 mod harness;
 mod counts;
 mod restart;
+mod standbys;
 mod handover;
 mod modules;
 mod topics;

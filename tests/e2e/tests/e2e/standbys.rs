@@ -1,0 +1,105 @@
+//! Standbys: other instances have the state of a task warm, wherever it runs, and take it over with what little is left.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Context, Result, ensure};
+use millrace_e2e::app::App;
+use millrace_e2e::counts::{Expect, Load, verify};
+use millrace_e2e::kafka::Kafka;
+use millrace_e2e::process::Process;
+use millrace_e2e::wait;
+
+const LOAD: Load = Load { records: 40_000, keys: 20_000, value_size: 20, seed: 6 };
+
+/// An application whose instances come and go: they hand their tasks over when they stop, and are missed soon.
+fn app(test: &str) -> Result<App> {
+    let mut app = App::new(&Kafka::shared()?, test)?;
+    app.leave_on_stop();
+    app.set("num.standby.replicas", "1");
+    app.set("kafka.consumer.session.timeout.ms", "6000");
+    app.set("kafka.consumer.heartbeat.interval.ms", "1000");
+    Ok(app)
+}
+
+/// The tasks in the last line that has these words.
+fn tasks(process: &Process, words: &[&str]) -> BTreeSet<String> {
+    let lines = process.lines();
+    let last = lines.iter().rev().find(|line| words.iter().all(|word| line.text.contains(word)));
+    let list = last.and_then(|line| line.text.split_once("tasks=[")?.1.split_once(']'));
+    let names = list.map_or("", |(names, _)| names).split(", ").map(|name| name.trim_matches('"').to_owned());
+    names.filter(|name| !name.is_empty()).collect()
+}
+
+/// Waits until each of the four tasks runs at one of the instances and has its standby, with nothing left to read, at
+/// another one.
+fn every_task_has_a_standby(instances: &[&Process]) -> Result<()> {
+    let settled = |instance: &&&Process| {
+        let kept = tasks(instance, &["keeping standbys"]);
+        // Its last line about each is that it has come to the end.
+        kept.iter().all(|task| {
+            let lines = instance.lines();
+            let last = lines.iter().rev().find(|line| line.text.contains(&format!("task={task}")));
+            last.is_some_and(|line| line.text.contains("standby caught up") && line.text.contains("lag=0"))
+        })
+    };
+    wait::until("every task to have a standby", wait::LONG, || {
+        let run: Vec<_> = instances.iter().map(|instance| tasks(instance, &["partitions assigned"])).collect();
+        let kept: Vec<_> = instances.iter().map(|instance| tasks(instance, &["keeping standbys"])).collect();
+        let elsewhere = run.iter().zip(&kept).all(|(run, kept)| run.is_disjoint(kept));
+        let each_once = |of: &[BTreeSet<String>]| {
+            of.iter().map(BTreeSet::len).sum::<usize>() == 4 && of.iter().flatten().collect::<BTreeSet<_>>().len() == 4
+        };
+        let all =
+            each_once(&run) && each_once(&kept) && elsewhere && instances.iter().filter(settled).count() == run.len();
+        Ok(all.then_some(()))
+    })
+    .with_context(|| instances.iter().map(|instance| instance.tail()).collect::<Vec<_>>().join("\n---\n"))
+}
+
+/// Records read back from changelogs so far, by tasks that were to run.
+fn restored(process: &Process) -> u64 {
+    process.sum(&["restored"], "records")
+}
+
+#[test]
+fn a_standby_takes_over_with_a_delta() -> Result<()> {
+    let app = app("standby")?;
+    LOAD.write(&app.kafka, &app.input)?;
+    let mut first = app.run("a")?;
+    app.group()?.caught_up()?;
+    let mut second = app.run("b")?;
+    every_task_has_a_standby(&[&first, &second])?;
+    ensure!(app.tasks_on_disk("a")?.len() == 4 && app.tasks_on_disk("b")?.len() == 4);
+
+    let before = restored(&second);
+    first.kill()?;
+    second.line(&["state=RUNNING", "tasks=4"])?;
+    let delta = restored(&second) - before;
+    // The two tasks have some 8,600 keys together.
+    ensure!(before > 8_000 && delta < 100, "restored {before}, then {delta}:\n{}", second.tail());
+    LOAD.write(&app.kafka, &app.input)?;
+    app.group()?.caught_up()?;
+    second.stop()?;
+    // Everything was committed before the kill, so even at-least-once counts nothing twice.
+    verify(&app.kafka, &app.input, &app.output, Expect::EveryCount).map(drop)
+}
+
+/// What two instances kept for each other, three of them do.
+#[test]
+fn standbys_move_when_an_instance_comes_and_goes() -> Result<()> {
+    let app = app("standby-moves")?;
+    LOAD.write(&app.kafka, &app.input)?;
+    let mut first = app.run("a")?;
+    let mut second = app.run("b")?;
+    every_task_has_a_standby(&[&first, &second])?;
+    let mut third = app.run("c")?;
+    every_task_has_a_standby(&[&first, &second, &third])?;
+    second.stop()?;
+    every_task_has_a_standby(&[&first, &third])?;
+    app.group()?.caught_up()?;
+    LOAD.write(&app.kafka, &app.input)?;
+    app.group()?.caught_up()?;
+    first.stop()?;
+    third.stop()?;
+    verify(&app.kafka, &app.input, &app.output, Expect::Last).map(drop)
+}
