@@ -1,6 +1,8 @@
 //! The traits the core asks for, and the errors they may answer with. Each has a real
 //! implementation in the runtime and a fake in the simulation.
 
+use std::fmt;
+
 use crate::context::Context;
 use crate::record::{Batch, Changes, Input, Offset, Output, TopicPartition};
 
@@ -39,9 +41,34 @@ pub enum FaultKind {
     Flood,
 }
 
+impl FaultKind {
+    pub const ALL: [Self; 7] = [
+        Self::Deserialization,
+        Self::Processing,
+        Self::Serialization,
+        Self::Trap,
+        Self::Timeout,
+        Self::Memory,
+        Self::Flood,
+    ];
+
+    /// As in the configuration.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Deserialization => "deserialization",
+            Self::Processing => "processing",
+            Self::Serialization => "serialization",
+            Self::Trap => "trap",
+            Self::Timeout => "timeout",
+            Self::Memory => "memory",
+            Self::Flood => "flood",
+        }
+    }
+}
+
 /// A module's failure in a call.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{message}")]
 pub struct Fault {
     pub kind: FaultKind,
     /// The record's position in the input, when the module knows it.
@@ -49,6 +76,23 @@ pub struct Fault {
     /// The node that failed, when the module knows it.
     pub node: Option<String>,
     pub message: String,
+    /// What the module wrote to its log last.
+    pub lines: Vec<String>,
+}
+
+impl Fault {
+    /// A fault of which no more is known.
+    #[must_use]
+    pub fn new(kind: FaultKind, message: impl Into<String>) -> Self {
+        Self { kind, index: None, node: None, message: message.into(), lines: Vec::new() }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        if self.lines.is_empty() { Ok(()) } else { write!(f, "; its last lines: {}", self.lines.join(" | ")) }
+    }
 }
 
 /// An instance of the module, bound to one task. It is called from one thread at a time.

@@ -8,11 +8,27 @@
 //! batch would call less, but would run into the time-out of an endless loop once per half.
 //!
 //! A record is dealt with by the policy only after it failed alone.
+//!
+//! A batch with several endless loops takes the time-out of a call for each of them, and a transaction does not live
+//! that long: dropped with it, the work would be begun anew and come to the same end, for ever. So [`Pieces`] are run
+//! one call at a time, and the task can be committed between any two of them: [`crate::task::Task::process`] makes one
+//! call and returns. The same goes for punctuations, of which none is made in the same turn after one that timed out.
+//! A flush can't be divided: its changes belong to the input that is committed with it. It takes the time-out of a
+//! call once, and once more for each key that loops; its outputs are sent when all of it is through, so that they don't
+//! make a transaction older than it must be.
+
+use std::fmt;
 
 use crate::context::Context;
 use crate::ports::{Error, Fault, FaultKind, Guest, Log, Rejected};
-use crate::record::{Batch, Changes, Column, Cursor, Header, Input, Offset, Output, TaskId};
+use crate::record::{Batch, Column, Cursor, Input, Output, TaskId};
 use crate::task::{Outgoing, Task, route};
+
+mod parts;
+mod excerpt;
+
+use excerpt::excerpt;
+pub(crate) use parts::{Blame, Culprit, Flushed, Pieces, Stamping};
 
 /// What becomes of a record that can't be processed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +39,16 @@ pub enum Policy {
     Skip,
     /// The record is left out and written, with the error in its headers, to a topic of Kafka's.
     DeadLetter { topic: String },
+}
+
+impl fmt::Display for Policy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fail => write!(f, "fail"),
+            Self::Skip => write!(f, "skip"),
+            Self::DeadLetter { topic } => write!(f, "dead-letter to {topic}"),
+        }
+    }
 }
 
 /// A policy per kind of fault.
@@ -45,125 +71,23 @@ impl Policies {
     }
 }
 
-/// A fault the policy dealt with, for the log.
+/// A fault that a policy was applied to, for the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Incident {
     pub task: TaskId,
-    /// Topic and offset of the record; `None` for a punctuation, and without offset for a change of a store.
-    pub source: Option<(String, Option<i64>)>,
+    /// Where the record came from: partition and offset, or a store. Without one: a punctuation.
+    pub place: String,
+    /// Key and value, as far as they fit a line.
+    pub key: String,
+    pub value: String,
     pub fault: Fault,
     pub policy: Policy,
 }
 
-/// A record that failed.
-pub(crate) struct Culprit {
-    source: Option<(String, Option<i64>)>,
-    partition: u32,
-    record: Batch,
-}
-
 /// How an attempt to call the module ended badly.
-pub(crate) enum Failed {
+enum Failed {
     Fault(Fault),
     Error(Error),
-}
-
-/// What a call is about, in parts.
-pub(crate) trait Rows {
-    fn count(&self) -> usize;
-    fn part(&self, from: usize, rows: usize) -> Self;
-    fn latest(&self) -> Option<i64>;
-    /// Of the last record of each input: input and offset.
-    fn reached(&self) -> Vec<(usize, Offset)>;
-}
-
-impl Rows for Input {
-    fn count(&self) -> usize {
-        self.len()
-    }
-
-    fn part(&self, from: usize, rows: usize) -> Self {
-        let mut records = Batch::default();
-        let mut cursor = Cursor::default();
-        cursor.skip(&self.records, from);
-        records.append(&self.records, &mut cursor, rows);
-        let range = from..from + rows;
-        Self { topics: self.topics[range.clone()].to_vec(), offsets: self.offsets[range].to_vec(), records }
-    }
-
-    fn latest(&self) -> Option<i64> {
-        self.records.timestamps.iter().copied().max()
-    }
-
-    fn reached(&self) -> Vec<(usize, Offset)> {
-        let mut reached: Vec<(usize, Offset)> = Vec::new();
-        for (&topic, &offset) in self.topics.iter().zip(&self.offsets) {
-            let next = Offset(offset + 1);
-            match reached.iter_mut().find(|(input, _)| *input == topic as usize) {
-                Some((_, reached)) => *reached = next,
-                None => reached.push((topic as usize, next)),
-            }
-        }
-        reached
-    }
-}
-
-/// The changes of a store on their way to a flush.
-pub(crate) struct Flushed<'a> {
-    pub(crate) store: &'a str,
-    pub(crate) changes: Changes,
-}
-
-impl Rows for Flushed<'_> {
-    fn count(&self) -> usize {
-        self.changes.len()
-    }
-
-    fn part(&self, from: usize, rows: usize) -> Self {
-        let column = |column: &Column| column.iter().skip(from).take(rows).collect();
-        let inside = |header: &&Header| (from..from + rows).contains(&(header.index as usize));
-        let headers = self.changes.headers.iter().filter(inside);
-        let changes = Changes {
-            keys: column(&self.changes.keys),
-            old_values: column(&self.changes.old_values),
-            new_values: column(&self.changes.new_values),
-            timestamps: self.changes.timestamps[from..from + rows].to_vec(),
-            headers: headers
-                .map(|h| Header { index: h.index - u32::try_from(from).unwrap_or(0), ..h.clone() })
-                .collect(),
-        };
-        Self { store: self.store, changes }
-    }
-
-    fn latest(&self) -> Option<i64> {
-        None
-    }
-
-    fn reached(&self) -> Vec<(usize, Offset)> {
-        Vec::new()
-    }
-}
-
-/// Who is to blame if a row of a call's rows fails.
-pub(crate) trait Blame: Rows {
-    fn culprit(&self, task: &Task, row: usize) -> Culprit;
-}
-
-impl Blame for Input {
-    fn culprit(&self, task: &Task, row: usize) -> Culprit {
-        let Self { topics, offsets, records } = self.part(row, 1);
-        let topic = task.spec.inputs[topics[0] as usize].topic.to_string();
-        Culprit { source: Some((topic, Some(offsets[0]))), partition: task.spec.id.partition, record: records }
-    }
-}
-
-impl Blame for Flushed<'_> {
-    fn culprit(&self, task: &Task, row: usize) -> Culprit {
-        let Self { store, changes } = self.part(row, 1);
-        let Changes { keys, new_values: values, timestamps, headers, .. } = changes;
-        let record = Batch { keys, values, timestamps, headers };
-        Culprit { source: Some((format!("store {store}"), None)), partition: task.spec.id.partition, record }
-    }
 }
 
 type Call<'a, R> = &'a mut dyn FnMut(&mut dyn Guest, &mut R, &mut Context) -> Result<Vec<Output>, Fault>;
@@ -195,6 +119,7 @@ impl Task {
             Ok(answer) => return Ok(answer),
             Err(fault) => fault,
         };
+        self.timed_out |= fault.kind == FaultKind::Timeout;
         let failure = self.context.take_failure();
         if self.context.take_flooded() {
             fault.kind = FaultKind::Flood;
@@ -207,35 +132,47 @@ impl Task {
         Err(Failed::Fault(fault))
     }
 
-    /// Calls the module with all rows, or with parts of them until each failing row is known and dealt with.
+    /// Calls the module until each row is through or dealt with.
     pub(crate) fn run_isolated<R: Blame>(
         &mut self,
-        rows: &mut R,
+        pieces: &mut Pieces<R>,
         call: Call<'_, R>,
         log: &mut dyn Log,
     ) -> Result<(), Error> {
-        let count = rows.count();
-        let mut parts = vec![(0, count)];
-        while let Some((from, size)) = parts.pop() {
-            let mut piece;
-            let part = if size == count {
-                &mut *rows
-            } else {
-                piece = rows.part(from, size);
-                &mut piece
-            };
-            match self.run_part(part, call, log) {
-                Ok(()) => {}
-                Err(Failed::Error(error)) => return Err(error),
-                Err(Failed::Fault(fault)) if size == 1 => {
-                    let culprit = part.culprit(self, 0);
-                    self.condemn(&culprit, fault, log)?;
-                    self.reached(part);
-                }
-                Err(Failed::Fault(fault)) => split(from, size, fault.index, &mut parts),
-            }
+        while !pieces.is_done() {
+            self.run_next(pieces, call, log)?;
         }
         Ok(())
+    }
+
+    /// Calls the module once, with the rows that are next, and says how many are through or dealt with. Those of a
+    /// call that failed are none, unless it was a single one: they are what is next, in parts.
+    pub(crate) fn run_next<R: Blame>(
+        &mut self,
+        pieces: &mut Pieces<R>,
+        call: Call<'_, R>,
+        log: &mut dyn Log,
+    ) -> Result<usize, Error> {
+        let Some((from, size)) = pieces.next() else { return Ok(0) };
+        let outcome = pieces.with_part(from, size, |part| match self.run_part(part, call, log) {
+            Err(Failed::Fault(fault)) if size == 1 => {
+                let culprit = part.culprit(self, 0);
+                self.condemn(&culprit, fault).map_err(Failed::Error)?;
+                for (input, offset, _) in part.reached() {
+                    self.advance(input, offset, None);
+                }
+                Ok(())
+            }
+            outcome => outcome,
+        });
+        match outcome {
+            Ok(()) => Ok(size),
+            Err(Failed::Error(error)) => Err(error),
+            Err(Failed::Fault(fault)) => {
+                pieces.split(from, size, fault.index);
+                Ok(0)
+            }
+        }
     }
 
     fn run_part<R: Blame>(&mut self, rows: &mut R, call: Call<'_, R>, log: &mut dyn Log) -> Result<(), Failed> {
@@ -243,14 +180,14 @@ impl Task {
             let outputs = call(task.guest.as_mut(), rows, &mut task.context)?;
             route(outputs, rows.count(), &task.spec, &task.settings)
         })?;
-        self.reached(rows);
-        self.deliver(outgoing, Some(rows), log).map_err(Failed::Error)
-    }
-
-    fn reached<R: Rows>(&mut self, rows: &R) {
-        for (input, offset) in rows.reached() {
-            self.advance(input, offset);
+        for (input, offset, time) in rows.reached() {
+            self.advance(input, offset, Some(time));
         }
+        if rows.is_sent_whole() {
+            self.pending.extend(outgoing);
+            return Ok(());
+        }
+        self.deliver(outgoing, Some(rows), log).map_err(Failed::Error)
     }
 
     /// A punctuation that fails is left out, if the policy allows it.
@@ -265,54 +202,37 @@ impl Task {
             Err(Failed::Fault(fault)) => {
                 let mut record = Batch::default();
                 record.push(None, None, now.max(0));
-                self.condemn(&Culprit { source: None, partition: self.spec.id.partition, record }, fault, log)
+                self.condemn(&Culprit { source: None, partition: self.spec.id.partition, record }, fault)
             }
         }
     }
 
-    /// The timestamps of the records, -1 for those left out; where the policy stops the task, those before the
-    /// failing record and the error.
-    pub(crate) fn extract_isolated(
-        &mut self,
-        input: &mut Input,
-        time: Option<i64>,
-        log: &mut dyn Log,
-    ) -> Result<(Vec<i64>, Option<Error>), Error> {
-        let mut timestamps = Vec::with_capacity(input.len());
-        let mut parts = vec![(0, input.len())];
-        while let Some((from, count)) = parts.pop() {
-            let time = time.max(timestamps.iter().copied().max());
-            let whole = count == input.len();
-            let mut part = if whole { std::mem::take(input) } else { input.part(from, count) };
+    /// Asks the module once, for the timestamps that are next; -1 for a record that is left out. Gives back the error
+    /// where the policy stops the task: the timestamps are then those before the failing record.
+    pub(crate) fn extract_next(&mut self, stamping: &mut Stamping) -> Result<Option<Error>, Error> {
+        let Stamping { pieces, timestamps, time, .. } = stamping;
+        let Some((from, size)) = pieces.next() else { return Ok(None) };
+        let time = timestamps.iter().copied().max().max(*time);
+        let (extracted, culprit) = pieces.with_part(from, size, |part| {
             let extracted = self.attempt(None, |task| {
-                let found = task.guest.extract(&mut part, time)?;
-                let message = format!("{} timestamps for {count} records", found.len());
-                let wrong = Fault { kind: FaultKind::Trap, index: None, node: None, message };
-                if found.len() == count { Ok(found) } else { Err(wrong) }
+                let found = task.guest.extract(part, time)?;
+                let message = format!("{} timestamps for {size} records", found.len());
+                if found.len() == size { Ok(found) } else { Err(Fault::new(FaultKind::Trap, message)) }
             });
-            match extracted {
-                Ok(found) => timestamps.extend(found),
-                Err(Failed::Error(error)) => return Err(error),
-                Err(Failed::Fault(fault)) if count == 1 => {
-                    let culprit = part.culprit(self, 0);
-                    match self.condemn(&culprit, fault, log) {
-                        Ok(()) => timestamps.push(-1),
-                        Err(error @ Error::Guest(_)) => {
-                            if whole {
-                                *input = part;
-                            }
-                            return Ok((timestamps, Some(error)));
-                        }
-                        Err(error) => return Err(error),
-                    }
-                }
-                Err(Failed::Fault(fault)) => split(from, count, fault.index, &mut parts),
-            }
-            if whole {
-                *input = part;
-            }
+            let culprit = (size == 1 && extracted.is_err()).then(|| part.culprit(self, 0));
+            (extracted, culprit)
+        });
+        match (extracted, culprit) {
+            (Ok(found), _) => timestamps.extend(found),
+            (Err(Failed::Error(error)), _) => return Err(error),
+            (Err(Failed::Fault(fault)), None) => pieces.split(from, size, fault.index),
+            (Err(Failed::Fault(fault)), Some(culprit)) => match self.condemn(&culprit, fault) {
+                Ok(()) => timestamps.push(-1),
+                Err(error @ Error::Guest(_)) => return Ok(Some(error)),
+                Err(error) => return Err(error),
+            },
         }
-        Ok((timestamps, None))
+        Ok(None)
     }
 
     /// Hands outputs to the log, those of earlier calls first.
@@ -331,7 +251,7 @@ impl Task {
                     (Some(rows), Some(origin)) if sent >= first => rows.culprit(self, origin),
                     _ => self.unknown_culprit(&out, rejected.index),
                 };
-                self.rejected(&culprit, &out, rejected, log)?;
+                self.rejected(&culprit, &out, rejected)?;
             }
             sent += 1;
         }
@@ -343,7 +263,7 @@ impl Task {
         while let Some((out, rejected)) = self.send_next(log)? {
             for rejected in rejected {
                 let culprit = self.unknown_culprit(&out, rejected.index);
-                self.rejected(&culprit, &out, rejected, log)?;
+                self.rejected(&culprit, &out, rejected)?;
             }
         }
         Ok(())
@@ -367,21 +287,15 @@ impl Task {
 
     /// The log would not take a record. What the call that made it did else is done: its state stays, so the
     /// task can't stop before the record, and must be dropped if the policy says that it shall stop.
-    fn rejected(
-        &mut self,
-        culprit: &Culprit,
-        out: &Outgoing,
-        rejected: Rejected,
-        log: &mut dyn Log,
-    ) -> Result<(), Error> {
+    fn rejected(&mut self, culprit: &Culprit, out: &Outgoing, rejected: Rejected) -> Result<(), Error> {
         let message = format!("a record for topic {} was refused: {}", out.topic, rejected.message);
-        let fault = Fault { kind: FaultKind::Serialization, index: None, node: None, message };
+        let fault = Fault::new(FaultKind::Serialization, message);
         if let Policy::DeadLetter { topic } = self.settings.policies.of(fault.kind)
             && **topic == *out.topic
         {
             return Err(Error::Fatal(self.describe(culprit, &fault).message));
         }
-        self.condemn(culprit, fault, log).map_err(|error| match error {
+        self.condemn(culprit, fault).map_err(|error| match error {
             Error::Guest(fault) => {
                 self.close();
                 Error::Fatal(fault.message)
@@ -391,28 +305,39 @@ impl Task {
     }
 
     /// Applies the policy to a record that failed alone.
-    fn condemn(&mut self, culprit: &Culprit, fault: Fault, log: &mut dyn Log) -> Result<(), Error> {
+    fn condemn(&mut self, culprit: &Culprit, fault: Fault) -> Result<(), Error> {
         let policy = self.settings.policies.of(fault.kind).clone();
-        match &policy {
-            Policy::Fail => return Err(Error::Guest(self.describe(culprit, &fault))),
-            Policy::Skip => {}
+        let text = |column: &Column| excerpt(column.iter().next().flatten());
+        self.incidents.push(Incident {
+            task: self.spec.id,
+            place: self.place(culprit),
+            key: text(&culprit.record.keys),
+            value: text(&culprit.record.values),
+            fault: fault.clone(),
+            policy: policy.clone(),
+        });
+        match policy {
+            Policy::Fail => Err(Error::Guest(self.describe(culprit, &fault))),
+            Policy::Skip => Ok(()),
             Policy::DeadLetter { topic } => {
-                self.pending.push_back(Outgoing::of_host(topic, dead_letter(culprit, &fault)));
-                later(self.send_pending(log).map(Some))?;
+                self.pending.push_back(Outgoing::of_host(&topic, culprit.dead_letter(&fault)));
+                Ok(())
             }
         }
-        self.incidents.push(Incident { task: self.spec.id, source: culprit.source.clone(), fault, policy });
-        Ok(())
+    }
+
+    fn place(&self, culprit: &Culprit) -> String {
+        match &culprit.source {
+            Some((topic, Some(offset))) => format!("{topic}-{} offset {offset}", culprit.partition),
+            Some((store, None)) => format!("task {}, {store}", self.spec.id),
+            None => format!("task {}", self.spec.id),
+        }
     }
 
     /// The fault with the place where it happened in its message.
     fn describe(&self, culprit: &Culprit, fault: &Fault) -> Fault {
         let node = fault.node.as_ref().map_or(String::new(), |node| format!(", node {node}"));
-        let place = match &culprit.source {
-            Some((topic, Some(offset))) => format!("{topic}-{} offset {offset}", culprit.partition),
-            Some((store, None)) => format!("task {}, {store}", self.spec.id),
-            None => format!("task {}", self.spec.id),
-        };
+        let place = self.place(culprit);
         Fault { message: format!("{place}{node}: {:?}: {}", fault.kind, fault.message), ..fault.clone() }
     }
 }
@@ -432,44 +357,4 @@ fn unrepeatable(error: Error) -> Error {
         Error::Retry(message) => Error::Fatal(message),
         error => error,
     }
-}
-
-/// The parts in which a failed call is run again, the first one last.
-fn split(from: usize, count: usize, failed: Option<usize>, parts: &mut Vec<(usize, usize)>) {
-    match failed {
-        Some(index) if index < count && count > 1 => {
-            let after = (from + index + 1, count - index - 1);
-            parts.extend([after, (from + index, 1), (from, index)].into_iter().filter(|&(_, count)| count > 0));
-        }
-        _ => parts.extend((from..from + count).rev().map(|row| (row, 1))),
-    }
-}
-
-/// The record with KIP-1034's headers after its own.
-fn dead_letter(culprit: &Culprit, fault: &Fault) -> Batch {
-    let mut batch = culprit.record.clone();
-    let kind = format!("{:?}", fault.kind);
-    let trace = match &fault.node {
-        Some(node) => format!("{kind}: {}\n\tat {node}", fault.message),
-        None => format!("{kind}: {}", fault.message),
-    };
-    // What there is none of Kafka Streams says by null and -1.
-    let (topic, offset) = match &culprit.source {
-        Some((topic, offset)) => (Some(topic.clone()), offset.unwrap_or(-1)),
-        None => (None, -1),
-    };
-    let partition = if culprit.source.is_some() { i64::from(culprit.partition) } else { -1 };
-    let headers = [
-        ("exception", Some(kind)),
-        ("message", Some(fault.message.clone())),
-        ("stacktrace", Some(trace)),
-        ("topic", topic),
-        ("partition", Some(partition.to_string())),
-        ("offset", Some(offset.to_string())),
-    ];
-    for (name, value) in headers {
-        let key = format!("__streams.errors.{name}");
-        batch.headers.push(Header { index: 0, key, value: value.map(String::into_bytes) });
-    }
-    batch
 }

@@ -262,9 +262,13 @@ fn engine_guarantee(guarantee: Guarantee) -> millrace_engine::commit::Guarantee 
 fn prepare_topics(plan: &Plan, config: &Config, clients: &Clients) -> anyhow::Result<Partitioning> {
     let topics = Topics::connect(clients)?;
     let deadline = Instant::now() + Duration::from_millis(config.startup_deadline_ms);
+    let dead_letters = config.faults.dead_letter_topic();
     let (partitioning, counts) = loop {
         let asked = topics.partition_counts(ASK_TIMEOUT).map_err(Absent::Broker);
         let measured = asked.and_then(|counts| match Partitioning::new(plan, &counts) {
+            Ok(_) if dead_letters.is_some_and(|topic| !counts.contains_key(topic)) => {
+                Err(Absent::DeadLetters(dead_letters.unwrap_or_default().to_owned()))
+            }
             Ok(partitioning) => Ok((partitioning, counts)),
             Err(missing @ TopologyError::MissingTopics(_)) => Err(Absent::Topics(missing)),
             Err(error) => Err(Absent::Never(error)),
@@ -325,6 +329,8 @@ fn check_policies(clients: &Clients, partitioning: &Partitioning, counts: &Parti
 enum Absent {
     Broker(Error),
     Topics(TopologyError),
+    /// The topic of that name.
+    DeadLetters(String),
     /// Waiting would not help.
     Never(TopologyError),
 }
@@ -337,6 +343,12 @@ impl Absent {
             }
             Self::Broker(error) => return Err(error.into()),
             Self::Topics(error) => ("source topics are missing".to_owned(), error.into()),
+            // As in Kafka Streams, which does not create it either: how many partitions it has and how long it keeps
+            // what is in it is for people to say.
+            Self::DeadLetters(topic) => {
+                let remedy = "create it, or name another as faults.dead.letter.topic";
+                ("the dead-letter topic is missing".to_owned(), anyhow!("topic {topic} doesn't exist: {remedy}"))
+            }
             Self::Never(error) => return Err(error.into()),
         };
         if Instant::now() >= deadline {

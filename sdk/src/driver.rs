@@ -291,7 +291,7 @@ impl Driver {
     /// Processes all there is, a commit after each step.
     fn complete(&mut self) -> Result<(), TestDriverError> {
         self.capture();
-        while (0..self.offsets.len()).any(|input| self.task.buffered_records(input) > 0) {
+        while self.task.is_isolating() || (0..self.offsets.len()).any(|input| self.task.buffered_records(input) > 0) {
             let processed = self.task.process(self.now_ms, &mut self.log);
             let processed = self.survive(processed)?;
             self.commit()?;

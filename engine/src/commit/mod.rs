@@ -23,7 +23,7 @@ use std::collections::BTreeMap;
 pub use metadata::Metadata;
 
 use crate::ports::{Committed, Error, Log, Partitions, Positions};
-use crate::quarantine::Flushed;
+use crate::quarantine::{Flushed, Pieces};
 use crate::record::{Batch, Offset, TaskId, TopicPartition};
 use crate::task::{Phase, Task};
 
@@ -165,7 +165,10 @@ struct Round {
 impl Round {
     fn step(&mut self, step: Step, tasks: &mut [&mut Task], log: &mut dyn Log) -> Outcome {
         match step {
-            Step::Flush => each(tasks, |task| flush_stores(task, log)),
+            Step::Flush => {
+                each(tasks, |task| flush_stores(task, log))?;
+                each(tasks, |task| task.send_pending(log))
+            }
             Step::Changelog => each(tasks, |task| {
                 self.done.changelog_records += write_changelogs(task, log)?;
                 Ok(())
@@ -209,14 +212,14 @@ fn flush_stores(task: &mut Task, log: &mut dyn Log) -> Result<(), Error> {
     for (index, store) in spec.stores.iter().enumerate().filter(|(_, store)| store.cached) {
         let changes = task.context.overlay().take_changes(index);
         if !changes.is_empty() {
-            let mut flushed = Flushed { store: &store.name, changes };
+            let mut flushed = Pieces::new(Flushed { store: &store.name, changes });
             let flush = &mut |guest: &mut dyn crate::ports::Guest, flushed: &mut Flushed<'_>, context: &mut _| {
                 guest.flush(flushed.store, &mut flushed.changes, context)
             };
             task.run_isolated(&mut flushed, flush, log)?;
         }
     }
-    task.send_pending(log)
+    Ok(())
 }
 
 /// Says how many records were written.

@@ -1,5 +1,8 @@
 //! Owns the modules of the simulation, as native code: a count of each key, with faults on demand.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use crate::context::{Clock, Context, Entries};
 use crate::ports::{Fault, FaultKind, Guest};
 use crate::record::{Batch, Changes, Column, Input, Output};
@@ -11,6 +14,10 @@ pub(crate) struct Behaviour {
     pub(crate) poison: Option<Vec<u8>>,
     /// And the module can't say which it was.
     pub(crate) silent: bool,
+    /// It loops without an end, and so do punctuations.
+    pub(crate) endless: bool,
+    /// Calls that were cut off for it.
+    pub(crate) cut_off: Arc<AtomicUsize>,
     /// Forwards at flushes only.
     pub(crate) cached: bool,
     /// Punctuates: clock, interval.
@@ -42,8 +49,12 @@ impl Count {
         self.broken = true;
         let index = index.filter(|_| !self.behaviour.silent);
         let node = index.map(|_| "KSTREAM-AGGREGATE-0000000003".to_owned());
+        if self.behaviour.endless {
+            self.behaviour.cut_off.fetch_add(1, Ordering::Relaxed);
+            return Fault::new(FaultKind::Timeout, message);
+        }
         let kind = if self.behaviour.silent { FaultKind::Trap } else { FaultKind::Processing };
-        Fault { kind, index, node, message: message.to_owned() }
+        Fault { index, node, ..Fault::new(kind, message) }
     }
 
     fn output(&self, records: Batch, origins: Vec<u32>) -> Vec<Output> {
@@ -116,6 +127,9 @@ impl Guest for Count {
 
     fn punctuate(&mut self, _: u32, timestamp: i64, context: &mut Context) -> Result<Vec<Output>, Fault> {
         assert!(!self.broken, "called after a failure");
+        if self.behaviour.endless {
+            return Err(self.fail(None, "an endless punctuation"));
+        }
         let mut records = Batch::default();
         let at = if context.wall_clock_ms() == timestamp { "wall" } else { "stream" };
         records.push(Some(b"punctuated"), Some(at.as_bytes()), timestamp);

@@ -21,8 +21,9 @@
 //! A turn of the worker, for each of its tasks:
 //!
 //! 1. `add` what was fetched for its inputs, `flow` to know which partitions to pause and resume,
-//! 2. `process`, which makes at most one batch of what is buffered, and again as long as it says there was
-//!    something to do,
+//! 2. `process`, which makes at most one batch of what is buffered and calls the module once with it, and again as
+//!    long as it says there was something to do; a batch that failed goes on in parts ([`Task::is_isolating`]), with
+//!    commits in between if they are due,
 //! 3. `punctuate` for the wall clock,
 //! 4. when the interval is over, or a task says [`Task::is_commit_due`]: [`crate::commit::commit`] for all of them.
 //!
@@ -44,7 +45,7 @@ pub use spec::{InputSpec, Settings, StoreSpec, TaskSpec};
 use crate::context::{Clock, Context, Dropped};
 use crate::overlay::StoreKind;
 use crate::ports::{Database, Error, Guest, Log, Positions, Write};
-use crate::quarantine::Incident;
+use crate::quarantine::{Incident, Pieces, Stamping};
 use crate::record::{Input, Offset, TaskId, TopicPartition};
 use crate::restore::Restoration;
 use buffer::{Buffer, Cut};
@@ -107,6 +108,15 @@ pub(crate) struct Progress {
     pub(crate) unwritten: bool,
     /// Moved since the group was told last.
     pub(crate) uncommitted: bool,
+    /// Highest timestamp processed.
+    pub(crate) time: Option<i64>,
+}
+
+/// A batch that the module has not done all of yet.
+struct Unfinished {
+    pieces: Pieces<Input>,
+    /// Of each chunk that is through with the batch: input and the offset after the chunk.
+    ends: Vec<(usize, i64)>,
 }
 
 pub struct Task {
@@ -120,6 +130,13 @@ pub struct Task {
     pub(crate) incidents: Vec<Incident>,
     phase: Phase,
     buffer: Buffer,
+    /// What failed as a whole, and is run in parts.
+    batch: Option<Unfinished>,
+    stamping: Option<Stamping>,
+    /// A turn has left stream-time punctuations that are due.
+    is_late: bool,
+    /// A call has taken all the time it may. No other is made before the worker had the chance to commit.
+    pub(crate) timed_out: bool,
     /// A fault that is due once what was buffered of the input before it is processed.
     doom: Option<(usize, Error)>,
     pub(crate) restoration: Restoration,
@@ -145,6 +162,10 @@ impl Task {
             pending: VecDeque::new(),
             incidents: Vec::new(),
             phase: Phase::Created,
+            batch: None,
+            stamping: None,
+            is_late: false,
+            timed_out: false,
             doom: None,
             restoration: Restoration::default(),
             started: false,
@@ -220,7 +241,8 @@ impl Task {
         for (input, start) in starts.iter().enumerate() {
             // The group may be behind the disk: another instance would process again what is processed here.
             let uncommitted = start.offset.is_some();
-            self.progress[input] = Progress { position: start.offset, unwritten: false, uncommitted };
+            let (position, time) = (start.offset, start.partition_time);
+            self.progress[input] = Progress { position, unwritten: false, uncommitted, time };
             self.buffer.start(input, start.offset.map(|offset| offset.0), start.partition_time);
             positions.inputs.extend(start.offset.map(|offset| (self.partition(input), offset)));
         }
@@ -236,9 +258,15 @@ impl Task {
     /// Stops processing. What is buffered is dropped: it is fetched again if the task is resumed.
     pub fn suspend(&mut self) -> Result<(), Error> {
         self.enter(Phase::Suspended)?;
-        self.buffer.clear();
+        self.clear();
         self.doom = None;
         Ok(())
+    }
+
+    fn clear(&mut self) {
+        self.buffer.clear();
+        self.batch = None;
+        self.stamping = None;
     }
 
     /// Goes on where it was suspended, if nobody else had the task in between and it was running.
@@ -249,7 +277,7 @@ impl Task {
         self.enter(Phase::Running)?;
         for input in 0..self.progress.len() {
             let offset = self.progress[input].position.map(|offset| offset.0);
-            self.buffer.start(input, offset, self.buffer.time(input));
+            self.buffer.start(input, offset, self.progress[input].time);
         }
         Ok(())
     }
@@ -257,7 +285,7 @@ impl Task {
     /// The end of the task; what is uncommitted is dropped.
     pub fn close(&mut self) {
         self.phase = Phase::Closed;
-        self.buffer.clear();
+        self.clear();
         self.pending.clear();
         self.context.overlay().discard();
     }
@@ -305,10 +333,10 @@ impl Task {
         self.context.stream_time
     }
 
-    /// Highest timestamp taken from an input.
+    /// Highest timestamp processed of an input.
     #[must_use]
     pub fn partition_time(&self, input: usize) -> Option<i64> {
-        self.buffer.time(input)
+        self.progress[input].time
     }
 
     /// The state of the task, uncommitted changes included.
@@ -357,14 +385,26 @@ impl Task {
         self.context.overlay().database()?.positions()
     }
 
-    /// Processes one batch of what is buffered, then the stream-time punctuations that are due.
+    /// Whether a batch failed and is being run in parts to find the records that are to blame.
+    #[must_use]
+    pub fn is_isolating(&self) -> bool {
+        self.batch.is_some() || self.stamping.is_some()
+    }
+
+    /// Processes one batch of what is buffered, or the next part of one that failed, then the stream-time punctuations
+    /// that are due.
     pub fn process(&mut self, now_ms: i64, log: &mut dyn Log) -> Result<Processed, Error> {
         self.send_pending(log)?;
-        if self.phase != Phase::Running || !self.buffer.is_ready(now_ms, self.settings.max_task_idle_ms) {
+        if self.phase != Phase::Running {
+            return Ok(Processed::default());
+        }
+        let ready = self.buffer.is_ready(now_ms, self.settings.max_task_idle_ms);
+        if !ready && !self.is_isolating() && !self.is_late {
             return Ok(Processed::default());
         }
         self.context.now_ms = now_ms;
-        let done = self.process_batch(log);
+        self.timed_out = false;
+        let done = self.process_batch(ready, log);
         self.stopped_by(done)
     }
 
@@ -378,27 +418,32 @@ impl Task {
         done
     }
 
-    fn process_batch(&mut self, log: &mut dyn Log) -> Result<Processed, Error> {
-        self.stamp(log)?;
-        let cut = Cut {
-            records: self.settings.batch_records,
-            bytes: self.settings.batch_bytes,
-            stream_time: self.context.stream_time,
-            punctuation: self.context.schedules.next(Clock::StreamTime),
-        };
+    fn process_batch(&mut self, ready: bool, log: &mut dyn Log) -> Result<Processed, Error> {
         let mut done = Processed { more: true, ..Processed::default() };
-        if let Some(mut taken) = self.buffer.take(cut) {
-            done.records = taken.input.len();
-            done.bytes = taken.bytes;
-            if !taken.input.is_empty() {
-                self.run_isolated(&mut taken.input, &mut |guest, input, context| guest.process(input, context), log)?;
+        if self.batch.is_none() {
+            self.stamp()?;
+            if self.is_isolating() || self.timed_out {
+                return Ok(done);
             }
-            for (input, end) in taken.ends {
-                self.advance(input, Offset(end));
+            if ready {
+                self.take_batch(&mut done);
+            }
+        }
+        if let Some(mut batch) = self.batch.take() {
+            let process =
+                &mut |guest: &mut dyn Guest, input: &mut Input, context: &mut Context| guest.process(input, context);
+            done.records = self.run_next(&mut batch.pieces, process, log)?;
+            if !batch.pieces.is_done() {
+                self.batch = Some(batch);
+                return Ok(done);
+            }
+            for (input, end) in batch.ends {
+                self.advance(input, Offset(end), None);
             }
         }
         if let Some(stream_time) = self.context.stream_time {
             done.punctuations = self.punctuate_due(Clock::StreamTime, stream_time, log)?;
+            self.is_late = self.context.schedules.next(Clock::StreamTime).is_some_and(|next| next <= stream_time);
         }
         if let Some((_, error)) = self.doom.take_if(|(input, _)| self.buffer.records(*input) == 0) {
             return Err(error);
@@ -406,30 +451,62 @@ impl Task {
         Ok(done)
     }
 
-    /// Has the module find the timestamps of chunks that are next, where a source asks for it.
-    fn stamp(&mut self, log: &mut dyn Log) -> Result<(), Error> {
-        while let Some((index, mut chunk)) = self.buffer.unstamped() {
-            let time = self.buffer.time(index);
-            let topic = u32::try_from(index).unwrap_or(u32::MAX);
-            let mut input = Input {
-                topics: vec![topic; chunk.offsets.len()],
-                offsets: std::mem::take(&mut chunk.offsets),
-                records: std::mem::take(&mut chunk.records),
-            };
-            let (timestamps, error) = self.extract_isolated(&mut input, time, log)?;
-            let failed = input.offsets.get(timestamps.len()).copied();
-            input.records.timestamps[..timestamps.len()].copy_from_slice(&timestamps);
-            input.records.timestamps[timestamps.len()..].fill(-1);
-            let dropped = self.buffer.stamp(index, Chunk { offsets: input.offsets, records: input.records });
-            match (error, failed) {
-                (Some(error), Some(offset)) => {
-                    self.buffer.cut_off(index, offset);
-                    self.doom.get_or_insert((index, error));
-                }
-                _ => self.count_negative(index, dropped),
+    fn take_batch(&mut self, done: &mut Processed) {
+        let cut = Cut {
+            records: self.settings.batch_records,
+            bytes: self.settings.batch_bytes,
+            stream_time: self.context.stream_time,
+            punctuation: self.context.schedules.next(Clock::StreamTime),
+        };
+        if let Some(taken) = self.buffer.take(cut) {
+            done.bytes = taken.bytes;
+            self.batch = Some(Unfinished { pieces: Pieces::new(taken.input), ends: taken.ends });
+        }
+    }
+
+    /// Has the module find the timestamps of chunks that are next, where a source asks for it. Returns early after a
+    /// call that failed.
+    fn stamp(&mut self) -> Result<(), Error> {
+        loop {
+            if self.stamping.is_none() {
+                self.stamping = self.unstamped();
+            }
+            let Some(mut stamping) = self.stamping.take() else { return Ok(()) };
+            let error = self.extract_next(&mut stamping)?;
+            if error.is_none() && !stamping.pieces.is_done() {
+                self.stamping = Some(stamping);
+                return Ok(());
+            }
+            self.stamped(stamping, error);
+            if self.timed_out {
+                return Ok(());
             }
         }
-        Ok(())
+    }
+
+    fn unstamped(&mut self) -> Option<Stamping> {
+        let (input, chunk) = self.buffer.unstamped()?;
+        let topic = u32::try_from(input).unwrap_or(u32::MAX);
+        let topics = vec![topic; chunk.offsets.len()];
+        let rows = Input { topics, offsets: chunk.offsets, records: chunk.records };
+        Some(Stamping { input, pieces: Pieces::new(rows), timestamps: Vec::new(), time: self.buffer.time(input) })
+    }
+
+    /// Gives the chunk back to the buffer; with an error, up to the record that it is due after.
+    fn stamped(&mut self, stamping: Stamping, error: Option<Error>) {
+        let Stamping { input: index, pieces, timestamps, .. } = stamping;
+        let mut input = pieces.rows();
+        let failed = input.offsets.get(timestamps.len()).copied();
+        input.records.timestamps[..timestamps.len()].copy_from_slice(&timestamps);
+        input.records.timestamps[timestamps.len()..].fill(-1);
+        let dropped = self.buffer.stamp(index, Chunk { offsets: input.offsets, records: input.records });
+        match (error, failed) {
+            (Some(error), Some(offset)) => {
+                self.buffer.cut_off(index, offset);
+                self.doom.get_or_insert((index, error));
+            }
+            _ => self.count_negative(index, dropped),
+        }
     }
 
     /// Calls the module for the wall-clock punctuations that are due, and says how many those were.
@@ -439,6 +516,7 @@ impl Task {
             return Ok(0);
         }
         self.context.now_ms = now_ms;
+        self.timed_out = false;
         let done = self.punctuate_due(Clock::WallClock, now_ms, log);
         self.stopped_by(done)
     }
@@ -446,6 +524,7 @@ impl Task {
     fn punctuate_due(&mut self, clock: Clock, now: i64, log: &mut dyn Log) -> Result<usize, Error> {
         let mut count = 0;
         while count < PUNCTUATIONS_MAX
+            && !self.timed_out
             && let Some(schedule) = self.context.schedules.take_due(clock, now)
         {
             self.punctuate_isolated(schedule, now, log)?;
@@ -460,10 +539,11 @@ impl Task {
     }
 
     /// An input is processed to here.
-    pub(crate) fn advance(&mut self, input: usize, offset: Offset) {
+    pub(crate) fn advance(&mut self, input: usize, offset: Offset, time: Option<i64>) {
         let progress = &mut self.progress[input];
+        progress.time = progress.time.max(time);
         if progress.position.is_none_or(|position| position < offset) {
-            *progress = Progress { position: Some(offset), unwritten: true, uncommitted: true };
+            (progress.position, progress.unwritten, progress.uncommitted) = (Some(offset), true, true);
         }
     }
 }

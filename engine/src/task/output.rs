@@ -84,5 +84,5 @@ fn route_one(output: Output, rows: usize, spec: &TaskSpec) -> Result<Outgoing, F
 }
 
 fn fault(kind: FaultKind, index: Option<usize>, message: String) -> Fault {
-    Fault { kind, index, node: None, message }
+    Fault { index, ..Fault::new(kind, message) }
 }

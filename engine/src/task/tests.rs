@@ -289,8 +289,8 @@ fn a_failing_record_is_isolated() {
         assert_eq!(bench.task.position(0), Some(Offset(5)));
         assert_eq!(bench.task.stream_time(), Some(5));
         let incidents = bench.task.take_incidents();
-        let sources: Vec<_> = incidents.iter().map(|i| i.source.clone().expect("a record")).collect();
-        assert_eq!(sources, [("input-0".to_owned(), Some(1)), ("input-0".to_owned(), Some(3))]);
+        let told: Vec<_> = incidents.iter().map(|i| format!("{}: {}={}", i.place, i.key, i.value)).collect();
+        assert_eq!(told, ["input-0-0 offset 1: \"a\"=\"bad\"", "input-0-0 offset 3: \"b\"=\"bad\""]);
         let cluster = bench.cluster.lock().expect("no test panics with it");
         let letter = cluster.read(&TopicPartition::new("letters", 0), 0)[0].clone();
         let text = |h: &crate::record::Header| String::from_utf8(h.value.clone().expect("set")).expect("text");
@@ -327,7 +327,46 @@ fn a_task_that_fails_stops_before_the_record() {
         commit(&mut [&mut bench.task], &mut bench.log, Guarantee::AtLeastOnce).expect("commits");
         assert_eq!(bench.written("app-count-store-changelog"), ["a=1@1"]);
         assert_eq!(bench.task.stored_positions().expect("reads").inputs[0].1, Offset(1));
+        let cluster = bench.cluster.lock().expect("no test panics with it");
+        let committed = cluster.committed(&TopicPartition::new("input-0", 0)).expect("committed");
+        assert_eq!(crate::commit::Metadata::decode(&committed.metadata).partition_time, Some(1));
     }
+}
+
+/// However many records loop, there is a moment for a commit between any two calls that take all their time: a
+/// transaction would not outlive two of them. Each of those commits counts what is through and no more.
+#[test]
+fn a_task_can_be_committed_between_calls_that_time_out() {
+    let check = |extract: bool, schedule: Option<(Clock, i64)>| {
+        let behaviour =
+            Behaviour { poison: Some(b"bad".to_vec()), endless: true, extract, schedule, ..Behaviour::default() };
+        let cut_off = Arc::clone(&behaviour.cut_off);
+        let mut bench = Bench::new(1, behaviour, policy(Policy::Skip));
+        bench
+            .add(0, &[(0, "a", "5", 5), (1, "a", "bad", 99), (2, "a", "6", 6), (3, "b", "bad", 7), (4, "b", "bad", 8)]);
+        bench.add(0, &[(5, "a", "9", 9), (6, "c", "bad", 10)]);
+        let (mut calls, mut committed) = (0, Vec::new());
+        loop {
+            let done = bench.task.process(1_000_000, &mut bench.log).expect("processes");
+            let before = std::mem::replace(&mut calls, cut_off.load(std::sync::atomic::Ordering::Relaxed));
+            assert!(calls <= before + 1, "{} calls timed out in one turn", calls - before);
+            commit(&mut [&mut bench.task], &mut bench.log, Guarantee::ExactlyOnce).expect("commits");
+            let stored = bench.task.stored_positions().expect("reads");
+            committed.extend(stored.inputs.first().map(|(_, offset)| (offset.0, stored.stream_time)));
+            if !done.more {
+                break;
+            }
+        }
+        assert_eq!(bench.written("counts"), ["a=1@5", "a=2@6", "a=3@9"]);
+        committed.dedup();
+        committed
+    };
+    let all = [(1, Some(5)), (2, Some(5)), (3, Some(6)), (4, Some(6)), (5, Some(6)), (6, Some(9)), (7, Some(9))];
+    assert_eq!(check(false, None), all);
+    // A punctuation that loops is a record less in each turn, too.
+    assert_eq!(check(false, Some((Clock::StreamTime, 2))).last(), all.last());
+    // Here they are known before the batch is made.
+    assert_eq!(check(true, None), [(5, Some(6)), (7, Some(9))]);
 }
 
 #[test]

@@ -11,7 +11,7 @@ use millrace_engine::record::TaskId;
 use millrace_engine::task::{Settings, Task, TaskSpec};
 use millrace_engine::topology::{Partitioning, Plan};
 
-use crate::config::{Config, FaultPolicy};
+use crate::config::{Config, FaultPolicy, Faults};
 use crate::guest::{Module, TaskInfo};
 use crate::source::TaskFactory;
 use crate::store::{Resources, StateDirectory};
@@ -49,7 +49,7 @@ impl Tasks {
             call: CallLimits { state_bytes: config.module.state_bytes, answer_bytes: config.module.state_bytes },
             output_bytes: config.module.output_bytes,
             max_task_idle_ms: config.max_task_idle_ms,
-            policies: policies(&config.fault_policy),
+            policies: policies(&config.faults),
         };
         let caching = config.store_cache_bytes > 0;
         let cleanup_delay = Duration::from_millis(config.state_cleanup_delay_ms);
@@ -89,11 +89,12 @@ impl TaskFactory for Tasks {
     }
 }
 
-fn policies(policy: &FaultPolicy) -> Policies {
-    let otherwise = match policy {
+fn policies(faults: &Faults) -> Policies {
+    let policy = |policy: &FaultPolicy| match policy {
         FaultPolicy::Fail => Policy::Fail,
         FaultPolicy::Skip => Policy::Skip,
         FaultPolicy::DeadLetter(topic) => Policy::DeadLetter { topic: topic.clone() },
     };
-    Policies { otherwise, kinds: Vec::new() }
+    let kinds = faults.kinds.iter().map(|(kind, own)| (*kind, policy(own))).collect();
+    Policies { otherwise: policy(&faults.policy), kinds }
 }

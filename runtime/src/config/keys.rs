@@ -50,8 +50,16 @@ pub(super) const PREFIX: &str = "MILLRACE_";
 pub(super) const MODULE_SOURCE: &str = "module.source";
 pub(super) const BOOTSTRAP_SERVERS: &str = "kafka.bootstrap.servers";
 
+const POLICIES: &[&str] = &["fail", "skip", "dead-letter"];
+/// The policies of single kinds of faults, whose names come after this.
+pub(super) const FAULTS_ON: &str = "faults.on.";
+
 const fn key(name: &'static str, kind: Kind, fallback: Fallback, doc: &'static str) -> Key {
     Key { name, kind, fallback, doc }
+}
+
+const fn fault(name: &'static str, doc: &'static str) -> Key {
+    key(name, Choice(POLICIES), Unset, doc)
 }
 
 const fn ms(min: i64) -> Kind {
@@ -228,15 +236,28 @@ pub(super) const KEYS: &[Key] = &[
     ),
     key(
         "faults.policy",
-        Choice(&["fail", "skip", "dead-letter"]),
+        Choice(POLICIES),
         Is("fail"),
         "What becomes of a record the module fails on: stop, leave it out, or send it to the dead-letter topic.",
+    ),
+    fault("faults.on.deserialization", "The same for a record that can't be decoded, in place of `faults.policy`."),
+    fault("faults.on.processing", "For a record that the module says it can't process."),
+    fault(
+        "faults.on.serialization",
+        "For one whose output can't be encoded, or is refused by Kafka: too large, invalid.",
+    ),
+    fault("faults.on.trap", "For one on which the module panics or does what it must not."),
+    fault("faults.on.timeout", "For one that takes longer than `module.call.timeout.ms` by itself."),
+    fault("faults.on.memory", "For one that takes more than `module.memory.bytes`."),
+    fault(
+        "faults.on.flood",
+        "For one that makes more output than `module.output.bytes`, or writes more than `module.state.bytes`.",
     ),
     key(
         "faults.dead.letter.topic",
         Topic,
         Unset,
-        "Where failing records go under `dead-letter`, with what went wrong as headers.",
+        "Where failing records go under `dead-letter`, with what went wrong as headers. It has to exist.",
     ),
     key(
         "log.level",
@@ -272,6 +293,13 @@ mod tests {
                 assert!(key.kind.parse(text).is_some(), "{}", key.name);
             }
         }
+    }
+
+    /// Else a policy would be read by nobody.
+    #[test]
+    fn every_kind_of_fault_has_a_key() {
+        let keys: Vec<_> = KEYS.iter().filter_map(|key| key.name.strip_prefix(FAULTS_ON)).collect();
+        assert_eq!(keys, millrace_engine::ports::FaultKind::ALL.map(|kind| kind.name()));
     }
 
     /// A key that is also a table of others could not be written in the nested form.

@@ -4,15 +4,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use millrace_engine::ports::FaultKind;
 use millrace_engine::topology::OffsetReset;
 
 use super::clients::{self, KafkaConfig};
 use super::environment::{Environment, KAFKA_BROKER};
 use super::file::{self, Given};
-use super::keys::{BOOTSTRAP_SERVERS, Fallback, KEYS, Key, MODULE_SOURCE, find, variable};
+use super::keys::{BOOTSTRAP_SERVERS, FAULTS_ON, Fallback, KEYS, Key, MODULE_SOURCE, find, variable};
 use super::problem::{Invalid, Origin, Problem, SIMILAR, nearest};
 use super::value::{Kind, Raw, Size, Value};
-use super::{Config, FaultPolicy, Guarantee, LogConfig, LogFormat, ModuleConfig, RocksDbConfig, Setting};
+use super::{Config, FaultPolicy, Faults, Guarantee, LogConfig, LogFormat, ModuleConfig, RocksDbConfig, Setting};
 
 /// What the command line says. It goes before the environment, which goes before the file.
 #[derive(Debug, Clone, Default)]
@@ -126,7 +127,7 @@ impl Resolved {
             _ => Guarantee::AtLeastOnce,
         };
         self.fill(guarantee);
-        let fault_policy = self.fault_policy();
+        let faults = self.faults();
         let module = self.module(path, environment, &mut warnings);
         let mut config = Config {
             application_id: self.text("application.id"),
@@ -158,7 +159,7 @@ impl Resolved {
                 _ => OffsetReset::Earliest,
             },
             startup_deadline_ms: self.size("startup.deadline.ms"),
-            fault_policy,
+            faults,
             log: LogConfig {
                 filter: self.text("log.level"),
                 format: if self.text("log.format") == "json" { LogFormat::Json } else { LogFormat::Text },
@@ -225,19 +226,27 @@ impl Resolved {
         }
     }
 
-    fn fault_policy(&mut self) -> FaultPolicy {
-        let topic = self.optional("faults.dead.letter.topic");
-        match (self.text("faults.policy").as_str(), topic) {
-            ("dead-letter", Some(topic)) => return FaultPolicy::DeadLetter(topic),
-            ("dead-letter", None) => {
-                let message = "`faults.policy` is dead-letter, so `faults.dead.letter.topic` must name the topic";
-                let origin = self.values.get("faults.policy").map(|(_, origin)| origin.clone());
-                self.problems.push(Problem { origin, message: message.to_owned() });
+    fn faults(&mut self) -> Faults {
+        let own = |kind: FaultKind| Some((kind, self.fault_policy(&format!("{FAULTS_ON}{}", kind.name()))?));
+        let kinds = FaultKind::ALL.into_iter().filter_map(own).collect();
+        Faults { policy: self.fault_policy("faults.policy").unwrap_or(FaultPolicy::Fail), kinds }
+    }
+
+    /// `None`: the key is not set, or not soundly.
+    fn fault_policy(&mut self, key: &str) -> Option<FaultPolicy> {
+        match self.optional(key)?.as_str() {
+            "fail" => Some(FaultPolicy::Fail),
+            "skip" => Some(FaultPolicy::Skip),
+            _ => {
+                let topic = self.optional("faults.dead.letter.topic");
+                if topic.is_none() {
+                    let message = format!("`{key}` is dead-letter, so `faults.dead.letter.topic` must name the topic");
+                    let origin = self.values.get(key).map(|(_, origin)| origin.clone());
+                    self.problems.push(Problem { origin, message });
+                }
+                topic.map(FaultPolicy::DeadLetter)
             }
-            ("skip", _) => return FaultPolicy::Skip,
-            _ => {}
         }
-        FaultPolicy::Fail
     }
 
     fn optional(&self, name: &str) -> Option<String> {
@@ -314,10 +323,11 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("default.key.serde", "serdes are the module's affair"),
     ("default.value.serde", "serdes are the module's affair"),
     ("default.timestamp.extractor", "timestamps are the module's affair"),
-    ("default.deserialization.exception.handler", "say `faults.policy`"),
-    ("deserialization.exception.handler", "say `faults.policy`"),
-    ("processing.exception.handler", "say `faults.policy`"),
-    ("production.exception.handler", "say `faults.policy`"),
+    ("default.deserialization.exception.handler", "say `faults.on.deserialization`, or `faults.policy` for all faults"),
+    ("deserialization.exception.handler", "say `faults.on.deserialization`, or `faults.policy` for all faults"),
+    ("processing.exception.handler", "say `faults.on.processing`, or `faults.policy` for all faults"),
+    ("default.production.exception.handler", "say `faults.on.serialization`, or `faults.policy` for all faults"),
+    ("production.exception.handler", "say `faults.on.serialization`, or `faults.policy` for all faults"),
     ("errors.dead.letter.queue.topic.name", "say `faults.policy = \"dead-letter\"` and `faults.dead.letter.topic`"),
     ("rocksdb.config.setter", "say `rocksdb.block.cache.bytes` and `rocksdb.write.buffer.bytes`"),
     ("task.timeout.ms", "a passing failure is tried again without end; at start, until `startup.deadline.ms`"),

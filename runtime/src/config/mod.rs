@@ -21,6 +21,7 @@ mod tests;
 use std::fmt;
 use std::path::PathBuf;
 
+use millrace_engine::ports::FaultKind;
 use millrace_engine::topology::OffsetReset;
 
 pub use clients::KafkaConfig;
@@ -66,7 +67,7 @@ pub struct Config {
     pub auto_offset_reset: OffsetReset,
     /// How long brokers and source topics may be absent at start.
     pub startup_deadline_ms: u64,
-    pub fault_policy: FaultPolicy,
+    pub faults: Faults,
     pub log: LogConfig,
     /// Every key with its value and where it came from, secrets redacted.
     pub settings: Vec<Setting>,
@@ -98,6 +99,25 @@ pub enum Guarantee {
 }
 
 /// What becomes of a record the module fails on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Faults {
+    pub policy: FaultPolicy,
+    /// Of kinds of faults that have one of their own.
+    pub kinds: Vec<(FaultKind, FaultPolicy)>,
+}
+
+impl Faults {
+    /// Where dead letters go, if any policy says so.
+    #[must_use]
+    pub fn dead_letter_topic(&self) -> Option<&str> {
+        let policies = std::iter::once(&self.policy).chain(self.kinds.iter().map(|(_, policy)| policy));
+        policies.into_iter().find_map(|policy| match policy {
+            FaultPolicy::DeadLetter(topic) => Some(topic.as_str()),
+            FaultPolicy::Fail | FaultPolicy::Skip => None,
+        })
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FaultPolicy {
     Fail,

@@ -45,7 +45,7 @@ fn defaults() {
     assert_eq!((config.max_task_idle_ms, config.replication_factor), (Some(0), -1));
     assert_eq!(config.standby_replicas, 0);
     assert_eq!(config.auto_offset_reset, OffsetReset::Earliest);
-    assert_eq!(config.fault_policy, FaultPolicy::Fail);
+    assert_eq!(config.faults, Faults { policy: FaultPolicy::Fail, kinds: Vec::new() });
     assert_eq!(config.log, LogConfig { filter: "info".to_owned(), format: LogFormat::Text });
     assert!(config.warnings.is_empty());
 }
@@ -62,10 +62,26 @@ fn values_of_every_type() {
     assert_eq!((config.guarantee, config.commit_interval_ms), (Guarantee::ExactlyOnce, 100));
     assert_eq!((config.max_task_idle_ms, config.store_cache_bytes), (None, 0));
     assert_eq!(config.auto_offset_reset, OffsetReset::Latest);
-    assert_eq!(config.fault_policy, FaultPolicy::DeadLetter("bad".to_owned()));
+    assert_eq!(config.faults.policy, FaultPolicy::DeadLetter("bad".to_owned()));
     assert_eq!(config.log, LogConfig { filter: "warn,millrace_runtime=debug".to_owned(), format: LogFormat::Json });
     assert_eq!(config.state_dir, PathBuf::from("/data/x"));
     assert_eq!(good("processing.guarantee = 'exactly_once_v2'\ncommit.interval.ms = 7", &[]).commit_interval_ms, 7);
+}
+
+#[test]
+fn kinds_of_faults_have_policies_of_their_own() {
+    let text = "faults.policy = 'skip'\nfaults.on.timeout = 'fail'\nfaults.dead.letter.topic = 'bad'";
+    let faults = good(text, &[("MILLRACE_FAULTS_ON_DESERIALIZATION", "dead-letter")]).faults;
+    let letters = FaultPolicy::DeadLetter("bad".to_owned());
+    assert_eq!(faults.kinds, [(FaultKind::Deserialization, letters), (FaultKind::Timeout, FaultPolicy::Fail)]);
+    assert_eq!((&faults.policy, faults.dead_letter_topic()), (&FaultPolicy::Skip, Some("bad")));
+    // A topic that no policy sends anything to.
+    assert_eq!(good("faults.dead.letter.topic = 'bad'", &[]).faults.dead_letter_topic(), None);
+    check(
+        "[faults.on]\ntrap = 'dead-letter'\nloop = 'skip'",
+        "dir/f.toml:5: `faults.on.trap` is dead-letter, so `faults.dead.letter.topic` must name the topic\n\
+         dir/f.toml:6: unknown key `faults.on.loop`; did you mean `faults.on.flood`?",
+    );
 }
 
 #[test]

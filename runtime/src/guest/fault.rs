@@ -13,20 +13,18 @@ use super::limits::{Limits, MemoryExceeded};
 /// Longer messages are cut: they go to the log, to metrics and into headers.
 const MESSAGE_BYTES_MAX: usize = 4096;
 const NODE_BYTES_MAX: usize = 256;
-const FRAMES_MAX: usize = 3;
+/// The functions that led to an endless loop or to a trap; where it was is among the first.
+const FRAMES_MAX: usize = 8;
 
-/// A call that did not return. `last_lines` is what the module wrote before.
-pub(super) fn of_trap(error: &Error, call: &str, limits: &Limits, last_lines: &[String]) -> Fault {
+/// A call that did not return.
+pub(super) fn of_trap(error: &Error, call: &str, limits: &Limits) -> Fault {
     let (kind, what) = classify(error, limits);
     let mut message = format!("the module failed in `{call}`: {what}");
-    if !last_lines.is_empty() {
-        message.push_str("; its last lines: ");
-        message.push_str(&last_lines.join(" | "));
-    } else if let Some(frames) = frames(error) {
+    if let Some(frames) = frames(error) {
         message.push_str("; in ");
         message.push_str(&frames);
     }
-    Fault { kind, index: None, node: None, message: cut(message, MESSAGE_BYTES_MAX) }
+    Fault::new(kind, cut(message, MESSAGE_BYTES_MAX))
 }
 
 /// A failure that the module handed back, on one of `rows` records.
@@ -39,13 +37,13 @@ pub(super) fn of_failure(failure: exported::Failure, rows: usize) -> Fault {
     };
     // An index beyond the records says as much as none.
     let index = index.and_then(|index| usize::try_from(index).ok()).filter(|&index| index < rows);
-    Fault { kind, index, node: node.map(|node| cut(node, NODE_BYTES_MAX)), message: cut(message, MESSAGE_BYTES_MAX) }
+    let node = node.map(|node| cut(node, NODE_BYTES_MAX));
+    Fault { index, node, ..Fault::new(kind, cut(message, MESSAGE_BYTES_MAX)) }
 }
 
 /// Outputs that the contract does not allow.
 pub(super) fn of_output(Unacceptable { kind, message }: Unacceptable, call: &str) -> Fault {
-    let message = cut(format!("the module failed in `{call}`: {message}"), MESSAGE_BYTES_MAX);
-    Fault { kind, index: None, node: None, message }
+    Fault::new(kind, cut(format!("the module failed in `{call}`: {message}"), MESSAGE_BYTES_MAX))
 }
 
 fn classify(error: &Error, limits: &Limits) -> (FaultKind, String) {
@@ -84,9 +82,17 @@ fn frames(error: &Error) -> Option<String> {
     let backtrace = error.downcast_ref::<WasmBacktrace>()?;
     // Its lines are `  0:   0x2a - module!function`, with the names demangled.
     let text = backtrace.to_string();
-    let names = text.lines().filter_map(|line| line.split_once('!').map(|(_, name)| name));
+    let names = text.lines().filter_map(|line| line.split_once('!').map(|(_, name)| without_hash(name)));
     let names: Vec<&str> = names.take(FRAMES_MAX).collect();
     (!names.is_empty()).then(|| names.join(" < "))
+}
+
+/// Rust tells instances of a function apart by `::h` and 16 digits, which nobody needs here.
+fn without_hash(name: &str) -> &str {
+    match name.rsplit_once("::h") {
+        Some((name, hash)) if hash.len() == 16 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()) => name,
+        _ => name,
+    }
 }
 
 fn cut(mut text: String, bytes_max: usize) -> String {

@@ -56,7 +56,7 @@ impl Instance {
     ) -> Result<T, Fault> {
         let Some(mut live) = self.live.take() else {
             let message = format!("`{name}` was called on an instance that failed before and was not reset");
-            return Err(Fault { kind: FaultKind::Trap, index: None, node: None, message });
+            return Err(Fault::new(FaultKind::Trap, message));
         };
         begin_call(&mut live.store, self.module.limits());
         std::mem::swap(context, &mut live.store.data_mut().context);
@@ -70,13 +70,17 @@ impl Instance {
                 self.live = Some(live);
                 Ok(value)
             }
-            Ok(Err(failure)) => Err(fault::of_failure(failure, rows)),
+            Ok(Err(failure)) => Err(self.with_lines(fault::of_failure(failure, rows))),
             Err(error) => Err(self.trapped(&error, name)),
         }
     }
 
     fn trapped(&self, error: &wasmtime::Error, call: &str) -> Fault {
-        fault::of_trap(error, call, self.module.limits(), &self.lines.take_last())
+        self.with_lines(fault::of_trap(error, call, self.module.limits()))
+    }
+
+    fn with_lines(&self, fault: Fault) -> Fault {
+        Fault { lines: self.lines.take_last(), ..fault }
     }
 
     fn accept(
@@ -87,7 +91,7 @@ impl Instance {
     ) -> Result<Vec<Output>, Fault> {
         convert::outputs(outputs, rows, self.module.limits().output_bytes).map_err(|refused| {
             self.live = None;
-            fault::of_output(refused, name)
+            self.with_lines(fault::of_output(refused, name))
         })
     }
 }
@@ -130,7 +134,7 @@ impl Guest for Instance {
         if timestamps.len() != rows {
             self.live = None;
             let message = format!("the module failed in `extract`: {} timestamps for {rows} records", timestamps.len());
-            return Err(Fault { kind: FaultKind::Trap, index: None, node: None, message });
+            return Err(self.with_lines(Fault::new(FaultKind::Trap, message)));
         }
         Ok(timestamps)
     }

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use millrace_engine::ports::Guest;
+use millrace_engine::ports::{Fault, Guest};
 use millrace_engine::topology::Topology;
 use sha2::{Digest, Sha256};
 use wasmtime::Store;
@@ -73,7 +73,8 @@ impl Module {
         let lines = self.lines(None);
         let limits = self.limits();
         let call = |error: wasmtime::Error| {
-            ModuleError::Faulty(fault::of_trap(&error, "describe", limits, &lines.take_last()))
+            let fault = fault::of_trap(&error, "describe", limits);
+            ModuleError::Faulty(Fault { lines: lines.take_last(), ..fault })
         };
         let mut store = self.store(&lines);
         let module = self.0.pre.instantiate(&mut store).map_err(call)?;

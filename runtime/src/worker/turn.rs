@@ -7,7 +7,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use millrace_engine::commit::{Failure, Fate, Guarantee, commit};
-use millrace_engine::ports::{Error, Log};
+use millrace_engine::ports::{Error, Fault, Log};
+use millrace_engine::quarantine::{Incident, Policy};
 use millrace_engine::record::{TaskId, TopicPartition};
 use millrace_engine::task::{BufferLimits, Chunk, Phase, Task};
 
@@ -18,6 +19,9 @@ use super::{Budget, Order, Report};
 const IDLE_WAIT: Duration = Duration::from_millis(10);
 /// Pause after an error that may pass, so that a broker that is away is not asked in a tight loop.
 const RETRY_WAIT: Duration = Duration::from_millis(200);
+/// How long a turn goes on with the parts of a batch that failed: most are through long before, and orders wait
+/// meanwhile.
+const ISOLATION_MAX: Duration = Duration::from_millis(100);
 
 /// When a worker commits and how much it buffers.
 #[derive(Debug, Clone, Copy)]
@@ -102,6 +106,10 @@ impl Worker {
         let mut busy = false;
         let ids: Vec<TaskId> = self.tasks.keys().copied().collect();
         for id in ids {
+            // Not only at the end of the turn: it may take the time of a call for every task.
+            if !self.commit_in_time() {
+                return false;
+            }
             match self.advance(id) {
                 Ok(more) => busy |= more,
                 Err(error) => self.failed(id, error),
@@ -117,22 +125,20 @@ impl Worker {
 
     fn advance(&mut self, id: TaskId) -> Result<bool, Error> {
         let Some(task) = self.tasks.get_mut(&id) else { return Ok(false) };
-        let now = now_ms();
-        let processed = task.process(now, &mut *self.log)?;
-        task.punctuate(now, &mut *self.log)?;
-        for incident in task.take_incidents() {
-            tracing::warn!(
-                task = %id, policy = ?incident.policy, source = ?incident.source, fault = ?incident.fault.kind,
-                "{}", incident.fault.message
-            );
+        let processed = process(task, &mut *self.log);
+        tell(task);
+        let more = processed?;
+        if !self.commit_in_time() {
+            return Ok(false);
         }
-        for dropped in task.take_dropped() {
-            tracing::warn!(task = %id, node = dropped.node, count = dropped.count, "left out records: {}", dropped.reason);
-        }
+        let Some(task) = self.tasks.get_mut(&id) else { return Ok(false) };
+        let punctuated = task.punctuate(now_ms(), &mut *self.log);
+        tell(task);
+        punctuated?;
         if !is_budgeted(task) {
             self.tell_flow(id);
         }
-        Ok(processed.more)
+        Ok(more)
     }
 
     /// Has partitions of a task paused of which enough is buffered, and resumed when it is little again.
@@ -152,11 +158,19 @@ impl Worker {
         self.tasks.values().any(|task| task.is_commit_due() || (due && task.is_commit_needed()))
     }
 
+    /// Commits if the interval is over and there is anything to commit; says whether nothing failed.
+    fn commit_in_time(&mut self) -> bool {
+        let due = self.committed_at.elapsed() >= self.pace.commit_interval;
+        !due || !self.tasks.values().any(Task::is_commit_needed) || self.commit()
+    }
+
     /// Commits all tasks; says whether that came to its end.
     fn commit(&mut self) -> bool {
         let started = Instant::now();
         let mut tasks: Vec<&mut Task> = self.tasks.values_mut().collect();
-        match commit(&mut tasks, &mut *self.log, self.pace.guarantee) {
+        let committed = commit(&mut tasks, &mut *self.log, self.pace.guarantee);
+        tasks.into_iter().for_each(tell);
+        match committed {
             Ok(done) => {
                 self.committed_at = Instant::now();
                 if done.tasks > 0 {
@@ -286,6 +300,32 @@ impl Worker {
         if self.reports.send(report).is_err() {
             tracing::error!("nobody takes the reports of this worker any more");
         }
+    }
+}
+
+/// One batch of a task; one that fails is isolated at once, unless that takes long.
+fn process(task: &mut Task, log: &mut dyn Log) -> Result<bool, Error> {
+    let started = Instant::now();
+    let mut more = task.process(now_ms(), log)?.more;
+    while task.is_isolating() && started.elapsed() < ISOLATION_MAX {
+        more = task.process(now_ms(), log)?.more;
+    }
+    Ok(more)
+}
+
+/// Logs what a task left out, and why.
+fn tell(task: &mut Task) {
+    let id = task.id();
+    for Incident { place, key, value, fault, policy, .. } in task.take_incidents() {
+        let Fault { kind, node, message, lines, .. } = fault;
+        if policy == Policy::Fail {
+            tracing::error!(task = %id, at = place, node, fault = ?kind, %policy, key, value, ?lines, "{message}");
+        } else {
+            tracing::warn!(task = %id, at = place, node, fault = ?kind, %policy, key, value, ?lines, "{message}");
+        }
+    }
+    for dropped in task.take_dropped() {
+        tracing::warn!(task = %id, node = dropped.node, count = dropped.count, "left out records: {}", dropped.reason);
     }
 }
 

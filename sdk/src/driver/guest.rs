@@ -58,20 +58,17 @@ impl Guest for NativeGuest {
 }
 
 fn trap(message: String) -> CoreFault {
-    CoreFault { kind: FaultKind::Trap, index: None, node: None, message }
+    CoreFault::new(FaultKind::Trap, message)
 }
 
 fn fault(failure: Failure) -> CoreFault {
-    CoreFault {
-        kind: match failure.fault {
-            Fault::Deserialization => FaultKind::Deserialization,
-            Fault::Processing => FaultKind::Processing,
-            Fault::Serialization => FaultKind::Serialization,
-        },
-        index: failure.index.map(|index| index as usize),
-        node: failure.node,
-        message: failure.message,
-    }
+    let kind = match failure.fault {
+        Fault::Deserialization => FaultKind::Deserialization,
+        Fault::Processing => FaultKind::Processing,
+        Fault::Serialization => FaultKind::Serialization,
+    };
+    let index = failure.index.map(|index| index as usize);
+    CoreFault { index, node: failure.node, ..CoreFault::new(kind, failure.message) }
 }
 
 /// The core's context, lent for a call.

@@ -10,7 +10,7 @@ fn check(attack: &str, kind: FaultKind, part: &str) -> Fault {
     let (mut guest, mut context) = ready(&[]);
     let fault = process(&mut guest, &mut context, &["good", attack, "good"]).unwrap_err();
     assert_eq!(fault.kind, kind, "{attack}: {fault}");
-    assert!(fault.message.contains(part), "{attack}: {part:?} is missing in: {fault}");
+    assert!(fault.to_string().contains(part), "{attack}: {part:?} is missing in: {fault}");
 
     let unusable = process(&mut guest, &mut context, &["good"]).unwrap_err();
     assert!(unusable.message.contains("was not reset"), "{unusable}");
@@ -34,6 +34,11 @@ fn what_takes_too_long_is_stopped() {
         check(attack, FaultKind::Timeout, "longer than the 1000 ms allowed");
         assert!(start.elapsed() < Duration::from_secs(20), "{attack} took {:?}", start.elapsed());
     }
+    // Where it looped, and what it said before.
+    let (mut guest, mut context) = ready(&[]);
+    let fault = process(&mut guest, &mut context, &["print one", "print two", "loop"]).unwrap_err();
+    assert!(fault.message.contains("attacks::spin"), "{fault}");
+    assert_eq!(fault.lines, ["one", "two"]);
 }
 
 #[test]
@@ -52,6 +57,9 @@ fn a_flood_of_output_is_stopped() {
 
 #[test]
 fn failures_are_handed_on() {
+    let (mut guest, mut context) = ready(&[]);
+    let fault = process(&mut guest, &mut context, &["print before", "err"]).unwrap_err();
+    assert_eq!((fault.message.as_str(), fault.lines), ("refused", vec!["before".to_owned()]));
     let fault = check("err", FaultKind::Processing, "refused");
     assert_eq!((fault.index, fault.node.as_deref()), (Some(1), Some("hostile")));
     check("err-deserialization", FaultKind::Deserialization, "not a number");
@@ -109,6 +117,6 @@ fn an_init_that_fails_says_so() {
         let mut guest = module(&[("HOSTILE_INIT", attack)]).instantiate(task(0));
         let fault = guest.reset(&mut context()).unwrap_err();
         assert_eq!(fault.kind, kind, "{attack}");
-        assert!(fault.message.contains(part), "{attack}: {fault}");
+        assert!(fault.to_string().contains(part), "{attack}: {fault}");
     }
 }

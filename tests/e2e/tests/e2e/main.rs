@@ -9,4 +9,5 @@ mod handover;
 mod modules;
 mod topics;
 mod state_directory;
+mod faults;
 mod brokers;

@@ -1,6 +1,8 @@
 //! The reference topology with what the tests want to choose, from the environment: its topics, so that many tests share
 //! one Kafka, where its store is kept, and faults. It owns only this logic.
 
+mod faults;
+
 use std::env;
 
 use millrace::prelude::*;
@@ -15,6 +17,7 @@ fn topology(builder: &mut StreamsBuilder) {
         "loop" => loop {
             std::hint::spin_loop();
         },
+        "faults" => return faults::topology(builder),
         _ => {}
     }
     let store = match variable("COUNTS_STORE", "").as_str() {

@@ -54,6 +54,7 @@ fn failure(fault: Fault, index: u32, message: &str) -> Failure {
     Failure { fault, index: Some(index), node: Some("hostile".to_owned()), message: message.to_owned() }
 }
 
+#[inline(never)]
 fn spin() {
     let mut n = 0_u64;
     loop {
