@@ -3,7 +3,8 @@
 
 oracle_help() {
   cat <<'HELP'
-./mill oracle eos [--brokers N] [--seconds N] [--set KEY=VALUE...] [--logs DIR]
+./mill oracle eos [--brokers N] [--seconds N] [--faults stop,kill,freeze,broker]
+                  [--set KEY=VALUE]... [--logs DIR]
                   Kafka's StreamsEosTest on a cluster of 3 brokers, or N: three instances are stopped, killed and frozen
                   and brokers killed in turn while its driver writes, then verify and verify-complex must say
                   ALL-RECORDS-DELIVERED

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 use std::{env, fs, process};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::{Parser, Subcommand};
 use millrace_e2e::eos::Fault::{Freeze, Kill, Stop};
 use millrace_e2e::eos::Return::{AtOnce, Late};
@@ -32,12 +32,32 @@ struct Eos {
     /// How long to go on with that.
     #[arg(long, default_value_t = 180)]
     seconds: u64,
+    /// What may be done, to look into one of them; all without this option.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    faults: Vec<Kind>,
     /// A key of the configuration file, as key=value; may be given several times.
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_and_value)]
     settings: Vec<(String, String)>,
     /// Where the logs of all processes go, in a folder for each run [millrace-oracle in the temporary files].
     #[arg(long)]
     logs: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Kind {
+    Stop,
+    Kill,
+    Freeze,
+    Broker,
+}
+
+fn kind(step: &Step) -> Kind {
+    match step {
+        Instances(Stop, ..) => Kind::Stop,
+        Instances(Kill, ..) => Kind::Kill,
+        Instances(Freeze, ..) => Kind::Freeze,
+        Broker(_) => Kind::Broker,
+    }
 }
 
 fn key_and_value(text: &str) -> Result<(String, String), String> {
@@ -90,9 +110,11 @@ fn eos(options: &Eos, logs: &Path) -> Result<Report> {
     settings.extend(options.settings.iter().map(|(key, value)| (key.as_str(), value.as_str())));
     let kafka = Kafka::shared()?;
     let cluster = kafka.bootstrap.contains(',');
+    let wanted = |kind| options.faults.is_empty() || options.faults.contains(&kind);
+    let possible = |step: &Step| wanted(kind(step)) && (cluster || kind(step) != Kind::Broker);
+    ensure!(STEPS.iter().any(possible), "no fault is left to be tried: brokers are killed in a cluster only");
     let (start, limit) = (Instant::now(), Duration::from_secs(options.seconds));
-    let possible = STEPS.into_iter().cycle().filter(|step| cluster || !matches!(step, Broker(_)));
-    let steps = possible.take_while(|step| {
+    let steps = STEPS.into_iter().cycle().filter(possible).take_while(|step| {
         let seconds = start.elapsed().as_secs_f64();
         let goes_on = start.elapsed() < limit;
         println!("{seconds:5.1} s  {}", if goes_on { format!("{step:?}") } else { "the end".to_owned() });
