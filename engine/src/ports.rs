@@ -12,7 +12,8 @@ pub enum Error {
     /// Passing: the same call may succeed later.
     #[error("{0}")]
     Retry(String),
-    /// Somebody else owns the tasks now: drop them without committing and rejoin.
+    /// What was begun can't be brought to its end: somebody else owns the tasks now, or the transaction or the client is
+    /// gone. Drop the tasks without committing, and start them again from what is committed.
     #[error("{0}")]
     Fenced(String),
     /// The local copy of a task's state can't be trusted: rebuild it from the changelogs.
@@ -186,9 +187,10 @@ pub trait Log: Send {
     /// to since the last call: the offset after its own last record.
     fn flush(&mut self) -> Result<Vec<(TopicPartition, Offset)>, Error>;
     /// At-least-once: commits to the group. Exactly-once: adds to the transaction and commits it;
-    /// an error of class `Retry` means that the transaction was aborted.
+    /// after an error nobody knows whether it is committed, before [`Log::abort`] has ended it one way or the other.
     fn commit(&mut self, offsets: &[(TopicPartition, Committed)]) -> Result<(), Error>;
-    /// Drops what the open transaction wrote.
+    /// Ends what was sent since the last commit, so that nothing of it arrives later. Exactly-once: it is as if it had
+    /// never been sent. To be called when all tasks of the log are dropped.
     fn abort(&mut self) -> Result<(), Error>;
 }
 

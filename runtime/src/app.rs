@@ -18,7 +18,7 @@ use millrace_engine::topology::{PartitionCounts, Partitioning, Plan, Topology, T
 use crate::config::{Config, Guarantee};
 use crate::guest::{Limits, Module, Settings as ModuleSettings};
 use crate::kafka::{Clients, GroupConsumer, GroupContext, Topics, create_with};
-use crate::sink::Sink;
+use crate::sink::{Sink, Switches};
 use crate::source::{Settings as SourceSettings, Source};
 use crate::store::{Budget as StoreBudget, Resources, StateDirectory};
 use crate::worker::{Budget, Handle, Pace, Worker};
@@ -76,13 +76,7 @@ impl Application {
     }
 
     /// Refuses what the configuration or the topology may ask for and this version does not do.
-    pub fn check_offered(&self, config: &Config) -> anyhow::Result<()> {
-        if config.guarantee == Guarantee::ExactlyOnce {
-            bail!(
-                "processing.guarantee = \"exactly_once_v2\" can't be run yet: the transactions are there, but not what \
-                 happens when they fail; set processing.guarantee to at_least_once"
-            );
-        }
+    pub fn check_offered(&self) -> anyhow::Result<()> {
         if let Some(global) = self.plan.global_stores().first() {
             bail!(
                 "global store {} can't be filled yet: read topic {} as a table",
@@ -95,7 +89,7 @@ impl Application {
 
     /// Starts processing in threads of its own.
     pub fn start(self, config: &Config) -> anyhow::Result<Running> {
-        self.check_offered(config)?;
+        self.check_offered()?;
         let stop = Arc::new(AtomicBool::new(false));
         let abandon = Arc::new(AtomicBool::new(false));
         let state = StateDirectory::open(&config.state_dir, &config.application_id)?;
@@ -103,7 +97,7 @@ impl Application {
             application = config.application_id, module = self.module.digest(),
             state = %state.path().display(), threads = config.threads, "starting"
         );
-        let clients = Clients::new(config);
+        let clients = Clients::new(config, state.process_id()?);
         let partitioning = Arc::new(prepare_topics(&self.plan, config, &clients)?);
         let source = self.wire(config, &clients, state, partitioning, Arc::clone(&stop), Arc::clone(&abandon))?;
         let thread = std::thread::Builder::new()
@@ -137,10 +131,12 @@ impl Application {
         };
         let mut workers = Vec::new();
         for number in 0..config.threads {
-            let log = Sink::new(clients, number, config.guarantee, Arc::clone(&consumer), Arc::clone(&abandon))?;
+            let lease = Arc::new(AtomicBool::new(true));
+            let switches = Switches { lease: Arc::clone(&lease), abandon: Arc::clone(&abandon) };
+            let log = Sink::new(clients, number, config.guarantee, Arc::clone(&consumer), switches)?;
             let budget = Arc::new(Budget::new(config.input_buffer_bytes / config.threads.max(1)));
-            let worker = Worker::new(Box::new(log), pace, Arc::clone(&budget), reports.clone());
-            let handle = Handle::start(format!("worker-{number}"), budget, |orders| worker.run(&orders))
+            let worker = Worker::new(Box::new(log), pace, Arc::clone(&lease), Arc::clone(&budget), reports.clone());
+            let handle = Handle::start(format!("worker-{number}"), lease, budget, |orders| worker.run(&orders))
                 .context("start a worker thread")?;
             workers.push(handle);
         }

@@ -10,9 +10,8 @@
 //! - [`Fate::Repeat`]: the tasks are as they were. The same commit may be made again, with or without
 //!   more processing before it; what it has already done it does again without harm (a changelog gets the same
 //!   values twice, an offset is committed twice) or finds done.
-//! - [`Fate::Drop`]: the tasks are closed, their uncommitted state is gone. What their databases hold is a
-//!   whole commit. They
-//!   are to be restored and go on from there, here or elsewhere.
+//! - [`Fate::DropOne`], [`Fate::DropAll`]: the task whose failure it is, or all, are closed, their uncommitted state is
+//!   gone. What their databases hold is a whole commit. They are to be restored and go on from there, here or elsewhere.
 //!
 //! Under exactly-once every failure drops the tasks: their output was in the transaction, which is aborted.
 
@@ -77,14 +76,15 @@ pub struct Done {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fate {
     Repeat,
-    Drop,
+    DropOne,
+    DropAll,
 }
 
 #[derive(Debug, thiserror::Error)]
 #[error("commit: {error}")]
 pub struct Failure {
     pub error: Error,
-    /// Whose failure it is; `None`: all the tasks'. The others of the commit may be committed again.
+    /// Whose failure it is; `None`: nobody's in particular.
     pub task: Option<TaskId>,
     pub fate: Fate,
 }
@@ -133,18 +133,19 @@ fn fail(
     log: &mut dyn Log,
     guarantee: Guarantee,
 ) -> Failure {
-    let (task, fate) = match (guarantee, &error) {
-        (Guarantee::AtLeastOnce, Error::Retry(_)) => (task, Fate::Repeat),
-        (Guarantee::AtLeastOnce, _) => (task, Fate::Drop),
-        (Guarantee::ExactlyOnce, _) => (None, Fate::Drop),
+    let fate = match (guarantee, &error, task) {
+        (Guarantee::AtLeastOnce, Error::Retry(_), _) => Fate::Repeat,
+        (Guarantee::AtLeastOnce, _, Some(_)) => Fate::DropOne,
+        _ => Fate::DropAll,
     };
-    if fate == Fate::Drop {
-        tasks.iter_mut().filter(|known| task.is_none_or(|task| known.id() == task)).for_each(|task| task.close());
-    }
+    let drops = |known: &Task| match fate {
+        Fate::Repeat => false,
+        Fate::DropOne => Some(known.id()) == task,
+        Fate::DropAll => true,
+    };
+    tasks.iter_mut().filter(|known| drops(known)).for_each(|task| task.close());
     let mut error = error;
-    // A fenced producer has no transaction any more; who is fenced needs no abort either.
-    if guarantee == Guarantee::ExactlyOnce
-        && !matches!(error, Error::Fenced(_))
+    if fate == Fate::DropAll
         && let Err(aborting) = log.abort()
         && !matches!(aborting, Error::Retry(_))
     {

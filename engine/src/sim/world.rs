@@ -395,7 +395,7 @@ impl World {
         let mut tasks: Vec<&mut Task> = instance.tasks.iter_mut().collect();
         let committed = commit::run(&self.steps, &mut tasks, &mut instance.log, self.kind.guarantee);
         self.tell(|| format!("commit: {committed:?}"));
-        let dropped = committed.is_err_and(|failure| failure.fate == Fate::Drop);
+        let dropped = committed.is_err_and(|failure| failure.fate != Fate::Repeat);
         let alive = !instance.fuse.is_dead();
         self.running = Some(instance);
         if dropped && alive {

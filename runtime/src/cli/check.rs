@@ -11,7 +11,7 @@ use crate::guest::CONTRACT;
 
 pub(super) fn run(config: &Config) -> anyhow::Result<()> {
     let application = Application::load(config)?;
-    application.check_offered(config)?;
+    application.check_offered()?;
     super::print(&report(config, &application))
 }
 

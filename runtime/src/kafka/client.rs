@@ -17,10 +17,25 @@ use crate::config::{Config, Guarantee, KafkaConfig};
 pub struct Clients {
     application_id: String,
     instance_id: Option<String>,
+    /// Tells this process's transactions from those of other instances, also after a restart.
+    process_id: String,
     guarantee: Guarantee,
     auto_offset_reset: OffsetReset,
     kafka: KafkaConfig,
 }
+
+/// What a producer adds to its settings under at-least-once.
+const FOREVER: &[(&str, &str)] = &[
+    // A record is given up by nobody but the broker: while it is away, the worker waits.
+    ("message.timeout.ms", "0"),
+];
+
+/// What it adds under exactly-once.
+const TRANSACTIONAL: &[(&str, &str)] = &[
+    // How long an instance that vanished holds up who reads its topics, and who takes over its tasks. A record is
+    // given up after as long, having missed its transaction.
+    ("transaction.timeout.ms", "10000"),
+];
 
 /// The settings every client starts from: where, and quietly.
 const COMMON: &[(&str, &str)] = &[
@@ -69,8 +84,6 @@ const PRODUCER: &[(&str, &str)] = &[
     ("acks", "all"),
     // Java's default partitioner: with librdkafka's own, co-partitioning would break silently.
     ("partitioner", "murmur2_random"),
-    // A record is given up by nobody but the broker: while it is away, the worker waits.
-    ("message.timeout.ms", "0"),
     ("linger.ms", "5"),
     // Records wait here for their acknowledgement; past it the worker waits for room.
     ("queue.buffering.max.messages", "200000"),
@@ -81,10 +94,11 @@ const PRODUCER: &[(&str, &str)] = &[
 
 impl Clients {
     #[must_use]
-    pub fn new(config: &Config) -> Self {
+    pub fn new(config: &Config, process_id: String) -> Self {
         Self {
             application_id: config.application_id.clone(),
             instance_id: config.instance_id.clone(),
+            process_id,
             guarantee: config.guarantee,
             auto_offset_reset: config.auto_offset_reset,
             kafka: config.kafka.clone(),
@@ -121,6 +135,14 @@ impl Clients {
         settings
     }
 
+    /// Asks where topics end for whoever writes to them, open transactions included.
+    #[must_use]
+    pub fn watermarks(&self) -> ClientConfig {
+        let mut settings = self.restore();
+        settings.set("isolation.level", "read_uncommitted");
+        settings
+    }
+
     /// A reader of changelogs, which is a member of no group.
     #[must_use]
     pub fn restore(&self) -> ClientConfig {
@@ -148,7 +170,16 @@ impl Clients {
     #[must_use]
     pub fn producer(&self, worker: usize) -> ClientConfig {
         let mut settings = self.base(&format!("producer-{worker}"), PRODUCER);
+        let transactional = self.guarantee == Guarantee::ExactlyOnce;
+        for (key, value) in if transactional { TRANSACTIONAL } else { FOREVER } {
+            settings.set(*key, *value);
+        }
         overlay(&mut settings, self.kafka.for_producer());
+        if transactional {
+            // The same after a restart, so that the broker ends at once what the former process left open.
+            let instance = self.instance_id.as_ref().unwrap_or(&self.process_id);
+            settings.set("transactional.id", format!("{}-{instance}-{worker}", self.application_id));
+        }
         settings
     }
 

@@ -46,7 +46,8 @@ impl Deliveries {
         gathered.slots.iter_mut().filter_map(|(at, end)| Some((at.clone(), end.take()?))).collect()
     }
 
-    /// The first failure since the last call.
+    /// The first failure since the last call. The client has done with that record: nobody sends it again, so
+    /// nothing after it may be committed.
     pub(super) fn failure(&self) -> Option<Error> {
         self.lock().failure.take()
     }
@@ -83,12 +84,7 @@ impl ProducerContext<NoCustomPartitioner> for Deliveries {
                 let doing = format!("write a record of {} bytes to topic {}", message.payload_len(), message.topic());
                 let mut gathered = self.lock();
                 if gathered.failure.is_none() {
-                    // The client has done with the record: nobody sends it again, so nothing after it may
-                    // be committed.
-                    gathered.failure = Some(match classify(&doing, error) {
-                        Error::Retry(message) => Error::Fatal(message),
-                        other => other,
-                    });
+                    gathered.failure = Some(classify(&doing, error));
                 }
             }
         }

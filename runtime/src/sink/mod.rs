@@ -1,4 +1,15 @@
 //! Owns the producer: sending, acknowledgements, transactions. Must not know tasks.
+//!
+//! Under exactly-once one transaction spans what is sent between two commits:
+//!
+//! ```text
+//!   (none) ── begin ──▶ open ── commit ──▶ (none)
+//!                         └──── abort ───▶ (none), or the producer is replaced
+//! ```
+//!
+//! A transaction whose end is not known (time-out, fenced, the coordinator is away) is not asked about: the producer
+//! is replaced, and registering the new one under the same transactional id ends what the former left open, one way
+//! or the other. What was committed the tasks then learn from the group when they are restored.
 
 mod deliveries;
 
@@ -20,55 +31,100 @@ use deliveries::Deliveries;
 
 /// How long one wait for acknowledgements lasts before the worker looks at its other duties.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(10);
-/// A request to a coordinator; librdkafka repeats it within this time where that helps.
-const COORDINATOR_TIMEOUT: Duration = Duration::from_secs(30);
+/// A request to a coordinator; librdkafka repeats it within this time where that helps. A transaction that takes
+/// longer has timed out anyway.
+const COORDINATOR_TIMEOUT: Duration = Duration::from_secs(12);
+
+/// What ends the waits of a sink from outside.
+#[derive(Clone)]
+pub struct Switches {
+    /// While it is off nothing may be committed: the group may have given the tasks to others.
+    pub lease: Arc<AtomicBool>,
+    /// Set when the process gives up waiting for a broker.
+    pub abandon: Arc<AtomicBool>,
+}
 
 /// The log as one worker sees it: a producer of its own, and the group's offsets.
 pub struct Sink {
-    producer: BaseProducer<Deliveries>,
-    consumer: Arc<GroupConsumer>,
+    clients: Clients,
+    worker: usize,
     guarantee: Guarantee,
+    /// `None`: there was none yet, or it can't be used any more.
+    producer: Option<BaseProducer<Deliveries>>,
+    consumer: Arc<GroupConsumer>,
     in_transaction: bool,
-    /// Set when the process gives up waiting for a broker.
-    abandon: Arc<AtomicBool>,
+    switches: Switches,
 }
 
 impl Sink {
+    /// Registers the producer at once, so that a former process's transaction is over before its changelogs are read.
     pub fn new(
         clients: &Clients,
         worker: usize,
         guarantee: Guarantee,
         consumer: Arc<GroupConsumer>,
-        abandon: Arc<AtomicBool>,
+        switches: Switches,
     ) -> Result<Self, Error> {
-        let producer: BaseProducer<Deliveries> =
-            create_with(&clients.producer(worker), Deliveries::default(), "producer")?;
-        if guarantee == Guarantee::ExactlyOnce {
+        let clients = clients.clone();
+        let mut sink = Self { clients, worker, guarantee, producer: None, consumer, in_transaction: false, switches };
+        sink.replace_producer()?;
+        Ok(sink)
+    }
+
+    fn is_transactional(&self) -> bool {
+        self.guarantee == Guarantee::ExactlyOnce
+    }
+
+    fn producer(&mut self) -> Result<&BaseProducer<Deliveries>, Error> {
+        if self.producer.is_none() {
+            self.connect()?;
+        }
+        self.producer.as_ref().ok_or_else(|| Error::Retry("there is no producer at the moment".to_owned()))
+    }
+
+    fn connect(&mut self) -> Result<(), Error> {
+        let settings = self.clients.producer(self.worker);
+        let producer: BaseProducer<Deliveries> = create_with(&settings, Deliveries::default(), "producer")?;
+        if self.is_transactional() {
             producer
                 .init_transactions(COORDINATOR_TIMEOUT)
                 .map_err(|error| classify("register the transactional producer", &error))?;
         }
-        Ok(Self { producer, consumer, guarantee, in_transaction: false, abandon })
+        self.producer = Some(producer);
+        Ok(())
     }
 
-    /// Queues one record, waiting for room while the queue is full.
-    fn queue(&self, mut record: BaseRecord<'_, [u8], [u8], usize>) -> Result<(), KafkaError> {
-        let mut told = Instant::now();
-        loop {
-            match self.producer.send(record) {
-                Ok(()) => return Ok(()),
-                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back))
-                    if !self.abandon.load(Ordering::Relaxed) =>
-                {
-                    record = back;
-                    self.producer.poll(Duration::from_millis(10));
-                    if told.elapsed() > FLUSH_TIMEOUT {
-                        told = Instant::now();
-                        tracing::warn!(topic = record.topic, "waiting for the broker to take records");
-                    }
-                }
-                Err((error, _)) => return Err(error),
+    /// A new producer in place of one that is no use any more. One that can't be had now is had later.
+    fn replace_producer(&mut self) -> Result<(), Error> {
+        self.producer = None;
+        self.in_transaction = false;
+        match self.connect() {
+            Err(Error::Retry(reason)) => {
+                tracing::warn!(worker = self.worker, reason, "will try again");
+                Ok(())
             }
+            connected => connected,
+        }
+    }
+
+    /// The class of an error of the producer. An error that the client itself does not survive is no reason to end
+    /// the process: the tasks start again with another one.
+    fn class(&self, doing: &str, error: &KafkaError) -> Error {
+        let fatal = self.producer.as_ref().and_then(|producer| producer.client().fatal_error());
+        match fatal {
+            Some((code, reason)) => Error::Fenced(format!("{doing}: {error}: {reason} ({code})")),
+            None => classify(doing, error),
+        }
+    }
+
+    /// What a failed delivery means: nobody sends that record again.
+    fn check_deliveries(&self) -> Result<(), Error> {
+        match self.producer.as_ref().and_then(|producer| producer.context().failure()) {
+            None => Ok(()),
+            // The transaction must not be committed without it, and does not hold up others when it is aborted.
+            Some(Error::Retry(message)) if self.is_transactional() => Err(Error::Fenced(message)),
+            Some(Error::Retry(message)) => Err(Error::Fatal(message)),
+            Some(error) => Err(error),
         }
     }
 
@@ -84,47 +140,68 @@ impl Sink {
         Ok(list)
     }
 
+    fn check_lease(&self) -> Result<(), Error> {
+        if self.switches.lease.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        Err(Error::Fenced("commit: the group went on without this worker, which was busy for too long".to_owned()))
+    }
+
     fn commit_transaction(&mut self, list: &TopicPartitionList) -> Result<(), Error> {
         self.begin()?;
         let metadata = self
             .consumer
             .group_metadata()
             .ok_or_else(|| Error::Fenced("commit a transaction: the consumer is in no group".to_owned()))?;
-        let outcome = self
-            .producer
+        // After the metadata was taken: if the lease ends from here on, it is of a generation that the group refuses.
+        self.check_lease()?;
+        let producer = self.producer()?;
+        let outcome = producer
             .send_offsets_to_transaction(list, &metadata, COORDINATOR_TIMEOUT)
-            .and_then(|()| self.producer.commit_transaction(COORDINATOR_TIMEOUT));
-        match outcome {
-            Ok(()) => {
-                self.in_transaction = false;
-                Ok(())
-            }
-            Err(error) => {
-                let class = classify("commit the transaction", &error);
-                if matches!(class, Error::Retry(_)) {
-                    self.abort()?;
-                }
-                Err(class)
-            }
+            .and_then(|()| producer.commit_transaction(COORDINATOR_TIMEOUT));
+        outcome.map_err(|error| self.class("commit the transaction", &error))?;
+        self.in_transaction = false;
+        Ok(())
+    }
+
+    /// Ends what was sent since the last commit, so that nothing of it arrives later.
+    fn end(&mut self) -> Result<(), KafkaError> {
+        let Some(producer) = &self.producer else { return Ok(()) };
+        if self.in_transaction {
+            producer.abort_transaction(COORDINATOR_TIMEOUT)?;
+        } else {
+            producer.flush(FLUSH_TIMEOUT)?;
         }
+        if let Some((code, reason)) = producer.client().fatal_error() {
+            tracing::warn!(%code, reason, "the producer is replaced");
+            return Err(KafkaError::Flush(code));
+        }
+        // Of records that were dropped with the transaction, or whose tasks were.
+        producer.context().failure();
+        producer.context().take_positions();
+        Ok(())
     }
 }
 
 impl Log for Sink {
     fn begin(&mut self) -> Result<(), Error> {
-        if self.guarantee == Guarantee::AtLeastOnce || self.in_transaction {
-            return Ok(());
+        let needed = self.is_transactional() && !self.in_transaction;
+        let producer = self.producer()?;
+        if needed {
+            let begun = producer.begin_transaction();
+            begun.map_err(|error| self.class("begin a transaction", &error))?;
+            self.in_transaction = true;
         }
-        self.producer.begin_transaction().map_err(|error| classify("begin a transaction", &error))?;
-        self.in_transaction = true;
         Ok(())
     }
 
     fn send(&mut self, topic: &str, partitions: Partitions<'_>, records: &Batch) -> Result<Vec<Rejected>, Error> {
         self.begin()?;
+        let abandon = Arc::clone(&self.switches.abandon);
+        let producer = self.producer()?;
         let mut rejected = Vec::new();
         let slot = match partitions {
-            Partitions::One(partition) => self.producer.context().slot(topic, partition),
+            Partitions::One(partition) => producer.context().slot(topic, partition),
             Partitions::ByKey | Partitions::Each(_) => Deliveries::UNTRACKED,
         };
         let mut headers = records.headers.as_slice();
@@ -140,48 +217,75 @@ impl Log for Sink {
                 Partitions::Each(each) => each.get(index).copied().filter(|partition| *partition >= 0),
             };
             record.headers = take_headers(&mut headers, index);
-            match self.queue(record) {
+            match queue(producer, record, &abandon) {
                 Ok(()) => {}
                 Err(KafkaError::MessageProduction(code)) if is_record_error(code) => {
                     rejected.push(Rejected { index, message: code.to_string() });
                 }
-                Err(error) => return Err(classify(&format!("write to topic {topic}"), &error)),
+                Err(error) => return Err(self.class(&format!("write to topic {topic}"), &error)),
             }
         }
         // Serves acknowledgements that have come in, without waiting.
-        self.producer.poll(Duration::ZERO);
-        self.producer.context().failure().map_or(Ok(rejected), Err)
+        producer.poll(Duration::ZERO);
+        self.check_deliveries()?;
+        Ok(rejected)
     }
 
     fn flush(&mut self) -> Result<Vec<(TopicPartition, Offset)>, Error> {
-        self.producer
-            .flush(FLUSH_TIMEOUT)
-            .map_err(|error| classify("wait for the broker to acknowledge records", &error))?;
-        self.producer.context().failure().map_or(Ok(()), Err)?;
-        Ok(self.producer.context().take_positions())
+        let flushed = self.producer()?.flush(FLUSH_TIMEOUT);
+        flushed.map_err(|error| self.class("wait for the broker to acknowledge records", &error))?;
+        self.check_deliveries()?;
+        Ok(self.producer()?.context().take_positions())
     }
 
     fn commit(&mut self, offsets: &[(TopicPartition, Committed)]) -> Result<(), Error> {
         let list = self.commit_list(offsets)?;
         match self.guarantee {
             Guarantee::ExactlyOnce => self.commit_transaction(&list),
-            Guarantee::AtLeastOnce => self
-                .consumer
-                .commit(&list, CommitMode::Sync)
-                .map_err(|error| classify("commit offsets to the group", &error)),
+            Guarantee::AtLeastOnce => {
+                self.check_lease()?;
+                self.consumer
+                    .commit(&list, CommitMode::Sync)
+                    .map_err(|error| classify("commit offsets to the group", &error))
+            }
         }
     }
 
     fn abort(&mut self) -> Result<(), Error> {
-        if !self.in_transaction {
-            return Ok(());
-        }
+        let ended = self.end();
         self.in_transaction = false;
-        self.producer
-            .abort_transaction(COORDINATOR_TIMEOUT)
-            .map_err(|error| classify("abort the transaction", &error))?;
-        self.producer.context().take_positions();
-        Ok(())
+        match ended {
+            Ok(()) => Ok(()),
+            Err(error) => {
+                tracing::warn!(worker = self.worker, %error, "what was sent since the last commit could not be ended");
+                self.replace_producer()
+            }
+        }
+    }
+}
+
+/// Queues one record, waiting for room while the queue is full.
+fn queue(
+    producer: &BaseProducer<Deliveries>,
+    mut record: BaseRecord<'_, [u8], [u8], usize>,
+    abandon: &AtomicBool,
+) -> Result<(), KafkaError> {
+    let mut told = Instant::now();
+    loop {
+        match producer.send(record) {
+            Ok(()) => return Ok(()),
+            Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back))
+                if !abandon.load(Ordering::Relaxed) =>
+            {
+                record = back;
+                producer.poll(Duration::from_millis(10));
+                if told.elapsed() > FLUSH_TIMEOUT {
+                    told = Instant::now();
+                    tracing::warn!(topic = record.topic, "waiting for the broker to take records");
+                }
+            }
+            Err((error, _)) => return Err(error),
+        }
     }
 }
 

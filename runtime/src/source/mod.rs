@@ -154,17 +154,35 @@ impl Source {
 
     fn work(&mut self) -> Result<(), Error> {
         while !self.stop.load(Ordering::Relaxed) {
-            self.take_reports()?;
-            self.take_restored()?;
-            self.choose_standbys();
-            if self.has_room() {
-                self.poll()?;
-            }
-            if let Some(rebalance) = self.consumer.context().take() {
-                self.rebalance(rebalance)?;
+            match self.turn() {
+                Ok(()) => {}
+                Err(Error::Retry(reason) | Error::Fenced(reason)) => self.rejoin(&reason)?,
+                Err(error) => return Err(error),
             }
         }
         Ok(())
+    }
+
+    fn turn(&mut self) -> Result<(), Error> {
+        self.take_reports()?;
+        self.take_restored()?;
+        self.choose_standbys();
+        if self.has_room() {
+            self.poll()?;
+        }
+        match self.consumer.context().take() {
+            Some(rebalance) => self.rebalance(rebalance),
+            None => Ok(()),
+        }
+    }
+
+    /// Something that concerns all tasks could not be brought to its end: they are dropped, and the group decides anew
+    /// who runs them.
+    fn rejoin(&mut self, reason: &str) -> Result<(), Error> {
+        tracing::warn!(reason, "dropping all tasks uncommitted and joining the group again");
+        self.revoked(true)?;
+        self.consumer.unsubscribe();
+        self.subscribe()
     }
 
     /// Takes what the broker has at the moment, up to a turn's worth, and hands it over.
@@ -214,7 +232,7 @@ impl Source {
             match self.reports.try_recv() {
                 Ok(Report::Flow { task, pause, resume }) => self.flow(task, &pause, &resume)?,
                 Ok(Report::Task { task, error }) => self.task_failed(task, error)?,
-                Ok(Report::Worker { tasks, error }) => self.worker_failed(&tasks, error)?,
+                Ok(Report::Worker { tasks, culprit, error }) => self.worker_failed(&tasks, culprit, error)?,
                 Err(TryRecvError::Empty) => break,
                 Err(TryRecvError::Disconnected) => {
                     return Err(Error::Fatal("all worker threads ended unasked".to_owned()));
@@ -239,22 +257,27 @@ impl Source {
             self.close(&[task]);
             return Ok(());
         }
-        self.rebuild(task)
+        self.restore_again(&[task], Some(task))
     }
 
-    /// Fenced workers have dropped their tasks: the group decides anew who runs them.
-    fn worker_failed(&mut self, tasks: &[TaskId], error: Error) -> Result<(), Error> {
-        let Error::Fenced(reason) = error else {
+    /// A worker has dropped its tasks uncommitted. They start again from what is committed: here, as long as the group
+    /// says so. If it does not any more, the next poll tells, and until then nothing here can be committed.
+    fn worker_failed(&mut self, tasks: &[TaskId], culprit: Option<TaskId>, error: Error) -> Result<(), Error> {
+        if matches!(error, Error::Guest(_) | Error::Fatal(_)) {
             return Err(error);
-        };
-        tracing::warn!(reason, "the group moved on without this member; rejoining");
-        for task in tasks {
+        }
+        let dropped = tasks.iter().filter(|task| matches!(self.placements.get(task), Some(Placement::At(_))));
+        let dropped: Vec<TaskId> = dropped.copied().collect();
+        tracing::warn!(%error, tasks = dropped.len(), "tasks were dropped uncommitted; they start again from what is committed");
+        if self.assigned {
+            let corrupt = culprit.filter(|_| matches!(error, Error::Corrupt(_)));
+            return self.restore_again(&dropped, corrupt);
+        }
+        for task in &dropped {
             self.placements.remove(task);
             self.at_hand.tasks.remove(task);
         }
-        self.revoked(true)?;
-        self.consumer.unsubscribe();
-        self.subscribe()
+        Ok(())
     }
 
     fn take_restored(&mut self) -> Result<(), Error> {

@@ -16,7 +16,7 @@ use super::janitor::Holdings;
 use super::restore::{Request, Restored};
 use super::{Placement, SUSPEND_TIMEOUT, Source};
 use crate::kafka::{Rebalance, classify, number, to_list};
-use crate::worker::Order;
+use crate::worker::{Handle, Order};
 
 /// What the group remembers of the partitions of a member.
 pub(super) type CommittedOffsets = BTreeMap<TopicPartition, Committed>;
@@ -44,7 +44,10 @@ impl Source {
             let all: Vec<TaskId> = self.placements.keys().copied().collect();
             self.close(&all);
         } else {
-            self.ask_workers(|done| Order::Suspend { done });
+            let suspended = self.ask_workers(|done| Order::Suspend { done });
+            if suspended.len() < self.workers.len() {
+                self.workers.iter().for_each(Handle::end_lease);
+            }
         }
         self.consumer.unassign().map_err(|error| classify("give up partitions", &error))
     }
@@ -164,6 +167,8 @@ impl Source {
         };
         let mut committed = CommittedOffsets::new();
         for (partition, element) in partitions.iter().zip(list.elements()) {
+            let doing = || format!("ask the group for the committed offset of {partition}");
+            element.error().map_err(|error| classify(&doing(), &error))?;
             if let rdkafka::Offset::Offset(offset) = element.offset() {
                 let metadata = element.metadata().to_owned();
                 committed.insert(partition.clone(), Committed { offset: Offset(offset), metadata });
@@ -183,9 +188,9 @@ impl Source {
         });
     }
 
-    /// Restores a task again whose state turned out to be corrupt; its partitions are at hand.
-    pub(super) fn rebuild(&mut self, id: TaskId) -> Result<(), Error> {
-        let partitions: Vec<TopicPartition> = self.routes.of_task(id).cloned().collect();
+    /// Restores tasks again whose partitions are at hand, the corrupt one from nothing.
+    pub(super) fn restore_again(&mut self, tasks: &[TaskId], corrupt: Option<TaskId>) -> Result<(), Error> {
+        let partitions: Vec<TopicPartition> = tasks.iter().flat_map(|id| self.routes.of_task(*id)).cloned().collect();
         self.consumer
             .pause(&to_list(&partitions))
             .map_err(|error| classify("pause the partitions of a task", &error))?;
@@ -196,9 +201,11 @@ impl Source {
                 committed.insert(partition.clone(), Committed { offset, metadata: String::new() });
             }
         }
-        self.placements.insert(id, Placement::Restoring);
-        // The consumer is past what the task will need again, so it is told where to go whatever that is.
-        self.restore(id, &committed, &Offsets::new(), true);
+        for id in tasks {
+            self.placements.insert(*id, Placement::Restoring);
+            // The consumer is past what the task will need again, so it is told where to go whatever that is.
+            self.restore(*id, &committed, &Offsets::new(), corrupt == Some(*id));
+        }
         Ok(())
     }
 

@@ -2,9 +2,8 @@
 //! that no restoring task stalls one that is running.
 //!
 //! One consumer per changelog topic: the client says that a partition is read to its end, but not
-//! of which topic. The end is what the broker says it is at that moment (the last stable offset),
-//! not a number read before: a changelog may end in a transaction's markers, which have offsets but
-//! are no records.
+//! of which topic. A changelog is read when no transaction is open in it: the committed input offsets
+//! may already be those of a transaction whose marker has not reached the changelog yet.
 //!
 //! It keeps the standbys, too, as long as there is nothing to restore: a task that is restored is one that nobody
 //! runs, and a standby may be a little late. A task is here only once: one whose standby is open is restored from
@@ -41,6 +40,8 @@ const STANDBY_WAIT: Duration = Duration::from_millis(100);
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
 /// Pause before a task is tried again whose restore failed for a passing reason.
 const RETRY_WAIT: Duration = Duration::from_secs(1);
+/// How often it is asked whether the transactions in a changelog are over.
+const TRANSACTION_WAIT: Duration = Duration::from_millis(50);
 
 /// Makes tasks: opens their state and instantiates the module.
 pub trait TaskFactory: Send + Sync {
@@ -171,6 +172,14 @@ struct Restoring {
     began: Instant,
 }
 
+/// A task whose restore can't begin yet.
+struct Waiting {
+    until: Instant,
+    request: Request,
+    /// It is open already.
+    task: Option<Task>,
+}
+
 struct Thread {
     guarantee: Guarantee,
     factory: Arc<dyn TaskFactory>,
@@ -180,7 +189,7 @@ struct Thread {
     standbys: Standbys,
     restoring: BTreeMap<TaskId, Restoring>,
     /// To be tried again.
-    waiting: Vec<(Instant, Request)>,
+    waiting: Vec<Waiting>,
     told_at: Instant,
 }
 
@@ -189,7 +198,7 @@ impl Thread {
     fn run(mut self, orders: &Receiver<Order>) {
         loop {
             match self.next_order(orders) {
-                Ok(Order::Restore(request)) => self.begin(request),
+                Ok(Order::Restore(request)) => self.begin(request, None),
                 Ok(Order::KeepStandbys(chosen)) => self.standbys.keep(chosen),
                 Ok(Order::Cancel { tasks, done }) => {
                     for id in tasks {
@@ -208,27 +217,32 @@ impl Thread {
         if !self.restoring.is_empty() {
             return orders.recv_timeout(Duration::ZERO);
         }
-        if self.waiting.is_empty() && self.standbys.is_empty() {
+        if !self.waiting.is_empty() {
+            return orders.recv_timeout(TRANSACTION_WAIT);
+        }
+        if self.standbys.is_empty() {
             return orders.recv().map_err(|_| RecvTimeoutError::Disconnected);
         }
         let wait = if self.standbys.turn() { Duration::ZERO } else { STANDBY_WAIT };
         orders.recv_timeout(wait)
     }
 
-    fn begin(&mut self, request: Request) {
-        if let Err(error) = self.prepare(request.clone()) {
+    fn begin(&mut self, request: Request, task: Option<Task>) {
+        if let Err(error) = self.prepare(request.clone(), task) {
             self.failed(request, error);
         }
     }
 
-    fn prepare(&mut self, request: Request) -> Result<(), Error> {
+    fn prepare(&mut self, request: Request, task: Option<Task>) -> Result<(), Error> {
         let id = request.id;
-        let standby = self.standbys.take(id);
-        let mut task = match standby {
-            Some(standby) => standby,
+        let mut task = match task.or_else(|| self.standbys.take(id)) {
+            Some(open) => open,
             None => self.open(&request)?,
         };
-        let changelogs = self.readers.bounds(&task)?;
+        let Some(changelogs) = self.readers.bounds(&task)? else {
+            self.waiting.push(Waiting { until: Instant::now() + TRANSACTION_WAIT, request, task: Some(task) });
+            return Ok(());
+        };
         let spec = Arc::clone(task.spec());
         let stored = task.stored_positions()?;
         let committed: Vec<_> =
@@ -263,9 +277,9 @@ impl Thread {
 
     fn turn(&mut self) {
         let now = Instant::now();
-        if let Some(at) = self.waiting.iter().position(|(at, _)| *at <= now) {
-            let (_, request) = self.waiting.swap_remove(at);
-            self.begin(request);
+        if let Some(at) = self.waiting.iter().position(|waiting| waiting.until <= now) {
+            let Waiting { request, task, .. } = self.waiting.swap_remove(at);
+            self.begin(request, task);
         }
         for read in self.readers.poll(WAIT) {
             match read {
@@ -310,7 +324,7 @@ impl Thread {
     /// Stops restoring a task for good.
     fn give_up(&mut self, id: TaskId) -> Option<Request> {
         self.readers.remove(id);
-        self.waiting.retain(|(_, request)| request.id != id);
+        self.waiting.retain(|waiting| waiting.request.id != id);
         self.restoring.remove(&id).map(|restoring| restoring.request)
     }
 
@@ -327,7 +341,7 @@ impl Thread {
         match error {
             Error::Retry(reason) => {
                 tracing::warn!(%task, reason, "the restore will be tried again");
-                self.waiting.push((Instant::now() + RETRY_WAIT, request));
+                self.waiting.push(Waiting { until: Instant::now() + RETRY_WAIT, request, task: None });
             }
             error => {
                 let _ = self.reports.send(Report::Task { task, error });

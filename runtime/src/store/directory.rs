@@ -20,6 +20,9 @@ use super::resources::Resources;
 use super::rocks::{Identity, Rocks};
 use super::task::TaskDatabase;
 
+/// Holds the process id, as `kafka-streams-process-metadata` does for Kafka Streams.
+const PROCESS_ID: &str = "process-id";
+
 /// `<state.dir>/<application.id>`, locked for this process as long as it lives.
 pub struct StateDirectory {
     path: PathBuf,
@@ -49,6 +52,21 @@ impl StateDirectory {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// A name that is this directory's alone, for an instance that was given none: made up at the first
+    /// start and kept.
+    pub fn process_id(&self) -> Result<String, Error> {
+        let path = self.path.join(PROCESS_ID);
+        match fs::read_to_string(&path) {
+            Ok(text) if uuid::Uuid::try_parse(text.trim()).is_ok() => return Ok(text.trim().to_owned()),
+            Ok(_) => warn!(path = %path.display(), "the process id can't be read: making up another"),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) => return Err(from_io("read the process id", &path, &e)),
+        }
+        let id = uuid::Uuid::new_v4().to_string();
+        fs::write(&path, &id).map_err(|e| from_io("keep the process id", &path, &e))?;
+        Ok(id)
     }
 
     /// Opens or creates the database of a task with the stores of its subtopology. One that can't

@@ -8,6 +8,7 @@ pub(crate) use turn::now_ms;
 pub use turn::{Pace, Worker};
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
@@ -39,27 +40,29 @@ pub enum Report {
     /// This task can't go on: it is suspended if it was the module that failed, else dropped. The
     /// others do go on.
     Task { task: TaskId, error: Error },
-    /// None of the worker's tasks can go on: they were all dropped.
-    Worker { tasks: Vec<TaskId>, error: Error },
+    /// None of the worker's tasks can go on: they were all dropped. `culprit` is the one that failed, if it was one.
+    Worker { tasks: Vec<TaskId>, culprit: Option<TaskId>, error: Error },
 }
 
 /// A running worker, as the source sees it.
 pub struct Handle {
     orders: Sender<Order>,
+    lease: Arc<AtomicBool>,
     budget: Arc<Budget>,
     thread: JoinHandle<()>,
 }
 
 impl Handle {
-    /// Starts `worker`, whose orders and budget the handle is made from.
+    /// Starts `worker`, whose orders, lease and budget the handle is made from.
     pub fn start(
         name: String,
+        lease: Arc<AtomicBool>,
         budget: Arc<Budget>,
         worker: impl FnOnce(Receiver<Order>) + Send + 'static,
     ) -> std::io::Result<Self> {
         let (orders, receiver) = channel();
         let thread = std::thread::Builder::new().name(name).spawn(move || worker(receiver))?;
-        Ok(Self { orders, budget, thread })
+        Ok(Self { orders, lease, budget, thread })
     }
 
     /// The worker ends only after an answered `Stop`, or by a panic, which ends the process.
@@ -72,6 +75,11 @@ impl Handle {
     #[must_use]
     pub fn budget(&self) -> &Arc<Budget> {
         &self.budget
+    }
+
+    /// From now on, and until it resumes, the worker must not commit: its tasks may be others'.
+    pub fn end_lease(&self) {
+        self.lease.store(false, Ordering::Release);
     }
 
     #[must_use]

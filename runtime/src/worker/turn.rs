@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -39,6 +40,8 @@ pub struct Worker {
     tasks: BTreeMap<TaskId, Task>,
     log: Box<dyn Log>,
     pace: Pace,
+    /// Off when the source waited for a commit in vain; what the log can't commit then is dropped.
+    lease: Arc<AtomicBool>,
     budget: Arc<Budget>,
     /// Bytes of records received since the budget was settled.
     received: usize,
@@ -50,11 +53,18 @@ pub struct Worker {
 
 impl Worker {
     #[must_use]
-    pub fn new(log: Box<dyn Log>, pace: Pace, budget: Arc<Budget>, reports: Sender<Report>) -> Self {
+    pub fn new(
+        log: Box<dyn Log>,
+        pace: Pace,
+        lease: Arc<AtomicBool>,
+        budget: Arc<Budget>,
+        reports: Sender<Report>,
+    ) -> Self {
         Self {
             tasks: BTreeMap::new(),
             log,
             pace,
+            lease,
             budget,
             received: 0,
             reports,
@@ -193,11 +203,11 @@ impl Worker {
                 tracing::warn!(%error, "the commit will be tried again");
                 self.retry_at = Some(Instant::now() + RETRY_WAIT);
             }
-            (Fate::Drop, Some(id)) => {
+            (Fate::DropOne, Some(id)) => {
                 self.close(&[id]);
                 self.report(Report::Task { task: id, error });
             }
-            (Fate::Drop, None) => self.give_up(error),
+            (Fate::DropOne | Fate::DropAll, _) => self.drop_all(task, error),
         }
     }
 
@@ -239,6 +249,7 @@ impl Worker {
     }
 
     fn resume(&mut self) {
+        self.lease.store(true, Ordering::Release);
         self.each("resume", |task| if task.phase() == Phase::Suspended { task.resume() } else { Ok(()) });
         self.committed_at = Instant::now();
     }
@@ -278,22 +289,28 @@ impl Worker {
             }
             // It is suspended before the record it failed on; what it did before that can be committed.
             Error::Guest(_) => self.report(Report::Task { task, error }),
-            Error::Corrupt(_) => {
+            // What it has sent is in the transaction of all tasks, under exactly-once.
+            Error::Corrupt(_) if self.pace.guarantee == Guarantee::AtLeastOnce => {
                 self.close(&[task]);
                 self.report(Report::Task { task, error });
             }
-            Error::Fenced(_) | Error::Fatal(_) => self.give_up(error),
+            Error::Corrupt(_) | Error::Fenced(_) | Error::Fatal(_) => self.give_up(Some(task), error),
         }
     }
 
-    /// None of the tasks can go on: they are dropped, uncommitted.
-    fn give_up(&mut self, error: Error) {
-        if let Err(error) = self.log.abort() {
-            tracing::warn!(%error, "abort the transaction");
+    /// None of the tasks can go on: what they sent since the last commit is ended, and they are dropped.
+    fn give_up(&mut self, culprit: Option<TaskId>, error: Error) {
+        match self.log.abort() {
+            Ok(()) => self.drop_all(culprit, error),
+            // Nothing is done about that one but what is done already.
+            Err(worse) => self.drop_all(culprit, worse),
         }
+    }
+
+    fn drop_all(&mut self, culprit: Option<TaskId>, error: Error) {
         let tasks: Vec<TaskId> = self.tasks.keys().copied().collect();
         self.close(&tasks);
-        self.report(Report::Worker { tasks, error });
+        self.report(Report::Worker { tasks, culprit, error });
     }
 
     fn report(&self, report: Report) {

@@ -4,6 +4,7 @@ use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU16, Ordering};
 
 use anyhow::{Context, Result, ensure};
 use rustix::process::{Pid, Signal, kill_process};
@@ -42,6 +43,8 @@ impl Kafka {
     }
 }
 
+static RESERVED: AtomicU16 = AtomicU16::new(0);
+
 /// A broker of one test, or a cluster, for what a shared one must not suffer. Its data outlive a stop.
 pub struct OwnKafka {
     host: String,
@@ -66,9 +69,14 @@ impl OwnKafka {
     /// Several nodes, whose data stay behind.
     pub fn cluster(nodes: u16, data: &Path) -> Result<Self> {
         let free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
-        let mut ports = (31_000 + port_offset()..32_000).step_by(2);
-        let port = ports.find(|port| (*port..port + 2 * nodes).all(free));
-        let port = port.context("no free ports in a row between 31000 and 32000")?;
+        let port = loop {
+            // Tests of one run that look at the same time must not find the same.
+            let port = 31_000 + port_offset() + RESERVED.fetch_add(2 * nodes, Ordering::Relaxed);
+            ensure!(port < 32_000, "no free ports in a row between 31000 and 32000");
+            if (port..port + 2 * nodes).all(free) {
+                break port;
+            }
+        };
         let host = "127.0.0.1".to_owned();
         Ok(Self { host, port, nodes, data: data.to_owned(), namespace: None, dir: None })
     }

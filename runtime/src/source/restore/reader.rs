@@ -35,7 +35,7 @@ pub(super) struct Readers {
     clients: Clients,
     settings: fn(&Clients) -> ClientConfig,
     /// Asks for the bounds of changelogs; made when first needed and kept.
-    asker: Option<BaseConsumer<ClientLog>>,
+    asker: Option<Asker>,
     topics: BTreeMap<String, Reader>,
 }
 
@@ -65,24 +65,26 @@ impl Readers {
         Self { clients, settings, asker: None, topics: BTreeMap::new() }
     }
 
-    /// Where the changelog of each store of a task begins and ends; `None` if it has none.
-    pub(super) fn bounds(&mut self, task: &Task) -> Result<Vec<Option<(Offset, Offset)>>, Error> {
-        if self.asker.is_none() {
-            self.asker = Some(create_with(&self.clients.restore(), ClientLog, "restore reader")?);
-        }
+    /// Where the changelog of each store of a task begins and ends, `None` for a store that has none. Nothing at all
+    /// while one of them has a transaction that is not over: what it ends in is not known yet.
+    pub(super) fn bounds(&mut self, task: &Task) -> Result<Option<Vec<Option<(Offset, Offset)>>>, Error> {
+        let asker = match &mut self.asker {
+            Some(asker) => asker,
+            none => none.insert(Asker::new(&self.clients)?),
+        };
         let mut bounds = Vec::new();
         for store in &task.spec().stores {
-            let (Some(changelog), Some(asker)) = (&store.changelog, &self.asker) else {
+            let Some(changelog) = &store.changelog else {
                 bounds.push(None);
                 continue;
             };
             let partition = TopicPartition::new(changelog.clone(), task.id().partition);
-            let (begin, end) = asker
-                .fetch_watermarks(changelog, number(&partition), REQUEST_TIMEOUT)
-                .map_err(|error| classify(&format!("ask for the bounds of {partition}"), &error))?;
-            bounds.push(Some((Offset(begin), Offset(end))));
+            match asker.bounds(&partition)? {
+                None => return Ok(None),
+                found => bounds.push(found),
+            }
         }
-        Ok(bounds)
+        Ok(Some(bounds))
     }
 
     /// Begins to read what a task lacks.
@@ -139,6 +141,32 @@ impl Readers {
 
     fn drop_idle(&mut self) {
         self.topics.retain(|_, reader| !reader.partitions.is_empty());
+    }
+}
+
+/// Two clients, as librdkafka asks for the end that its own isolation level sees.
+struct Asker {
+    written: BaseConsumer<ClientLog>,
+    committed: BaseConsumer<ClientLog>,
+}
+
+impl Asker {
+    fn new(clients: &Clients) -> Result<Self, Error> {
+        Ok(Self {
+            written: create_with(&clients.watermarks(), ClientLog, "client that asks for watermarks")?,
+            committed: create_with(&clients.restore(), ClientLog, "client that asks for stable offsets")?,
+        })
+    }
+
+    fn bounds(&self, partition: &TopicPartition) -> Result<Option<(Offset, Offset)>, Error> {
+        let ask = |client: &BaseConsumer<ClientLog>| {
+            client
+                .fetch_watermarks(&partition.topic, number(partition), REQUEST_TIMEOUT)
+                .map_err(|error| classify(&format!("ask for the bounds of {partition}"), &error))
+        };
+        let (begin, end) = ask(&self.written)?;
+        let (_, stable) = ask(&self.committed)?;
+        Ok((stable >= end).then_some((Offset(begin), Offset(end))))
     }
 }
 

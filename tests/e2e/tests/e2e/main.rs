@@ -5,6 +5,7 @@ mod harness;
 mod counts;
 mod restart;
 mod standbys;
+mod exactly_once;
 mod handover;
 mod modules;
 mod topics;
