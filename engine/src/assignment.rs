@@ -41,7 +41,24 @@ pub struct Change {
 }
 
 impl Assignment {
+    /// Of a member that has all its partitions.
     pub fn of(partitioning: &Partitioning, partitions: &[TopicPartition]) -> Result<Self, AssignmentError> {
+        let assignment = Self::gather(partitioning, partitions)?;
+        assignment.split(partitioning).into_values().next().map_or(Ok(assignment), Err)
+    }
+
+    /// Of a member that gets its partitions bit by bit: without the tasks that still lack some, and what those lack.
+    pub fn so_far(
+        partitioning: &Partitioning,
+        partitions: &[TopicPartition],
+    ) -> Result<(Self, Vec<AssignmentError>), AssignmentError> {
+        let mut assignment = Self::gather(partitioning, partitions)?;
+        let split = assignment.split(partitioning);
+        assignment.tasks.retain(|id, _| !split.contains_key(id));
+        Ok((assignment, split.into_values().collect()))
+    }
+
+    fn gather(partitioning: &Partitioning, partitions: &[TopicPartition]) -> Result<Self, AssignmentError> {
         let readers: HashMap<&str, (usize, usize)> = (partitioning.subtopologies().iter().enumerate())
             .flat_map(|(sub, of)| of.inputs.iter().enumerate().map(move |(i, input)| (&*input.full_name, (sub, i))))
             .collect();
@@ -57,12 +74,12 @@ impl Assignment {
             inputs.entry(id).or_default().insert(input);
         }
         let tasks = inputs.into_iter().map(|(id, inputs)| (id, inputs.into_iter().collect())).collect();
-        let assignment = Self { tasks };
-        assignment.check_together(partitioning)?;
-        Ok(assignment)
+        Ok(Self { tasks })
     }
 
-    fn check_together(&self, partitioning: &Partitioning) -> Result<(), AssignmentError> {
+    /// Tasks that keep state and lack inputs.
+    fn split(&self, partitioning: &Partitioning) -> BTreeMap<TaskId, AssignmentError> {
+        let mut split = BTreeMap::new();
         for subtopology in partitioning.subtopologies().iter().filter(|subtopology| subtopology.stateful) {
             let all_of_it = TaskId { subtopology: subtopology.subtopology, partition: 0 }..=TaskId {
                 subtopology: subtopology.subtopology,
@@ -74,11 +91,11 @@ impl Assignment {
                 let missing = (0..subtopology.inputs.len()).find(|input| !inputs.contains(input));
                 if let (Some(missing), Some(&assigned)) = (missing, inputs.first()) {
                     let (assigned, missing) = (partition_of(assigned), partition_of(missing));
-                    return Err(AssignmentError::Split { task, assigned, missing });
+                    split.insert(task, AssignmentError::Split { task, assigned, missing });
                 }
             }
         }
-        Ok(())
+        split
     }
 
     /// What leads from the tasks at hand to these.

@@ -15,11 +15,11 @@ use millrace_engine::ports::Error;
 use millrace_engine::task::BufferLimits;
 use millrace_engine::topology::{PartitionCounts, Partitioning, Plan, Topology, TopologyError};
 
-use crate::config::{Config, Guarantee};
+use crate::config::{Config, GroupProtocol, Guarantee};
 use crate::guest::{Limits, Module, Settings as ModuleSettings};
 use crate::kafka::{Clients, GroupConsumer, GroupContext, Topics, create_with};
 use crate::sink::{Sink, Switches};
-use crate::source::{Settings as SourceSettings, Source};
+use crate::source::{Farewell, Settings as SourceSettings, Source};
 use crate::store::{Budget as StoreBudget, Resources, StateDirectory};
 use crate::worker::{Budget, Handle, Pace, Worker};
 use tasks::Tasks;
@@ -159,7 +159,7 @@ impl Application {
             chunk_bytes: CHUNK_BYTES,
             instance_id: config.instance_id.clone(),
             standby_replicas: config.standby_replicas,
-            leave_on_stop: config.leave_on_stop,
+            farewell: farewell(config),
         };
         Source::new(settings, consumer, workers, Arc::new(tasks), (reports, received), stop)
             .context("start the threads of the source")
@@ -243,6 +243,17 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
     match stopped? {
         Some(running) => running.stop(),
         None => Ok(()),
+    }
+}
+
+fn farewell(config: &Config) -> Farewell {
+    if config.leave_on_stop {
+        Farewell::Leave
+    } else if config.group_protocol == GroupProtocol::Consumer && config.instance_id.is_some() {
+        // Under this protocol nobody gets the place of a member that is silent, not even itself.
+        Farewell::Return
+    } else {
+        Farewell::Silent
     }
 }
 

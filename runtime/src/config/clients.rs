@@ -193,9 +193,10 @@ const OWNED: &[(&[&str], &str)] = &[
     ),
     (&["auto.offset.reset"], "use `auto.offset.reset` without a prefix"),
     (
-        &["partition.assignment.strategy", "group.protocol", "group.protocol.type", "group.remote.assignor"],
-        "`range` under the classic protocol is what gives one instance the same partitions of all topics of a task",
+        &["partition.assignment.strategy", "group.protocol.type", "group.remote.assignor"],
+        "`range` is what gives one instance the same partitions of all topics of a task",
     ),
+    (&["group.protocol"], "use `group.protocol` without a prefix"),
     (&["isolation.level"], "it follows from `processing.guarantee`"),
     (
         &["transactional.id", "enable.idempotence", "enable.gapless.guarantee"],

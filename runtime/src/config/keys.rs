@@ -89,6 +89,12 @@ pub(super) const KEYS: &[Key] = &[
         "Stable name of this instance (the pod's). With it a restarted instance gets its partitions back without a rebalance.",
     ),
     key(
+        "group.protocol",
+        Choice(&["classic", "consumer"]),
+        Is("classic"),
+        "`consumer` is KIP-848's: brokers assign, and tasks that stay don't pause. But a killed instance that returns waits for its old session to end.",
+    ),
+    key(
         "group.leave.on.stop",
         Flag,
         Is("false"),

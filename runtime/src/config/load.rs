@@ -13,7 +13,9 @@ use super::file::{self, Given};
 use super::keys::{BOOTSTRAP_SERVERS, FAULTS_ON, Fallback, KEYS, Key, MODULE_SOURCE, find, variable};
 use super::problem::{Invalid, Origin, Problem, SIMILAR, nearest};
 use super::value::{Kind, Raw, Size, Value};
-use super::{Config, FaultPolicy, Faults, Guarantee, LogConfig, LogFormat, ModuleConfig, RocksDbConfig, Setting};
+use super::{
+    Config, FaultPolicy, Faults, GroupProtocol, Guarantee, LogConfig, LogFormat, ModuleConfig, RocksDbConfig, Setting,
+};
 
 /// What the command line says. It goes before the environment, which goes before the file.
 #[derive(Debug, Clone, Default)]
@@ -132,6 +134,10 @@ impl Resolved {
         let mut config = Config {
             application_id: self.text("application.id"),
             instance_id: self.optional("group.instance.id"),
+            group_protocol: match self.text("group.protocol").as_str() {
+                "consumer" => GroupProtocol::Consumer,
+                _ => GroupProtocol::Classic,
+            },
             leave_on_stop: self.text("group.leave.on.stop") == "true",
             module,
             kafka: KafkaConfig { bootstrap_servers: self.text(BOOTSTRAP_SERVERS), ..self.kafka.clone() },

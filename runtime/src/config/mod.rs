@@ -37,6 +37,7 @@ pub struct Config {
     pub application_id: String,
     /// `group.instance.id`: static membership.
     pub instance_id: Option<String>,
+    pub group_protocol: GroupProtocol,
     /// A stop hands the partitions over at once instead of keeping them for a restart.
     pub leave_on_stop: bool,
     pub module: ModuleConfig,
@@ -90,6 +91,14 @@ pub struct ModuleConfig {
 pub struct RocksDbConfig {
     pub block_cache_bytes: usize,
     pub write_buffer_bytes: usize,
+}
+
+/// Which of Kafka's group protocols the members speak.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GroupProtocol {
+    Classic,
+    /// KIP-848.
+    Consumer,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

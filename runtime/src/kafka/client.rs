@@ -10,13 +10,14 @@ use rdkafka::ClientContext;
 use rdkafka::config::{ClientConfig, FromClientConfigAndContext, RDKafkaLogLevel};
 
 use super::classify;
-use crate::config::{Config, Guarantee, KafkaConfig};
+use crate::config::{Config, GroupProtocol, Guarantee, KafkaConfig};
 
 /// Makes the settings of the clients of one application.
 #[derive(Debug, Clone)]
 pub struct Clients {
     application_id: String,
     instance_id: Option<String>,
+    group_protocol: GroupProtocol,
     /// Tells this process's transactions from those of other instances, also after a restart.
     process_id: String,
     guarantee: Guarantee,
@@ -49,8 +50,6 @@ const CONSUMER: &[(&str, &str)] = &[
     // Offsets are committed by the worker, after the state that goes with them.
     ("enable.auto.commit", "false"),
     ("enable.auto.offset.store", "false"),
-    // The only assignor that gives equal partitions of co-partitioned topics to one member.
-    ("partition.assignment.strategy", "range"),
     // Fetched ahead: enough to keep workers busy while a fetch is under way, and no more than
     // the memory we want to be known for. The default is 64 MiB.
     ("queued.max.messages.kbytes", "16384"),
@@ -98,6 +97,7 @@ impl Clients {
         Self {
             application_id: config.application_id.clone(),
             instance_id: config.instance_id.clone(),
+            group_protocol: config.group_protocol,
             process_id,
             guarantee: config.guarantee,
             auto_offset_reset: config.auto_offset_reset,
@@ -115,6 +115,11 @@ impl Clients {
     pub fn consumer(&self) -> ClientConfig {
         let mut settings = self.base("consumer", CONSUMER);
         settings.set("group.id", &self.application_id);
+        // The only assignor that gives equal partitions of co-partitioned topics to one member, whoever runs it.
+        match self.group_protocol {
+            GroupProtocol::Classic => settings.set("partition.assignment.strategy", "range"),
+            GroupProtocol::Consumer => settings.set("group.protocol", "consumer").set("group.remote.assignor", "range"),
+        };
         let reset = match self.auto_offset_reset {
             OffsetReset::Earliest => "earliest",
             OffsetReset::Latest => "latest",

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use millrace_engine::record::TopicPartition;
 use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, RebalanceProtocol};
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientContext, TopicPartitionList};
 
@@ -18,11 +18,17 @@ pub type GroupConsumer = BaseConsumer<GroupContext>;
 #[derive(Debug)]
 pub enum Rebalance {
     Assigned(Vec<TopicPartition>),
-    /// All partitions are taken away (the protocol is eager). `lost`: they may already belong to
-    /// others, so nothing may be committed any more.
+    /// `lost`: they may already belong to others, so nothing may be committed any more.
     Revoked {
+        partitions: Vec<TopicPartition>,
         lost: bool,
     },
+}
+
+/// Whether assignments and revocations name what changes; else they name everything.
+#[must_use]
+pub fn is_incremental(consumer: &GroupConsumer) -> bool {
+    matches!(consumer.rebalance_protocol(), RebalanceProtocol::Cooperative)
 }
 
 /// Sets rebalances aside until the poll that brought them has returned: they take long (tasks
@@ -60,7 +66,9 @@ impl ConsumerContext for GroupContext {
     fn rebalance(&self, consumer: &BaseConsumer<Self>, kind: RDKafkaRespErr, partitions: &mut TopicPartitionList) {
         let assigned = kind == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
         if self.closing.load(Ordering::Relaxed) {
-            if let Err(error) = consumer.unassign() {
+            let answered =
+                if is_incremental(consumer) { consumer.incremental_unassign(partitions) } else { consumer.unassign() };
+            if let Err(error) = answered {
                 tracing::debug!(%error, "unassign while closing");
             }
             return;
@@ -68,7 +76,7 @@ impl ConsumerContext for GroupContext {
         let rebalance = if assigned {
             Rebalance::Assigned(from_list(partitions))
         } else {
-            Rebalance::Revoked { lost: consumer.assignment_lost() }
+            Rebalance::Revoked { partitions: from_list(partitions), lost: consumer.assignment_lost() }
         };
         *self.pending.lock().expect("no holder of this lock panics") = Some(rebalance);
     }

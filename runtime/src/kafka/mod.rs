@@ -12,6 +12,6 @@ pub(crate) use client::create_with;
 pub use client::{ClientLog, Clients};
 pub use embedded::{EmbeddedBroker, Feeder, Seen, Tail};
 pub use error::{classify, is_record_error};
-pub use group::{GroupConsumer, GroupContext, Rebalance, from_list, number, to_list};
+pub use group::{GroupConsumer, GroupContext, Rebalance, from_list, is_incremental, number, to_list};
 pub use members::{GroupMember, member_id, members};
 pub use topics::Topics;

@@ -74,8 +74,18 @@ pub struct Settings {
     pub instance_id: Option<String>,
     /// Other members that keep a copy of the state of each task.
     pub standby_replicas: usize,
-    /// Whether a stopping member gives its partitions up at once, or keeps them for its return.
-    pub leave_on_stop: bool,
+    pub farewell: Farewell,
+}
+
+/// What a stopping member tells the group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Farewell {
+    /// That its partitions are free.
+    Leave,
+    /// That it will return under its name. Only the consumer protocol has a word for that.
+    Return,
+    /// Nothing: it keeps its partitions until its session ends, for its return.
+    Silent,
 }
 
 /// The consumer and all it decides. Runs on its own thread.
@@ -88,6 +98,8 @@ pub struct Source {
     /// If there are to be standbys.
     members: Option<Members>,
     reports: Receiver<Report>,
+    /// What the consumer was assigned, by the last rebalance or by several.
+    partitions: BTreeSet<TopicPartition>,
     /// What the last assignment asked for, less what was closed since.
     at_hand: Assignment,
     placements: BTreeMap<TaskId, Placement>,
@@ -128,6 +140,7 @@ impl Source {
             janitor,
             members,
             reports: received,
+            partitions: BTreeSet::new(),
             at_hand: Assignment::default(),
             placements: BTreeMap::new(),
             standbys: BTreeSet::new(),
@@ -180,7 +193,7 @@ impl Source {
     /// who runs them.
     fn rejoin(&mut self, reason: &str) -> Result<(), Error> {
         tracing::warn!(reason, "dropping all tasks uncommitted and joining the group again");
-        self.revoked(true)?;
+        self.drop_all();
         self.consumer.unsubscribe();
         self.subscribe()
     }
@@ -254,7 +267,7 @@ impl Source {
         tracing::error!(%task, reason, "the task's local state is corrupt; restoring it from its changelogs");
         if !self.assigned {
             // Whoever is assigned it next opens its state anew, and finds out.
-            self.close(&[task]);
+            self.close(&[task], false);
             return Ok(());
         }
         self.restore_again(&[task], Some(task))
@@ -328,13 +341,12 @@ impl Source {
         let outcomes = self.ask_workers(|done| Order::Stop { done });
         let committed = outcomes.len() == self.workers.len() && outcomes.iter().all(|committed| *committed);
         self.consumer.context().close();
-        if self.settings.leave_on_stop {
-            // Dropped by its last owner, the consumer says good-bye to the group.
-            self.consumer.unsubscribe();
-        } else {
-            // A member that says nothing keeps its partitions until its session ends, which is
-            // what lets a restarted instance find them again. Closing the client would say it.
-            std::mem::forget(Arc::clone(&self.consumer));
+        match self.settings.farewell {
+            Farewell::Leave => self.consumer.unsubscribe(),
+            // Dropped by its last owner, the consumer says so.
+            Farewell::Return => {}
+            // Closing the client would say good-bye.
+            Farewell::Silent => std::mem::forget(Arc::clone(&self.consumer)),
         }
         if let Some(members) = self.members {
             members.stop();

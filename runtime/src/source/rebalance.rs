@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
-use millrace_engine::assignment::{Assignment, spread};
+use millrace_engine::assignment::{Assignment, AssignmentError, spread};
 use millrace_engine::ports::{Committed, Error};
 use millrace_engine::record::{Offset, TaskId, TopicPartition};
 use millrace_engine::topology::OffsetReset;
@@ -15,7 +15,7 @@ use rdkafka::consumer::Consumer;
 use super::janitor::Holdings;
 use super::restore::{Request, Restored};
 use super::{Placement, SUSPEND_TIMEOUT, Source};
-use crate::kafka::{Rebalance, classify, number, to_list};
+use crate::kafka::{Rebalance, classify, is_incremental, number, to_list};
 use crate::worker::{Handle, Order};
 
 /// What the group remembers of the partitions of a member.
@@ -29,20 +29,45 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 impl Source {
     pub(super) fn rebalance(&mut self, rebalance: Rebalance) -> Result<(), Error> {
         match rebalance {
-            Rebalance::Revoked { lost } => self.revoked(lost),
+            Rebalance::Revoked { partitions, lost } if is_incremental(&self.consumer) => self.taken(&partitions, lost),
+            Rebalance::Revoked { lost, .. } => self.revoked(lost),
             Rebalance::Assigned(partitions) => self.assigned(&partitions),
         }
     }
 
+    /// Others may own the tasks already.
+    pub(super) fn drop_all(&mut self) {
+        self.assigned = false;
+        let all: Vec<TaskId> = self.placements.keys().copied().collect();
+        self.close(&all, false);
+    }
+
+    /// Some partitions are taken away (the protocol is incremental). Their tasks commit and are closed, the others don't
+    /// notice.
+    fn taken(&mut self, partitions: &[TopicPartition], lost: bool) -> Result<(), Error> {
+        let readers: BTreeSet<TaskId> =
+            partitions.iter().filter_map(|partition| Some(self.reader_of(partition)?.0)).collect();
+        let tasks: Vec<TaskId> = readers.into_iter().filter(|task| self.placements.contains_key(task)).collect();
+        tracing::info!(lost, partitions = partitions.len(), tasks = tasks.len(), "partitions revoked");
+        self.close(&tasks, !lost);
+        for partition in partitions {
+            self.partitions.remove(partition);
+        }
+        let all: Vec<TopicPartition> = self.partitions.iter().cloned().collect();
+        self.route(&all);
+        self.janitor.tell(self.holdings());
+        self.consumer.incremental_unassign(&to_list(partitions)).map_err(|error| classify("give up partitions", &error))
+    }
+
     /// All partitions are taken away. Tasks commit while the group waits for us, and stay open in
     /// case they come back; what others may already own is dropped uncommitted.
-    pub(super) fn revoked(&mut self, lost: bool) -> Result<(), Error> {
+    fn revoked(&mut self, lost: bool) -> Result<(), Error> {
         tracing::info!(lost, tasks = self.placements.len(), "partitions revoked");
         self.assigned = false;
         self.routes.clear();
+        self.partitions.clear();
         if lost {
-            let all: Vec<TaskId> = self.placements.keys().copied().collect();
-            self.close(&all);
+            self.drop_all();
         } else {
             let suspended = self.ask_workers(|done| Order::Suspend { done });
             if suspended.len() < self.workers.len() {
@@ -55,23 +80,29 @@ impl Source {
     /// Tasks that came back go on, others are closed, new ones are restored. Their partitions are
     /// fetched from where the group says, paused until the task is restored.
     fn assigned(&mut self, partitions: &[TopicPartition]) -> Result<(), Error> {
-        let assignment =
-            Assignment::of(&self.settings.partitioning, partitions).map_err(|error| Error::Fatal(error.to_string()))?;
+        self.partitions.extend(partitions.iter().cloned());
+        let all: Vec<TopicPartition> = self.partitions.iter().cloned().collect();
+        let assignment = self.assignment(&all)?;
         let change = assignment.change_from(&self.at_hand);
         tracing::info!(
-            partitions = partitions.len(),
+            partitions = all.len(),
             kept = change.keep.len(),
             closed = change.close.len(),
             started = change.start.len(),
             tasks = ?assignment.tasks.keys().map(ToString::to_string).collect::<Vec<_>>(),
             "partitions assigned"
         );
-        self.close(&change.close.iter().copied().collect::<Vec<_>>());
-        let committed = self.committed(partitions)?;
+        self.close(&change.close.iter().copied().collect::<Vec<_>>(), false);
         self.at_hand = assignment;
         self.placements.extend(change.start.iter().map(|id| (*id, Placement::Restoring)));
         // The restore of a task takes its standby over.
         self.standbys.retain(|id| !change.start.contains(id));
+        self.route(&all);
+        // A task that starts may have partitions that were there before.
+        let started = change.start.iter().flat_map(|id| self.routes.of_task(*id));
+        let before: Vec<TopicPartition> = started.filter(|at| !partitions.contains(at)).cloned().collect();
+        let mut committed = self.committed(&[partitions, &before].concat())?;
+        self.resolve(&before, &mut committed)?;
         let fetched_from = self.fetch(partitions, &committed)?;
         for id in change.start {
             self.restore(id, &committed, &fetched_from, false);
@@ -88,6 +119,19 @@ impl Source {
         Ok(())
     }
 
+    fn assignment(&self, all: &[TopicPartition]) -> Result<Assignment, Error> {
+        let partitioning = &self.settings.partitioning;
+        let fatal = |error: AssignmentError| Error::Fatal(error.to_string());
+        if !is_incremental(&self.consumer) {
+            return Assignment::of(partitioning, all).map_err(fatal);
+        }
+        let (assignment, lacking) = Assignment::so_far(partitioning, all).map_err(fatal)?;
+        for lacking in lacking {
+            tracing::info!(%lacking, "waiting for the rest of a task's partitions");
+        }
+        Ok(assignment)
+    }
+
     pub(super) fn holdings(&self) -> Holdings {
         let topics = self.settings.partitioning.subscription();
         let internal: BTreeSet<_> = topics.filter(|input| input.repartition).map(|input| &input.full_name).collect();
@@ -96,14 +140,22 @@ impl Source {
         Holdings { tasks: tasks.copied().collect(), repartitions: repartitions.cloned().collect() }
     }
 
-    /// Assigns the partitions to the consumer, paused where nobody can take records yet.
-    fn fetch(&mut self, partitions: &[TopicPartition], committed: &CommittedOffsets) -> Result<Offsets, Error> {
-        let mut fetched_from = Offsets::new();
-        let mut list = TopicPartitionList::with_capacity(partitions.len());
-        let mut paused = TopicPartitionList::new();
+    /// Sets up where the records of these partitions go.
+    fn route(&mut self, partitions: &[TopicPartition]) {
         self.routes.clear();
         for partition in partitions {
-            let Some((task, reset)) = self.reader_of(partition) else { continue };
+            if let Some((task, _)) = self.reader_of(partition) {
+                self.routes.add(partition.clone(), task);
+            }
+        }
+    }
+
+    /// Assigns the partitions to the consumer, those paused that belong to tasks which can't take records yet.
+    fn fetch(&self, partitions: &[TopicPartition], committed: &CommittedOffsets) -> Result<Offsets, Error> {
+        let mut fetched_from = Offsets::new();
+        let mut list = TopicPartitionList::with_capacity(partitions.len());
+        for partition in partitions {
+            let Some((_, reset)) = self.reader_of(partition) else { continue };
             let offset = match committed.get(partition) {
                 Some(committed) => committed.offset,
                 None => self.first_offset(partition, reset)?,
@@ -111,13 +163,16 @@ impl Source {
             fetched_from.insert(partition.clone(), offset);
             list.add_partition_offset(&partition.topic, number(partition), rdkafka::Offset::Offset(offset.0))
                 .map_err(|error| classify("name the partitions to read", &error))?;
-            if self.placements.get(&task) == Some(&Placement::Restoring) {
-                paused.add_partition(&partition.topic, number(partition));
-            }
-            self.routes.add(partition.clone(), task);
         }
-        self.consumer.assign(&list).map_err(|error| classify("read the assigned partitions", &error))?;
-        self.consumer.pause(&paused).map_err(|error| classify("pause partitions of restoring tasks", &error))?;
+        let incremental = is_incremental(&self.consumer);
+        let assigned = if incremental { self.consumer.incremental_assign(&list) } else { self.consumer.assign(&list) };
+        assigned.map_err(|error| classify("read the assigned partitions", &error))?;
+        let not_yet = self.partitions.iter().filter(|partition| {
+            let placement = self.reader_of(partition).and_then(|(task, _)| self.placements.get(&task));
+            !matches!(placement, Some(Placement::At(_)))
+        });
+        let not_yet = to_list(not_yet);
+        self.consumer.pause(&not_yet).map_err(|error| classify("pause partitions of restoring tasks", &error))?;
         Ok(fetched_from)
     }
 
@@ -195,16 +250,22 @@ impl Source {
             .pause(&to_list(&partitions))
             .map_err(|error| classify("pause the partitions of a task", &error))?;
         let mut committed = self.committed(&partitions)?;
-        for partition in &partitions {
-            if let (false, Some((_, reset))) = (committed.contains_key(partition), self.reader_of(partition)) {
-                let offset = self.first_offset(partition, reset)?;
-                committed.insert(partition.clone(), Committed { offset, metadata: String::new() });
-            }
-        }
+        self.resolve(&partitions, &mut committed)?;
         for id in tasks {
             self.placements.insert(*id, Placement::Restoring);
             // The consumer is past what the task will need again, so it is told where to go whatever that is.
             self.restore(*id, &committed, &Offsets::new(), corrupt == Some(*id));
+        }
+        Ok(())
+    }
+
+    /// Finds where to begin with those of which nothing is committed.
+    fn resolve(&self, partitions: &[TopicPartition], committed: &mut CommittedOffsets) -> Result<(), Error> {
+        for partition in partitions {
+            if let (false, Some((_, reset))) = (committed.contains_key(partition), self.reader_of(partition)) {
+                let offset = self.first_offset(partition, reset)?;
+                committed.insert(partition.clone(), Committed { offset, metadata: String::new() });
+            }
         }
         Ok(())
     }
@@ -247,17 +308,17 @@ impl Source {
         }
     }
 
-    /// Drops tasks wherever they are, and waits until their stores are closed: the next thing may
-    /// be to open them again.
-    pub(super) fn close(&mut self, tasks: &[TaskId]) {
+    /// Drops tasks wherever they are, after a commit if wanted, and waits until their stores are closed: the next thing
+    /// may be to open them again.
+    pub(super) fn close(&mut self, tasks: &[TaskId], commit: bool) {
         let (done, closed) = channel();
-        let mut asked = 0;
+        let mut asked = Vec::new();
         for (number, worker) in self.workers.iter().enumerate() {
             let here = tasks.iter().filter(|id| self.placements.get(id) == Some(&Placement::At(number)));
             let tasks: Vec<TaskId> = here.copied().collect();
             if !tasks.is_empty() {
-                worker.order(Order::Close { tasks, done: done.clone() });
-                asked += 1;
+                worker.order(Order::Close { tasks, commit, done: done.clone() });
+                asked.push(worker);
             }
         }
         let restoring = tasks.iter().filter(|id| self.placements.get(id) == Some(&Placement::Restoring));
@@ -265,10 +326,14 @@ impl Source {
         // What was restored just before that is not to be taken for a later restore.
         self.restored.extend(std::iter::from_fn(|| self.restorer.take_restored()));
         self.restored.retain(|restored| !tasks.contains(&restored.task.id()));
-        for _ in 0..asked {
-            if closed.recv_timeout(SUSPEND_TIMEOUT).is_err() {
-                tracing::error!("a worker did not close its tasks in time");
-            }
+        let answered = asked.iter().take_while(|_| closed.recv_timeout(SUSPEND_TIMEOUT).is_ok()).count();
+        if answered < asked.len() {
+            tracing::error!("a worker did not close its tasks in time");
+            asked.iter().for_each(|worker| worker.end_lease());
+        }
+        if commit {
+            // Goes on with the tasks it keeps, also if its lease had to be ended.
+            asked.iter().for_each(|worker| worker.order(Order::Resume));
         }
         for id in tasks {
             self.placements.remove(id);

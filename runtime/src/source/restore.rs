@@ -239,10 +239,11 @@ impl Thread {
             Some(open) => open,
             None => self.open(&request)?,
         };
-        let Some(changelogs) = self.readers.bounds(&task)? else {
+        let changelogs = self.readers.bounds(&task)?;
+        if !self.readers.are_settled(&task, &changelogs)? {
             self.waiting.push(Waiting { until: Instant::now() + TRANSACTION_WAIT, request, task: Some(task) });
             return Ok(());
-        };
+        }
         let spec = Arc::clone(task.spec());
         let stored = task.stored_positions()?;
         let committed: Vec<_> =

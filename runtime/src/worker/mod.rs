@@ -27,8 +27,8 @@ pub enum Order {
     Suspend { done: Sender<()> },
     /// Go on with what was suspended.
     Resume,
-    /// Drop these tasks without committing. Answered when their stores are closed.
-    Close { tasks: Vec<TaskId>, done: Sender<()> },
+    /// Drop these tasks, after a commit or without one. Answered when their stores are closed.
+    Close { tasks: Vec<TaskId>, commit: bool, done: Sender<()> },
     /// Commit, close everything and end. Answered with whether the commit came to its end.
     Stop { done: Sender<bool> },
 }

@@ -223,7 +223,10 @@ impl Worker {
                 let _ = done.send(());
             }
             Order::Resume => self.resume(),
-            Order::Close { tasks, done } => {
+            Order::Close { tasks, commit, done } => {
+                if commit && !self.commit() {
+                    tracing::warn!("tasks are given up without a commit");
+                }
                 self.close(&tasks);
                 let _ = done.send(());
             }

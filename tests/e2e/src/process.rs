@@ -101,6 +101,12 @@ impl Process {
         self.lines().into_iter().find(|line| words.iter().all(|word| line.text.contains(word)))
     }
 
+    /// How many lines have all of these words.
+    #[must_use]
+    pub fn count(&self, words: &[&str]) -> usize {
+        self.lines().iter().filter(|line| words.iter().all(|word| line.text.contains(word))).count()
+    }
+
     /// Waits for a line that has all of these words, from the beginning of the log on.
     pub fn line(&self, words: &[&str]) -> Result<Line> {
         self.line_within(words, wait::LONG)

@@ -65,26 +65,30 @@ impl Readers {
         Self { clients, settings, asker: None, topics: BTreeMap::new() }
     }
 
-    /// Where the changelog of each store of a task begins and ends, `None` for a store that has none. Nothing at all
-    /// while one of them has a transaction that is not over: what it ends in is not known yet.
-    pub(super) fn bounds(&mut self, task: &Task) -> Result<Option<Vec<Option<(Offset, Offset)>>>, Error> {
-        let asker = match &mut self.asker {
-            Some(asker) => asker,
-            none => none.insert(Asker::new(&self.clients)?),
-        };
-        let mut bounds = Vec::new();
-        for store in &task.spec().stores {
-            let Some(changelog) = &store.changelog else {
-                bounds.push(None);
-                continue;
-            };
-            let partition = TopicPartition::new(changelog.clone(), task.id().partition);
-            match asker.bounds(&partition)? {
-                None => return Ok(None),
-                found => bounds.push(found),
+    /// Where the changelog of each store of a task begins and ends, `None` for a store that has none.
+    pub(super) fn bounds(&mut self, task: &Task) -> Result<Vec<Option<(Offset, Offset)>>, Error> {
+        let asker = self.asker()?;
+        changelogs(task).map(|changelog| changelog.map(|at| ask(&asker.written, &at)).transpose()).collect()
+    }
+
+    /// Whether no transaction is open before these ends: while one is, what it ends in is not known yet.
+    pub(super) fn are_settled(&mut self, task: &Task, bounds: &[Option<(Offset, Offset)>]) -> Result<bool, Error> {
+        let asker = self.asker()?;
+        for (changelog, bounds) in changelogs(task).zip(bounds) {
+            if let (Some(changelog), Some((_, end))) = (changelog, bounds)
+                && ask(&asker.committed, &changelog)?.1 < *end
+            {
+                return Ok(false);
             }
         }
-        Ok(Some(bounds))
+        Ok(true)
+    }
+
+    fn asker(&mut self) -> Result<&Asker, Error> {
+        Ok(match &mut self.asker {
+            Some(asker) => asker,
+            none => none.insert(Asker::new(&self.clients)?),
+        })
     }
 
     /// Begins to read what a task lacks.
@@ -157,17 +161,19 @@ impl Asker {
             committed: create_with(&clients.restore(), ClientLog, "client that asks for stable offsets")?,
         })
     }
+}
 
-    fn bounds(&self, partition: &TopicPartition) -> Result<Option<(Offset, Offset)>, Error> {
-        let ask = |client: &BaseConsumer<ClientLog>| {
-            client
-                .fetch_watermarks(&partition.topic, number(partition), REQUEST_TIMEOUT)
-                .map_err(|error| classify(&format!("ask for the bounds of {partition}"), &error))
-        };
-        let (begin, end) = ask(&self.written)?;
-        let (_, stable) = ask(&self.committed)?;
-        Ok((stable >= end).then_some((Offset(begin), Offset(end))))
-    }
+/// The changelog of each store of a task.
+fn changelogs(task: &Task) -> impl Iterator<Item = Option<TopicPartition>> {
+    let partition = task.id().partition;
+    task.spec().stores.iter().map(move |store| Some(TopicPartition::new(store.changelog.clone()?, partition)))
+}
+
+fn ask(client: &BaseConsumer<ClientLog>, partition: &TopicPartition) -> Result<(Offset, Offset), Error> {
+    let (begin, end) = client
+        .fetch_watermarks(&partition.topic, number(partition), REQUEST_TIMEOUT)
+        .map_err(|error| classify(&format!("ask for the bounds of {partition}"), &error))?;
+    Ok((Offset(begin), Offset(end)))
 }
 
 impl Reader {

@@ -6,6 +6,7 @@ mod counts;
 mod restart;
 mod standbys;
 mod exactly_once;
+mod rebalance;
 mod handover;
 mod modules;
 mod topics;

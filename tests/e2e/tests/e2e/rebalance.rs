@@ -1,0 +1,94 @@
+//! Instances that come, go and come back, under both group protocols: each count once and in order, what stays does
+//! not stop, and who returns under its name finds its tasks and restores nothing.
+
+use anyhow::{Result, ensure};
+use millrace_e2e::app::App;
+use millrace_e2e::counts::{Expect, Load, verify};
+use millrace_e2e::kafka::Kafka;
+use millrace_e2e::process::Process;
+use millrace_e2e::wait;
+
+const LOAD: Load = Load { records: 50_000, keys: 2_000, value_size: 20, seed: 11 };
+
+fn app(name: &str, protocol: &str) -> Result<App> {
+    let mut app = App::new(&Kafka::shared()?, name)?;
+    app.set("processing.guarantee", "exactly_once_v2");
+    app.set("group.protocol", protocol);
+    Ok(app)
+}
+
+/// Waits until each has that many tasks, and all are running.
+fn share(instances: &[&Process], tasks: usize) -> Result<()> {
+    let running = format!("state=RUNNING tasks={tasks}");
+    for instance in instances {
+        wait::until(&format!("{tasks} tasks on each"), wait::LONG, || {
+            let lines = instance.lines();
+            let last = lines.iter().rev().find(|line| line.text.contains("state=RUNNING"));
+            Ok(last.is_some_and(|line| line.text.ends_with(&running)).then_some(()))
+        })?;
+    }
+    Ok(())
+}
+
+/// One, then two, then one again, with records coming in all the time.
+fn out_and_in(name: &str, protocol: &str) -> Result<()> {
+    let mut app = app(name, protocol)?;
+    app.leave_on_stop();
+    let group = app.group()?;
+    let mut first = app.run("a")?;
+    LOAD.write(&app.kafka, &app.input)?;
+    let mut second = app.start("b")?;
+    share(&[&first, &second], 2)?;
+    LOAD.write(&app.kafka, &app.input)?;
+    second.stop()?;
+    LOAD.write(&app.kafka, &app.input)?;
+    share(&[&first], 4)?;
+    group.caught_up()?;
+    first.stop()?;
+    verify(&app.kafka, &app.input, &app.output, Expect::EveryCount).map(drop)
+}
+
+#[test]
+fn scale_out_and_in() -> Result<()> {
+    out_and_in("scale", "classic")
+}
+
+#[test]
+fn scale_out_and_in_with_the_consumer_protocol() -> Result<()> {
+    out_and_in("scale-848", "consumer")
+}
+
+/// Each of two static members is stopped and started: it has its tasks again, restores nothing, and the other one
+/// is not disturbed.
+fn rolling(name: &str, protocol: &str) -> Result<()> {
+    let app = app(name, protocol)?;
+    let group = app.group()?;
+    let mut instances = [app.run("a")?, app.run("b")?];
+    share(&[&instances[0], &instances[1]], 2)?;
+    LOAD.write(&app.kafka, &app.input)?;
+    group.caught_up()?;
+    for (turn, name) in ["a", "b"].into_iter().enumerate() {
+        let before = instances.each_ref().map(|instance| instance.count(&["partitions revoked"]));
+        instances[turn].stop()?;
+        LOAD.write(&app.kafka, &app.input)?;
+        instances[turn] = app.run(name)?;
+        share(&[&instances[turn]], 2)?;
+        group.caught_up()?;
+        let restored = instances[turn].sum(&["restored"], "records");
+        ensure!(restored == 0, "{name} restored {restored}:\n{}", instances[turn].tail());
+        let other = &instances[1 - turn];
+        ensure!(other.count(&["partitions revoked"]) == before[1 - turn], "a rebalance:\n{}", other.tail());
+    }
+    instances.iter_mut().try_for_each(Process::stop)?;
+    verify(&app.kafka, &app.input, &app.output, Expect::EveryCount).map(drop)
+}
+
+#[test]
+fn rolling_restart() -> Result<()> {
+    rolling("rolling", "classic")
+}
+
+#[test]
+fn rolling_restart_with_the_consumer_protocol() -> Result<()> {
+    rolling("rolling-848", "consumer")
+}
