@@ -101,11 +101,6 @@ impl Partitioning {
         self.subtopologies.iter().flat_map(Partitioned::ids)
     }
 
-    /// The tasks that there can be standbys of.
-    pub fn logged_tasks(&self) -> impl Iterator<Item = TaskId> + '_ {
-        self.subtopologies.iter().filter(|partitioned| partitioned.logged).flat_map(Partitioned::ids)
-    }
-
     /// The topics the group has to subscribe to, by full name.
     pub fn subscription(&self) -> impl Iterator<Item = &InputTopic> + '_ {
         self.subtopologies.iter().flat_map(|partitioned| &partitioned.inputs)
@@ -130,7 +125,8 @@ impl Partitioning {
 }
 
 impl Partitioned {
-    fn ids(&self) -> impl Iterator<Item = TaskId> + use<> {
+    /// Its tasks.
+    pub fn ids(&self) -> impl Iterator<Item = TaskId> + use<> {
         let subtopology = self.subtopology;
         (0..self.tasks).map(move |partition| TaskId { subtopology, partition })
     }

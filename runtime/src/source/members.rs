@@ -95,8 +95,7 @@ impl Source {
             return;
         }
         let members: Vec<Member> = group.members.into_iter().map(|member| self.member(member)).collect();
-        let logged = self.settings.partitioning.logged_tasks();
-        let mut chosen = standbys(logged, &members, &group.own, self.settings.standby_replicas);
+        let mut chosen = standbys(&self.settings.partitioning, &members, &group.own, self.settings.standby_replicas);
         chosen.retain(|task| !self.placements.contains_key(task));
         if chosen == self.standbys {
             return;

@@ -1,114 +1,122 @@
-//! Standbys of groups made by chance: what must hold of them in every group.
+//! Standbys of groups as `range` makes them: what must hold in every group.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Member, standbys};
+use super::{Member, keepers, standbys};
+use crate::assignment::Assignment;
 use crate::record::TaskId;
-use crate::sim::Random;
-use crate::topology::chance::below;
+use crate::topology::chance::range_assignment;
+use crate::topology::sample::counts;
+use crate::topology::{Partitioning, Plan, Topology};
 
-const TASKS: u32 = 60;
-
-fn tasks() -> impl Iterator<Item = TaskId> + Clone {
-    (0..TASKS).map(|n| TaskId { subtopology: n % 3, partition: n / 3 })
+/// Two subtopologies that keep state, and one that does not.
+fn partitioning() -> Partitioning {
+    let graph = Topology::default()
+        .source("A", "a")
+        .source("B", "b")
+        .processor("Join", "A B", "s")
+        .store("s")
+        .source("C", "c")
+        .processor("Count", "C", "t")
+        .store("t")
+        .source("D", "d")
+        .processor("Filter", "D", "");
+    Partitioning::new(&Plan::new("app", graph).unwrap(), &counts(&[("a", 30), ("b", 30), ("c", 7), ("d", 5)])).unwrap()
 }
 
-/// Members with these names, each task at one of them.
-fn group(names: &[&str], random: &mut Random) -> Vec<Member> {
-    let mut members: Vec<Member> =
-        names.iter().map(|name| Member { name: (*name).to_owned(), tasks: BTreeSet::new() }).collect();
-    for task in tasks() {
-        let owner = random.below(members.len());
-        members[owner].tasks.insert(task);
-    }
-    members
+/// The group of these members, in which each runs what `range` gives it.
+fn group(partitioning: &Partitioning, names: &[&str]) -> Vec<Member> {
+    let mut sorted = names.to_vec();
+    sorted.sort_unstable();
+    let all = u32::try_from(sorted.len()).unwrap();
+    let member = |(position, name): (usize, &&str)| {
+        let assigned = range_assignment(partitioning, u32::try_from(position).unwrap(), all);
+        let assignment = Assignment::of(partitioning, &assigned).unwrap();
+        Member { name: (*name).to_owned(), tasks: assignment.tasks.into_keys().collect() }
+    };
+    sorted.iter().enumerate().map(member).collect()
 }
 
-/// Who keeps a standby of each task.
-fn keepers(members: &[Member], replicas: usize) -> BTreeMap<TaskId, BTreeSet<String>> {
-    let mut keepers: BTreeMap<TaskId, BTreeSet<String>> = tasks().map(|task| (task, BTreeSet::new())).collect();
+/// Who keeps a standby of each task that one can be kept of.
+fn all_keepers(partitioning: &Partitioning, members: &[Member], replicas: usize) -> BTreeMap<TaskId, BTreeSet<String>> {
+    let logged = partitioning.tasks().filter(|task| task.subtopology < 2);
+    let mut keepers: BTreeMap<TaskId, BTreeSet<String>> = logged.map(|task| (task, BTreeSet::new())).collect();
     for member in members {
-        for task in standbys(tasks(), members, &member.name, replicas) {
-            keepers.entry(task).or_default().insert(member.name.clone());
+        for task in standbys(partitioning, members, &member.name, replicas) {
+            keepers.get_mut(&task).expect("it keeps its state in a changelog").insert(member.name.clone());
         }
     }
     keepers
 }
 
+const NAMES: [&str; 6] = ["app-4", "app-0", "app-10", "app-1", "app-3", "app-2"];
+
 #[test]
 fn every_task_has_its_standbys_and_none_where_it_runs() {
-    for seed in 0..300 {
-        let mut random = Random::new(seed);
-        let names: Vec<String> = (0..1 + below(&mut random, 6)).map(|n| format!("app-{n}")).collect();
-        let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        let replicas = random.below(4);
-        let members = group(&names, &mut random);
-        for (task, keepers) in keepers(&members, replicas) {
-            assert_eq!(keepers.len(), replicas.min(members.len() - 1), "seed {seed}: {task}");
-            let owner = members.iter().find(|member| member.tasks.contains(&task)).unwrap();
-            assert!(!keepers.contains(&owner.name), "seed {seed}: {task} has its standby where it runs");
+    let partitioning = partitioning();
+    for count in 1..=NAMES.len() {
+        let members = group(&partitioning, &NAMES[..count]);
+        for replicas in 0..4 {
+            for (task, keepers) in all_keepers(&partitioning, &members, replicas) {
+                assert_eq!(keepers.len(), replicas.min(count - 1), "{task} of {count} members");
+                let owner = members.iter().find(|member| member.tasks.contains(&task)).unwrap();
+                assert!(!keepers.contains(&owner.name), "{task} has its standby where it runs");
+            }
+        }
+    }
+}
+
+/// Also those that change hands between two members that are still there.
+#[test]
+fn whatever_a_lost_member_makes_move_is_warm_where_it_goes() {
+    let partitioning = partitioning();
+    for count in 2..=NAMES.len() {
+        let before = group(&partitioning, &NAMES[..count]);
+        let keepers = all_keepers(&partitioning, &before, 1);
+        for lost in 0..count {
+            let left: Vec<&str> =
+                before.iter().enumerate().filter(|(at, _)| *at != lost).map(|(_, member)| &*member.name).collect();
+            for member in group(&partitioning, &left) {
+                let was = before.iter().find(|was| was.name == member.name).unwrap();
+                for task in member.tasks.difference(&was.tasks).filter(|task| task.subtopology < 2) {
+                    assert!(keepers[task].contains(&member.name), "{task} is cold at {} of {count}", member.name);
+                }
+            }
         }
     }
 }
 
 #[test]
-fn only_standbys_of_a_lost_member_move() {
-    for seed in 0..300 {
-        let mut random = Random::new(seed);
-        let mut members = group(&["app-0", "app-1", "app-2", "app-3", "app-4"], &mut random);
-        // One that runs nothing: what it ran would have to go somewhere, and change where standbys may be.
-        let lost = random.below(members.len());
-        let tasks_of_it = std::mem::take(&mut members[lost].tasks);
-        members[(lost + 1) % 5].tasks.extend(tasks_of_it);
-        let before = keepers(&members, 2);
-        let name = members.remove(lost).name;
-        let after = keepers(&members, 2);
-        for (task, before) in before {
-            let stayed: BTreeSet<_> = before.iter().filter(|keeper| **keeper != name).cloned().collect();
-            assert!(
-                after[&task].is_superset(&stayed),
-                "seed {seed}: {task} was at {before:?}, is at {:?}",
-                after[&task]
-            );
-            assert!(before.contains(&name) || after[&task] == before, "seed {seed}: {task} moved for nothing");
-        }
-    }
-}
-
-#[test]
-fn whoever_takes_a_task_over_leaves_its_other_standbys_where_they_are() {
-    for seed in 0..300 {
-        let mut random = Random::new(seed);
-        let mut members = group(&["app-0", "app-1", "app-2", "app-3"], &mut random);
-        let before = keepers(&members, 2);
-        let dead = members.remove(random.below(4));
-        for &task in &dead.tasks {
-            // As the best of failovers would have it.
-            let heir = before[&task].iter().next().unwrap();
-            members.iter_mut().find(|member| member.name == *heir).unwrap().tasks.insert(task);
-        }
-        let after = keepers(&members, 2);
-        for task in dead.tasks {
-            let heir = members.iter().find(|member| member.tasks.contains(&task)).unwrap();
-            let rest: BTreeSet<_> = before[&task].iter().filter(|keeper| **keeper != heir.name).cloned().collect();
-            assert!(after[&task].is_superset(&rest), "seed {seed}: {task}");
-        }
+fn further_standbys_move_only_with_the_member_that_had_them() {
+    let idle = |name: &&str| Member { name: (*name).to_owned(), tasks: BTreeSet::new() };
+    let task = TaskId { subtopology: 0, partition: 0 };
+    for number in 0..200 {
+        // Of so many tasks that the first one's heir is always the first member.
+        let mut members: Vec<Member> = NAMES.iter().map(idle).collect();
+        let task = TaskId { subtopology: number, ..task };
+        let before: Vec<String> = keepers(task, 600, &members, 3).into_iter().map(str::to_owned).collect();
+        assert_eq!(before[0], "app-0");
+        let lost = members.remove(2 + usize::try_from(number).unwrap() % 4).name;
+        let after = keepers(task, 600, &members, 3);
+        let stayed: Vec<&str> = before.iter().map(String::as_str).filter(|name| *name != lost).collect();
+        assert_eq!(after[..stayed.len()], stayed, "{task} without {lost}");
     }
 }
 
 #[test]
 fn standbys_are_spread_evenly() {
-    let members: Vec<Member> = (0..4).map(|n| Member { name: format!("app-{n}"), tasks: BTreeSet::new() }).collect();
-    for member in &members {
-        let many = (0..4_000).map(|partition| TaskId { subtopology: 0, partition });
-        let kept = standbys(many, &members, &member.name, 1).len();
-        assert!((900..1_100).contains(&kept), "{} keeps {kept} of 4000", member.name);
+    let members: Vec<Member> = (0..5).map(|n| Member { name: format!("app-{n}"), tasks: BTreeSet::new() }).collect();
+    let mut kept: BTreeMap<&str, usize> = BTreeMap::new();
+    for number in 0..4_000 {
+        let task = TaskId { subtopology: number, partition: 0 };
+        *kept.entry(keepers(task, 600, &members, 2)[1]).or_default() += 1;
     }
+    assert!(kept.len() == 4 && kept.values().all(|kept| (900..1_100).contains(kept)), "{kept:?} of 4000");
 }
 
 #[test]
 fn who_is_not_in_the_group_keeps_nothing() {
-    let members = [Member { name: "app-0".to_owned(), tasks: BTreeSet::new() }];
-    assert!(standbys(tasks(), &members, "app-1", 1).is_empty());
-    assert_eq!(standbys(tasks(), &members, "app-0", 1).len(), TASKS as usize);
+    let partitioning = partitioning();
+    let members = group(&partitioning, &["app-0", "app-1"]);
+    assert!(standbys(&partitioning, &members, "app-2", 2).is_empty());
 }

@@ -62,7 +62,9 @@ impl Standbys {
     pub(super) fn take(&mut self, id: TaskId) -> Option<Task> {
         self.chosen.remove(&id);
         self.failed.remove(&id);
-        self.close(id).map(|standby| standby.task)
+        let standby = self.close(id)?;
+        tracing::info!(task = %id, caught_up = standby.caught_up, "restoring from the standby");
+        Some(standby.task)
     }
 
     fn close(&mut self, id: TaskId) -> Option<Standby> {
