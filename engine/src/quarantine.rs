@@ -273,6 +273,7 @@ impl Task {
         let Some(out) = self.pending.front() else { return Ok(None) };
         log.begin()?;
         let rejected = log.send(&out.topic, out.partitions(), &out.records)?;
+        self.sent = true;
         Ok(self.pending.pop_front().map(|out| (out, rejected)))
     }
 

@@ -13,7 +13,10 @@
 //! - [`Fate::DropOne`], [`Fate::DropAll`]: the task whose failure it is, or all, are closed, their uncommitted state is
 //!   gone. What their databases hold is a whole commit. They are to be restored and go on from there, here or elsewhere.
 //!
-//! Under exactly-once every failure drops the tasks: their output was in the transaction, which is aborted.
+//! Under exactly-once every failure drops the tasks: their output was in the transaction. It is aborted, unless its
+//! outcome is not known; what the group says when they are restored tells how it ended. A task that was closed for
+//! another reason (a fault, damage) has output in the transaction, too, without the offsets that belong to it: the
+//! transaction must be aborted then, and all tasks that share the log be dropped.
 
 mod metadata;
 
@@ -185,9 +188,10 @@ impl Round {
     }
 
     fn commit_offsets(&self, tasks: &mut [&mut Task], log: &mut dyn Log) -> Result<(), Error> {
-        let offsets: Vec<_> = tasks.iter().flat_map(|task| offsets(task)).collect();
+        let transaction = self.guarantee == Guarantee::ExactlyOnce;
+        let offsets: Vec<_> = tasks.iter().flat_map(|task| offsets(task, transaction)).collect();
         // A transaction has to be committed for its output, too.
-        if !offsets.is_empty() || self.guarantee == Guarantee::ExactlyOnce {
+        if !offsets.is_empty() || transaction {
             log.commit(&offsets)?;
         }
         for progress in tasks.iter_mut().flat_map(|task| &mut task.progress) {
@@ -266,8 +270,10 @@ fn write_database(task: &mut Task, ends: &BTreeMap<TopicPartition, Offset>) -> R
     Ok(())
 }
 
-fn offsets(task: &Task) -> Vec<(TopicPartition, Committed)> {
-    let moved = task.progress.iter().enumerate().filter(|(_, progress)| progress.uncommitted);
+/// Those that moved. In a transaction all: they make the group check whose tasks these are, and the next owner wait
+/// for the transaction's end, also if all it has is what a punctuation wrote.
+fn offsets(task: &Task, transaction: bool) -> Vec<(TopicPartition, Committed)> {
+    let moved = task.progress.iter().enumerate().filter(|(_, progress)| transaction || progress.uncommitted);
     let committed = moved.filter_map(|(input, progress)| {
         let metadata = Metadata { partition_time: task.partition_time(input), ..Metadata::default() }.encode();
         Some((task.partition(input), Committed { offset: progress.position?, metadata }))

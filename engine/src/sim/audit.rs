@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use crate::commit::Guarantee;
 use crate::memory::Memory;
 use crate::overlay::parse;
-use crate::ports::Database;
+use crate::ports::{Database, Positions};
 use crate::record::{Offset, TopicPartition};
 use crate::sim::guest::number;
 use crate::sim::log::Cluster;
@@ -20,6 +20,8 @@ pub(crate) const POISON: &[u8] = b"bad";
 /// The count, and what the flush of a cached count writes downstream.
 pub(crate) const STORES: [&str; 2] = ["count-store", "mirror-store"];
 pub(crate) const OUTPUT: &str = "counts";
+/// The key of what the wall clock has the module forward.
+const PUNCTUATED: &[u8] = b"punctuated";
 
 /// What kind of world it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,17 +29,20 @@ pub(crate) struct Kind {
     pub(crate) guarantee: Guarantee,
     pub(crate) cached: bool,
     pub(crate) logged: bool,
-    pub(crate) persistent: bool,
+    /// Of each store.
+    pub(crate) persistent: [bool; 2],
     pub(crate) inputs: usize,
     pub(crate) partitions: u32,
+    /// The module is called for the wall clock, and forwards something.
+    pub(crate) punctuates: bool,
 }
 
 #[derive(Debug, Clone)]
 pub(crate) struct Audit {
     pub(crate) kind: Kind,
     pub(crate) cluster: Arc<Mutex<Cluster>>,
-    /// Whether nothing has happened yet that allows counts to be too high.
-    pub(crate) exact: Arc<Mutex<bool>>,
+    /// Of each partition, whether nothing has happened yet that allows counts to be too high under at-least-once.
+    pub(crate) exact: Arc<Mutex<Vec<bool>>>,
     pub(crate) violations: Arc<Mutex<Vec<String>>>,
 }
 
@@ -69,16 +74,22 @@ fn rows(memory: &Memory, store: usize) -> Counts {
 
 impl Audit {
     pub(crate) fn new(kind: Kind) -> Self {
-        Self { kind, cluster: Arc::default(), exact: Arc::new(Mutex::new(true)), violations: Arc::default() }
+        let exact = Arc::new(Mutex::new(vec![true; kind.partitions as usize]));
+        Self { kind, cluster: Arc::default(), exact, violations: Arc::default() }
     }
 
-    pub(crate) fn is_exact(&self) -> bool {
-        self.kind.guarantee == Guarantee::ExactlyOnce || *self.exact.lock().expect("no test panics with it")
+    fn is_exact(&self, partition: u32) -> bool {
+        self.kind.guarantee == Guarantee::ExactlyOnce
+            || self.exact.lock().expect("no test panics with it")[partition as usize]
+    }
+
+    pub(crate) fn violation(&self, what: String) {
+        self.violations.lock().expect("no test panics with it").push(what);
     }
 
     fn check(&self, good: bool, what: impl FnOnce() -> String) {
         if !good {
-            self.violations.lock().expect("no test panics with it").push(what());
+            self.violation(what());
         }
     }
 
@@ -97,15 +108,18 @@ impl Audit {
         counts
     }
 
-    fn logged(&self, cluster: &Cluster, store: usize, partition: u32) -> Counts {
-        let state = cluster.compacted(&changelog(store, partition)).into_iter();
+    /// What is in a changelog, or in the part before an offset.
+    fn logged(&self, cluster: &Cluster, store: usize, partition: u32, before: Option<Offset>) -> Counts {
+        let state = cluster.compacted(&changelog(store, partition), before).into_iter();
         state.map(|(key, (timestamp, value))| (key, (number(&value), timestamp))).collect()
     }
 
     /// The highest count forwarded of each key.
     fn forwarded(&self, cluster: &Cluster) -> BTreeMap<Vec<u8>, u64> {
         let mut highest = BTreeMap::new();
-        for record in cluster.read(&TopicPartition::new(OUTPUT, 0), 0) {
+        let output = TopicPartition::new(OUTPUT, 0);
+        let records = cluster.committed_records(&output);
+        for record in records.filter(|record| record.key.as_deref() != Some(PUNCTUATED)) {
             let count = record.value.as_deref().map_or(0, number);
             let known = highest.entry(record.key.clone().expect("all have keys")).or_insert(0);
             *known = count.max(*known);
@@ -121,26 +135,56 @@ impl Audit {
         self.check(good, || format!("{what}: {found:?}, but the input says {expected:?}"));
     }
 
-    /// A commit, or a start, has written a disk.
-    pub(crate) fn written(&self, partition: u32, memory: &Memory, changes: bool) {
+    /// A disk was written: by a commit or a start, or by a replay.
+    pub(crate) fn written(&self, partition: u32, memory: &Memory, commit: bool, changes: bool) {
         let cluster = self.cluster.lock().expect("no test panics with it");
         let stored = memory.positions().expect("memory does not fail");
+        if changes && self.kind.logged {
+            self.prefix(&cluster, partition, memory, &stored);
+        }
+        if commit {
+            self.agrees(&cluster, partition, memory, &stored, changes);
+        }
+    }
+
+    /// Each store is what its changelog says up to its position, whoever brought it there.
+    fn prefix(&self, cluster: &Cluster, partition: u32, memory: &Memory, stored: &Positions) {
+        for (store, name) in self.kind.stores().iter().enumerate() {
+            let position = stored.changelogs.iter().find(|(known, _)| known == name).map(|&(_, offset)| offset);
+            if let Some(position) = position {
+                let (mut logged, mut rows) =
+                    (self.logged(cluster, store, partition, Some(position)), rows(memory, store));
+                // Who reads a key late finds its later record only.
+                for key in cluster.compacted_away(&changelog(store, partition), position) {
+                    logged.remove(&key);
+                    rows.remove(&key);
+                }
+                self.compare("a store is its changelog up to its position", &rows, &logged, true);
+            }
+        }
+    }
+
+    /// The state is that at the input positions.
+    fn agrees(&self, cluster: &Cluster, partition: u32, memory: &Memory, stored: &Positions, changes: bool) {
         let offset = |index| stored.inputs.iter().find(|(at, _)| *at == input(index, partition)).map_or(0, |at| at.1.0);
         let ends: Vec<i64> = (0..self.kind.inputs).map(offset).collect();
-        let model = self.model(&cluster, partition, &ends);
+        let model = self.model(cluster, partition, &ends);
         for store in 0..self.kind.stores().len() {
             let rows = rows(memory, store);
-            self.compare("the disk holds a whole commit", &rows, &model, self.is_exact());
+            // Who starts without knowing that others have the task by now has read what they have committed since. It
+            // can't commit, and when it has the task again, what is committed is beyond its inputs.
+            let knows = changes || self.kind.guarantee == Guarantee::AtLeastOnce;
+            self.compare("the disk holds a whole commit", &rows, &model, knows && self.is_exact(partition));
             // A disk that counted twice may start before its first commit has repaired the changelog.
-            if self.kind.logged && (changes || self.is_exact()) {
-                let logged = self.logged(&cluster, store, partition);
-                let exact = self.kind.guarantee == Guarantee::ExactlyOnce;
+            if self.kind.logged && (changes || self.is_exact(partition)) {
+                let logged = self.logged(cluster, store, partition, None);
+                let exact = changes && self.kind.guarantee == Guarantee::ExactlyOnce;
                 self.compare("what is on disk is in the changelog", &logged, &rows, exact);
             }
         }
         if self.kind.guarantee == Guarantee::ExactlyOnce {
             for (index, &end) in ends.iter().enumerate() {
-                let committed = cluster.committed(&input(index, partition)).map_or(0, |committed| committed.offset.0);
+                let committed = cluster.decided(&input(index, partition));
                 self.check(committed >= end, || format!("input {index} is on disk to {end}, committed to {committed}"));
             }
         }
@@ -151,17 +195,19 @@ impl Audit {
         let cluster = self.cluster.lock().expect("no test panics with it");
         let forwarded = self.forwarded(&cluster);
         for partition in 0..self.kind.partitions {
-            let offset = |index| cluster.committed(&input(index, partition)).map_or(0, |committed| committed.offset.0);
-            let ends: Vec<i64> = (0..self.kind.inputs).map(offset).collect();
+            let ends: Vec<i64> = (0..self.kind.inputs).map(|index| cluster.decided(&input(index, partition))).collect();
             let model = self.model(&cluster, partition, &ends);
             for store in (0..self.kind.stores().len()).filter(|_| self.kind.logged) {
-                let logged = self.logged(&cluster, store, partition);
+                let logged = self.logged(&cluster, store, partition, None);
                 let exact = self.kind.guarantee == Guarantee::ExactlyOnce;
                 self.compare("what is committed is in the changelog", &logged, &model, exact);
             }
             for (key, (count, _)) in &model {
                 let known = forwarded.get(key).copied().unwrap_or(0);
                 self.check(known >= *count, || format!("{key:?}: {count} is committed, but only {known} is forwarded"));
+                if self.kind.guarantee == Guarantee::ExactlyOnce {
+                    self.outputs(&cluster, partition, key, *count);
+                }
             }
         }
     }
@@ -178,28 +224,39 @@ impl Audit {
         }
         for store in 0..self.kind.stores().len() {
             let rows = rows(memory, store);
-            self.compare("at the end the disk holds all", &rows, &model, self.is_exact());
+            self.compare("at the end the disk holds all", &rows, &model, self.is_exact(partition));
             if self.kind.logged {
-                let logged = self.logged(&cluster, store, partition);
+                let logged = self.logged(&cluster, store, partition, None);
                 self.compare("at the end the changelog is the state", &logged, &rows, true);
             }
         }
         for (key, (count, _)) in &model {
-            self.outputs(&cluster, key, *count);
+            self.outputs(&cluster, partition, key, *count);
+        }
+    }
+
+    /// A standby that has read all there is.
+    pub(crate) fn followed(&self, partition: u32, memory: &Memory) {
+        let cluster = self.cluster.lock().expect("no test panics with it");
+        for store in 0..self.kind.stores().len() {
+            let logged = self.logged(&cluster, store, partition, None);
+            self.compare("at the end a standby is the changelog", &rows(memory, store), &logged, true);
         }
     }
 
     /// Each count was forwarded, under exactly-once once and in order.
-    fn outputs(&self, cluster: &Cluster, key: &[u8], count: u64) {
-        let records = cluster.read(&TopicPartition::new(OUTPUT, 0), 0);
-        let own = records.into_iter().filter(|record| record.key.as_deref() == Some(key));
+    fn outputs(&self, cluster: &Cluster, partition: u32, key: &[u8], count: u64) {
+        let output = TopicPartition::new(OUTPUT, 0);
+        let own = cluster.committed_records(&output).filter(|record| record.key.as_deref() == Some(key));
         let counts: Vec<u64> = own.map(|record| record.value.as_deref().map_or(0, number)).collect();
         let good = match (self.kind.guarantee, self.kind.cached) {
             (Guarantee::ExactlyOnce, false) => counts.iter().copied().eq(1..=count),
             (Guarantee::ExactlyOnce, true) => {
                 counts.windows(2).all(|pair| pair[0] < pair[1]) && counts.last() == Some(&count)
             }
-            (Guarantee::AtLeastOnce, false) if self.is_exact() => (1..=count).all(|count| counts.contains(&count)),
+            (Guarantee::AtLeastOnce, false) if self.is_exact(partition) => {
+                (1..=count).all(|count| counts.contains(&count))
+            }
             (Guarantee::AtLeastOnce, _) => counts.iter().any(|&forwarded| forwarded >= count),
         };
         self.check(good, || format!("{key:?} came {count} times, but {counts:?} was forwarded"));

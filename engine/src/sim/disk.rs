@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use crate::memory::Memory;
 use crate::ports::{Database, Error, Positions, StoreIndex, Write};
+use crate::sim::Random;
 use crate::sim::audit::{Audit, STORES};
 use crate::sim::fuse::Fuse;
 
@@ -19,12 +20,18 @@ pub(crate) struct Disk {
     pub(crate) audit: Audit,
     pub(crate) partition: u32,
     /// Some commits find it full.
-    pub(crate) failing: Option<crate::sim::Random>,
+    pub(crate) full: Option<Random>,
+    /// Some reads find it damaged.
+    pub(crate) damaged: Option<Mutex<Random>>,
 }
 
 impl Database for Disk {
     fn get(&self, store: StoreIndex, keys: &[&[u8]], found: &mut dyn FnMut(usize, &[u8])) -> Result<(), Error> {
         self.fuse.before()?;
+        let damaged = self.damaged.as_ref().map(|random| random.lock().expect("no test panics with it"));
+        if damaged.is_some_and(|mut random| random.once_in(20)) {
+            return Err(Error::Corrupt("a block is not what it was".to_owned()));
+        }
         self.memory.lock().expect("no test panics with it").get(store, keys, found)
     }
 
@@ -44,14 +51,12 @@ impl Database for Disk {
         // Replays don't say how far the input is processed.
         let commit = !write.positions.inputs.is_empty();
         let changes = !write.entries.is_empty();
-        if commit && changes && self.failing.as_mut().is_some_and(|random| random.once_in(10)) {
+        if commit && changes && self.full.as_mut().is_some_and(|random| random.once_in(10)) {
             return Err(Error::Retry("disk full".to_owned()));
         }
         let mut memory = self.memory.lock().expect("no test panics with it");
         memory.write(write)?;
-        if commit {
-            self.audit.written(self.partition, &memory, changes);
-        }
+        self.audit.written(self.partition, &memory, commit, changes);
         drop(memory);
         self.fuse.after()
     }

@@ -140,6 +140,8 @@ pub struct Task {
     /// A fault that is due once what was buffered of the input before it is processed.
     doom: Option<(usize, Error)>,
     pub(crate) restoration: Restoration,
+    /// The log has taken something of it since the last commit.
+    pub(crate) sent: bool,
     /// Its inputs have positions: it was running since it was restored last.
     started: bool,
 }
@@ -168,6 +170,7 @@ impl Task {
             timed_out: false,
             doom: None,
             restoration: Restoration::default(),
+            sent: false,
             started: false,
             spec,
             settings,
@@ -224,7 +227,7 @@ impl Task {
         self.pending.clear();
         self.restoration = Restoration::default();
         self.progress.fill(Progress::default());
-        self.started = false;
+        (self.sent, self.started) = (false, false);
         Ok(())
     }
 
@@ -366,10 +369,12 @@ impl Task {
         self.context.commit_requested || self.context.dirty_bytes() >= self.settings.overlay_bytes
     }
 
-    /// Whether there is anything to commit.
+    /// Whether there is anything to commit. What was sent is: a punctuation may do nothing else, and under exactly-once
+    /// that is in a transaction, which has to come to its end.
     #[must_use]
     pub fn is_commit_needed(&self) -> bool {
-        self.context.is_dirty()
+        self.sent
+            || self.context.is_dirty()
             || !self.pending.is_empty()
             || self.progress.iter().any(|progress| progress.unwritten || progress.uncommitted)
     }
@@ -536,6 +541,7 @@ impl Task {
     /// A commit has made everything durable.
     pub(crate) fn committed(&mut self) {
         self.context.commit_requested = false;
+        self.sent = false;
     }
 
     /// An input is processed to here.
