@@ -35,6 +35,9 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(10);
 /// longer has timed out anyway.
 const COORDINATOR_TIMEOUT: Duration = Duration::from_secs(12);
 
+/// How long an abort is waited for until it is told again what became of records.
+const ABORT_STEP: Duration = Duration::from_millis(100);
+
 /// What ends the waits of a sink from outside.
 #[derive(Clone)]
 pub struct Switches {
@@ -168,7 +171,7 @@ impl Sink {
     fn end(&mut self) -> Result<(), KafkaError> {
         let Some(producer) = &self.producer else { return Ok(()) };
         if self.in_transaction {
-            producer.abort_transaction(COORDINATOR_TIMEOUT)?;
+            abort_transaction(producer)?;
         } else {
             producer.flush(FLUSH_TIMEOUT)?;
         }
@@ -260,6 +263,19 @@ impl Log for Sink {
                 tracing::warn!(worker = self.worker, %error, "what was sent since the last commit could not be ended");
                 self.replace_producer()
             }
+        }
+    }
+}
+
+/// Aborts the open transaction. The client waits in there until it has told what became of each record that was under
+/// way, and it tells that in `poll`: so it is asked in short calls, each of which goes on where the last one stopped.
+fn abort_transaction(producer: &BaseProducer<Deliveries>) -> Result<(), KafkaError> {
+    let deadline = Instant::now() + COORDINATOR_TIMEOUT;
+    loop {
+        producer.poll(Duration::ZERO);
+        match producer.abort_transaction(ABORT_STEP) {
+            Err(KafkaError::Transaction(error)) if error.is_retriable() && Instant::now() < deadline => {}
+            outcome => return outcome,
         }
     }
 }

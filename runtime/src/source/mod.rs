@@ -281,6 +281,9 @@ impl Source {
         }
         let dropped = tasks.iter().filter(|task| matches!(self.placements.get(task), Some(Placement::At(_))));
         let dropped: Vec<TaskId> = dropped.copied().collect();
+        if dropped.is_empty() {
+            return Ok(());
+        }
         tracing::warn!(%error, tasks = dropped.len(), "tasks were dropped uncommitted; they start again from what is committed");
         if self.assigned {
             let corrupt = culprit.filter(|_| matches!(error, Error::Corrupt(_)));

@@ -227,7 +227,7 @@ impl Worker {
                 if commit && !self.commit() {
                     tracing::warn!("tasks are given up without a commit");
                 }
-                self.close(&tasks);
+                self.surrender(&tasks);
                 let _ = done.send(());
             }
             Order::Stop { done } => self.stop(&done),
@@ -273,6 +273,16 @@ impl Worker {
             if let Some(mut task) = self.tasks.remove(id) {
                 task.close();
             }
+        }
+    }
+
+    /// Closes tasks that may be others' by now. What they sent since the last commit is, under exactly-once, in the
+    /// transaction of all tasks, which must not be committed any more: others do the same again.
+    fn surrender(&mut self, ids: &[TaskId]) {
+        let uncommitted = ids.iter().filter_map(|id| self.tasks.get(id)).any(Task::is_commit_needed);
+        self.close(ids);
+        if uncommitted && self.pace.guarantee == Guarantee::ExactlyOnce {
+            self.give_up(None, Error::Fenced("tasks were taken away whose output was not committed".to_owned()));
         }
     }
 

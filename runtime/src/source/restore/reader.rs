@@ -16,7 +16,8 @@ use crate::kafka::{ClientLog, Clients, classify, create_with, number};
 
 /// Records of one topic taken in one turn: enough for a write to cost little per record.
 const TURN_RECORDS: usize = 10_000;
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long to wait for one bound of a changelog. Nothing is restored meanwhile, and who doesn't answer may be gone.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Records of a changelog, for one store of a task.
 pub(super) struct Read {
@@ -67,28 +68,34 @@ impl Readers {
 
     /// Where the changelog of each store of a task begins and ends, `None` for a store that has none.
     pub(super) fn bounds(&mut self, task: &Task) -> Result<Vec<Option<(Offset, Offset)>>, Error> {
-        let asker = self.asker()?;
-        changelogs(task).map(|changelog| changelog.map(|at| ask(&asker.written, &at)).transpose()).collect()
+        self.asking(|asker| {
+            changelogs(task).map(|changelog| changelog.map(|at| ask(&asker.written, &at)).transpose()).collect()
+        })
     }
 
     /// Whether no transaction is open before these ends: while one is, what it ends in is not known yet.
     pub(super) fn are_settled(&mut self, task: &Task, bounds: &[Option<(Offset, Offset)>]) -> Result<bool, Error> {
-        let asker = self.asker()?;
-        for (changelog, bounds) in changelogs(task).zip(bounds) {
-            if let (Some(changelog), Some((_, end))) = (changelog, bounds)
-                && ask(&asker.committed, &changelog)?.1 < *end
-            {
-                return Ok(false);
+        self.asking(|asker| {
+            for (changelog, bounds) in changelogs(task).zip(bounds) {
+                if let (Some(changelog), Some((_, end))) = (changelog, bounds)
+                    && ask(&asker.committed, &changelog)?.1 < *end
+                {
+                    return Ok(false);
+                }
             }
-        }
-        Ok(true)
+            Ok(true)
+        })
     }
 
-    fn asker(&mut self) -> Result<&Asker, Error> {
-        Ok(match &mut self.asker {
+    /// After an error the client is not asked again: it goes on asking the leaders it knows, also those that are gone.
+    fn asking<T>(&mut self, question: impl FnOnce(&Asker) -> Result<T, Error>) -> Result<T, Error> {
+        let asker = match self.asker.take() {
             Some(asker) => asker,
-            none => none.insert(Asker::new(&self.clients)?),
-        })
+            None => Asker::new(&self.clients)?,
+        };
+        let answer = question(&asker)?;
+        self.asker = Some(asker);
+        Ok(answer)
     }
 
     /// Begins to read what a task lacks.
