@@ -13,3 +13,4 @@ mod topics;
 mod state_directory;
 mod faults;
 mod brokers;
+mod eos;
