@@ -5,7 +5,10 @@ mod scenario;
 mod machine;
 mod pass_through;
 mod run;
+mod restart;
 mod report;
+
+use std::fmt::Display;
 
 use anyhow::{Context, Result, ensure};
 use clap::{Parser, Subcommand};
@@ -14,8 +17,9 @@ use millrace_e2e::kafka::Kafka;
 use millrace_e2e::topics;
 
 use crate::pass_through::PassThrough;
+use crate::report::Measurement;
 use crate::run::{Bench, Side};
-use crate::scenario::{SCENARIOS, Scenario};
+use crate::scenario::{Kind, SCENARIOS, Scenario};
 
 /// Side by side with Kafka Streams on one broker.
 #[derive(Parser)]
@@ -73,19 +77,41 @@ fn main() -> Result<()> {
     eprintln!("writing {} records, {} keys, values of {} bytes", load.records, load.keys, load.value_size);
     load.write(&bench.kafka, &bench.input)?;
 
+    let rounds = options.rounds.unwrap_or(rounds);
     for scenario in scenarios {
-        let mut results = Vec::new();
-        for round in 1..=options.rounds.unwrap_or(rounds) {
-            for &side in options.sides.iter().filter(|&&side| scenario.has(side)) {
-                let result =
-                    bench.drain(scenario, side).with_context(|| format!("{}, {side}, round {round}", scenario.name))?;
-                eprintln!("{}, round {round}: {side}: {result}", scenario.name);
-                results.push((side, result));
+        match scenario.kind {
+            Kind::Drain => {
+                let results = alternate(scenario, rounds, &options.sides, |side| bench.drain(scenario, side))?;
+                report::print(scenario, &load, bench.partitions, &results);
+            }
+            Kind::Restart => {
+                // Every key once: it is the state that counts.
+                let load = Load { records: load.records / 2, keys: load.records / 2, ..load };
+                let run = |side| bench.restart(scenario, side, &load);
+                let results = alternate(scenario, rounds, &options.sides, run)?;
+                report::print(scenario, &load, bench.partitions, &results);
             }
         }
-        report::print(scenario, &load, bench.partitions, &results);
     }
     Ok(())
+}
+
+/// Each side in turn, again and again, so that what changes on the machine meanwhile changes for all.
+fn alternate<M: Measurement + Display>(
+    scenario: &Scenario,
+    rounds: usize,
+    sides: &[Side],
+    run: impl Fn(Side) -> Result<M>,
+) -> Result<Vec<(Side, M)>> {
+    let mut results = Vec::new();
+    for round in 1..=rounds {
+        for &side in sides.iter().filter(|&&side| scenario.has(side)) {
+            let result = run(side).with_context(|| format!("{}, {side}, round {round}", scenario.name))?;
+            eprintln!("{}, round {round}: {side}: {result}", scenario.name);
+            results.push((side, result));
+        }
+    }
+    Ok(results)
 }
 
 fn choose(names: &[String]) -> Result<Vec<&'static Scenario>> {

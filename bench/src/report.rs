@@ -3,23 +3,18 @@
 use millrace_e2e::counts::Load;
 use serde_json::{Value, json};
 
-use crate::run::{Measured, Side};
+use crate::run::Side;
 use crate::scenario::Scenario;
 
-type Figure = (&'static str, fn(&Measured) -> f64);
+/// A column of a table: its name, and where it is in what was measured.
+pub(crate) type Figure<M> = (&'static str, fn(&M) -> f64);
 
-const FIGURES: &[Figure] = &[
-    ("records_per_s", |m| m.records_per_s),
-    ("cpu_s_per_million", |m| m.cpu_s_per_million),
-    ("peak_rss_mb", |m| m.peak_rss_mb),
-    ("start_to_running_s", |m| m.start_to_running_s),
-    ("broker_cpu_s", |m| m.broker_cpu_s),
-    ("other_cores", |m| m.other_cores),
-];
-
-/// Of the figures, those of which Millrace to Kafka Streams is a ratio worth naming.
-const COMPARED: &[(&str, &str)] =
-    &[("records_per_s", "records_per_s"), ("cpu", "cpu_s_per_million"), ("rss", "peak_rss_mb")];
+/// What is printed of one kind of run.
+pub(crate) trait Measurement: Sized + 'static {
+    const FIGURES: &[Figure<Self>];
+    /// Of the figures, those of which Millrace to Kafka Streams is a ratio worth naming, after the name of the ratio.
+    const COMPARED: &[(&str, &str)];
+}
 
 struct Spread {
     min: f64,
@@ -27,13 +22,13 @@ struct Spread {
     max: f64,
 }
 
-fn spread(results: &[(Side, Measured)], side: Side, of: fn(&Measured) -> f64) -> Option<Spread> {
+fn spread<M>(results: &[(Side, M)], side: Side, of: fn(&M) -> f64) -> Option<Spread> {
     let mut values: Vec<_> = results.iter().filter(|(of_side, _)| *of_side == side).map(|(_, m)| of(m)).collect();
     values.sort_by(f64::total_cmp);
     Some(Spread { min: *values.first()?, median: *values.get(values.len() / 2)?, max: *values.last()? })
 }
 
-pub(crate) fn print(scenario: &Scenario, load: &Load, partitions: i32, results: &[(Side, Measured)]) {
+pub(crate) fn print<M: Measurement>(scenario: &Scenario, load: &Load, partitions: i32, results: &[(Side, M)]) {
     let sides: Vec<_> = [Side::Millrace, Side::KafkaStreams, Side::PassThrough]
         .into_iter()
         .filter(|side| results.iter().any(|(of, _)| of == side))
@@ -54,7 +49,7 @@ pub(crate) fn print(scenario: &Scenario, load: &Load, partitions: i32, results: 
         "scenario": scenario.name, "records": load.records, "keys": load.keys, "value_size": load.value_size,
         "partitions": partitions, "runs": runs,
     });
-    for (name, of) in FIGURES {
+    for (name, of) in M::FIGURES {
         print!("| {name:<18} |");
         for &side in &sides {
             if let Some(spread) = spread(results, side, *of) {
@@ -64,7 +59,7 @@ pub(crate) fn print(scenario: &Scenario, load: &Load, partitions: i32, results: 
         }
         println!();
     }
-    for (name, figure) in COMPARED {
+    for (name, figure) in M::COMPARED {
         let of = |side| line[key(side)][figure].as_f64();
         if let (Some(mine), Some(other)) = (of(Side::Millrace), of(Side::KafkaStreams)) {
             line["ratio"][name] = rounded(mine / other);

@@ -16,7 +16,8 @@ use millrace_e2e::process::Process;
 use millrace_e2e::{setting, topics, wait};
 
 use crate::machine;
-use crate::scenario::Scenario;
+use crate::report::{Figure, Measurement};
+use crate::scenario::{Kind, Scenario};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Side {
@@ -36,6 +37,13 @@ impl fmt::Display for Side {
     }
 }
 
+impl Side {
+    /// The line it says that it is running with.
+    pub(crate) fn running(self) -> &'static [&'static str] {
+        if self == Self::Millrace { &["state=RUNNING"] } else { &["event=RUNNING"] }
+    }
+}
+
 /// All of the application's own process, from its start on.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Measured {
@@ -48,6 +56,19 @@ pub(crate) struct Measured {
     /// Cores that neither the application, nor the broker, nor the bench used.
     pub other_cores: f64,
     pub outputs: u64,
+}
+
+impl Measurement for Measured {
+    const FIGURES: &[Figure<Self>] = &[
+        ("records_per_s", |m| m.records_per_s),
+        ("cpu_s_per_million", |m| m.cpu_s_per_million),
+        ("peak_rss_mb", |m| m.peak_rss_mb),
+        ("start_to_running_s", |m| m.start_to_running_s),
+        ("broker_cpu_s", |m| m.broker_cpu_s),
+        ("other_cores", |m| m.other_cores),
+    ];
+    const COMPARED: &[(&str, &str)] =
+        &[("records_per_s", "records_per_s"), ("cpu", "cpu_s_per_million"), ("rss", "peak_rss_mb")];
 }
 
 impl fmt::Display for Measured {
@@ -104,9 +125,8 @@ impl Bench {
 
         let before = Clocks::read(None)?;
         let mut process = self.start(&mut app, scenario, side)?;
-        let words = if side == Side::Millrace { ["state=RUNNING"] } else { ["event=RUNNING"] };
-        let running = process.line(&words)?.at;
-        let done = self.last_record(&app, scenario.expect, side, &mut process)?;
+        let running = process.line(side.running())?.at;
+        let done = self.last_record(&app, scenario, side, &mut process)?;
         let after = Clocks::read(Some(process.pid()))?;
         let peak_rss_mb = machine::peak_rss_mb(process.pid())?;
         let elapsed = process.started.elapsed().as_secs_f64();
@@ -125,7 +145,7 @@ impl Bench {
         })
     }
 
-    fn start(&self, app: &mut App, scenario: &Scenario, side: Side) -> Result<Process> {
+    pub(crate) fn start(&self, app: &mut App, scenario: &Scenario, side: Side) -> Result<Process> {
         match side {
             Side::Millrace => {
                 for (key, value) in scenario.millrace {
@@ -138,6 +158,9 @@ impl Bench {
             }
             Side::KafkaStreams => {
                 let mut peer = app.plain_peer()?.option("expect", &self.records.to_string()).option("leave.group", "1");
+                if scenario.kind == Kind::Restart {
+                    peer = peer.option("instance.id", "bench");
+                }
                 for (name, value) in scenario.kafka_streams {
                     peer = peer.option(name, value);
                 }
@@ -152,13 +175,14 @@ impl Bench {
     }
 
     /// Waits until the last record is through, and says when that was.
-    fn last_record(&self, app: &App, expect: Expect, side: Side, process: &mut Process) -> Result<Instant> {
+    fn last_record(&self, app: &App, scenario: &Scenario, side: Side, process: &mut Process) -> Result<Instant> {
         let goal = i64::try_from(self.records)?;
         let output = Group::new(&self.kafka, &app.id, &app.output)?;
         let group = Group::new(&self.kafka, &app.id, &self.input)?;
         wait::until("the last record", Duration::from_secs(900), || {
             ensure!(process.is_running()?, "it ended:\n{}", process.tail());
-            Ok(match (expect, side) {
+            Ok(match (scenario.expect, side) {
+                _ if scenario.exactly_once => (group.progress()? >= goal).then(Instant::now),
                 // An output for each input: the end of the output tells.
                 (Expect::EveryCount, _) => (output.end()? >= goal).then(Instant::now),
                 // Fewer outputs than inputs. Kafka Streams commits every 30 s, so its own counter of records is asked,

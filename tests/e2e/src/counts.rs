@@ -20,16 +20,26 @@ pub struct Load {
 }
 
 impl Load {
+    /// Keys in random order, some more often than others.
     pub fn write(&self, kafka: &Kafka, topic: &str) -> Result<()> {
+        self.write_keys(kafka, topic, |_, random| random % self.keys)
+    }
+
+    /// Keys in turn, so that each is there if there are as many records.
+    pub fn write_in_turn(&self, kafka: &Kafka, topic: &str) -> Result<()> {
+        self.write_keys(kafka, topic, |index, _| index % self.keys)
+    }
+
+    fn write_keys(&self, kafka: &Kafka, topic: &str, key: impl Fn(u64, u64) -> u64) -> Result<()> {
         let writer = Writer::new(kafka)?;
         let mut random = self.seed;
         let mut value = vec![b'v'; self.value_size];
-        for _ in 0..self.records {
+        for index in 0..self.records {
             let number = next(&mut random);
             for (place, byte) in value.iter_mut().zip(number.to_le_bytes()) {
                 *place = b'a' + byte % 26;
             }
-            let key = format!("key-{:08}", number % self.keys);
+            let key = format!("key-{:08}", key(index, number));
             writer.send(BaseRecord::<[u8], [u8]>::to(topic).key(key.as_bytes()).payload(&value))?;
         }
         writer.finish()
