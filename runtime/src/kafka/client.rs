@@ -8,6 +8,7 @@ use millrace_engine::ports::Error;
 use millrace_engine::topology::OffsetReset;
 use rdkafka::ClientContext;
 use rdkafka::config::{ClientConfig, FromClientConfigAndContext, RDKafkaLogLevel};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::classify;
 use crate::config::{Config, GroupProtocol, Guarantee, KafkaConfig};
@@ -245,8 +246,11 @@ impl ClientContext for ClientLog {
         Self::line(level, facility, line);
     }
 
-    fn error(&self, error: rdkafka::error::KafkaError, reason: &str) {
-        tracing::warn!(target: "librdkafka", %error, "{reason}");
+    fn error(&self, error: KafkaError, reason: &str) {
+        // How a reader learns that it is through is no fault.
+        if !matches!(error, KafkaError::Global(RDKafkaErrorCode::PartitionEOF)) {
+            tracing::warn!(target: "librdkafka", %error, "{reason}");
+        }
     }
 }
 

@@ -29,6 +29,16 @@ pub fn classify(doing: &str, error: &KafkaError) -> Error {
     }
 }
 
+/// The class of a question about a partition that does exist: clients may have heard nothing of it yet from brokers that
+/// have just come back.
+#[must_use]
+pub fn classify_question(doing: &str, error: &KafkaError) -> Error {
+    match error.rdkafka_error_code() {
+        Some(Code::UnknownPartition | Code::UnknownTopic) => Error::Retry(format!("{doing}: {error}")),
+        _ => classify(doing, error),
+    }
+}
+
 /// Somebody else has this member's place, or the group gave its partitions away.
 fn is_fence(code: Code) -> bool {
     matches!(

@@ -11,7 +11,7 @@ mod topics;
 pub(crate) use client::create_with;
 pub use client::{ClientLog, Clients};
 pub use embedded::{EmbeddedBroker, Feeder, Seen, Tail};
-pub use error::{classify, is_record_error};
+pub use error::{classify, classify_question, is_record_error};
 pub use group::{GroupConsumer, GroupContext, Rebalance, from_list, is_incremental, number, to_list};
 pub use members::{GroupMember, member_id, members};
 pub use topics::Topics;

@@ -15,7 +15,7 @@ use rdkafka::consumer::Consumer;
 use super::janitor::Holdings;
 use super::restore::{Request, Restored};
 use super::{Placement, SUSPEND_TIMEOUT, Source};
-use crate::kafka::{Rebalance, classify, is_incremental, number, to_list};
+use crate::kafka::{Rebalance, classify, classify_question, is_incremental, number, to_list};
 use crate::worker::{Handle, Order};
 
 /// What the group remembers of the partitions of a member.
@@ -189,7 +189,7 @@ impl Source {
         let (begin, end) = self
             .consumer
             .fetch_watermarks(&partition.topic, number(partition), REQUEST_TIMEOUT)
-            .map_err(|error| classify(&format!("ask where {partition} begins and ends"), &error))?;
+            .map_err(|error| classify_question(&format!("ask where {partition} begins and ends"), &error))?;
         Ok(Offset(if reset == OffsetReset::Latest { end } else { begin }))
     }
 

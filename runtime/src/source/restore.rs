@@ -42,6 +42,9 @@ const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
 const RETRY_WAIT: Duration = Duration::from_secs(1);
 /// How often it is asked whether the transactions in a changelog are over.
 const TRANSACTION_WAIT: Duration = Duration::from_millis(50);
+/// When that has taken so long that people should know. Brokers end a transaction whose producer is gone after 10 s
+/// (`transaction.timeout.ms`), and look every 10 s.
+const TRANSACTION_PATIENCE_S: u64 = 30;
 
 /// Makes tasks: opens their state and instantiates the module.
 pub trait TaskFactory: Send + Sync {
@@ -176,8 +179,8 @@ struct Restoring {
 struct Waiting {
     until: Instant,
     request: Request,
-    /// It is open already.
-    task: Option<Task>,
+    /// It is open already, and since when.
+    task: Option<(Task, Instant)>,
 }
 
 struct Thread {
@@ -227,21 +230,22 @@ impl Thread {
         orders.recv_timeout(wait)
     }
 
-    fn begin(&mut self, request: Request, task: Option<Task>) {
+    fn begin(&mut self, request: Request, task: Option<(Task, Instant)>) {
         if let Err(error) = self.prepare(request.clone(), task) {
             self.failed(request, error);
         }
     }
 
-    fn prepare(&mut self, request: Request, task: Option<Task>) -> Result<(), Error> {
+    fn prepare(&mut self, request: Request, task: Option<(Task, Instant)>) -> Result<(), Error> {
         let id = request.id;
-        let mut task = match task.or_else(|| self.standbys.take(id)) {
+        let now = Instant::now();
+        let (mut task, since) = match task.or_else(|| Some((self.standbys.take(id)?, now))) {
             Some(open) => open,
-            None => self.open(&request)?,
+            None => (self.open(&request)?, now),
         };
         let changelogs = self.readers.bounds(&task)?;
         if !self.readers.are_settled(&task, &changelogs)? {
-            self.waiting.push(Waiting { until: Instant::now() + TRANSACTION_WAIT, request, task: Some(task) });
+            self.waiting.push(Waiting { until: now + TRANSACTION_WAIT, request, task: Some((task, since)) });
             return Ok(());
         }
         let spec = Arc::clone(task.spec());
@@ -356,6 +360,16 @@ impl Thread {
             let seconds = restoring.began.elapsed().as_secs_f64();
             let per_second = restoring.records as f64 / seconds;
             tracing::info!(task = %id, records = restoring.records, left, per_second, "restoring");
+        }
+        for Waiting { request, task, .. } in &self.waiting {
+            let seconds = task.as_ref().map_or(0, |(_, since)| since.elapsed().as_secs());
+            if seconds >= TRANSACTION_PATIENCE_S {
+                tracing::warn!(
+                    task = %request.id, seconds,
+                    "waiting for a transaction on its changelog that does not end; if no process writes there, the brokers have \
+                     forgotten it: find it with kafka-transactions.sh find-hanging, and end it with abort"
+                );
+            }
         }
     }
 }

@@ -12,7 +12,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::{ClientConfig, TopicPartitionList};
 
-use crate::kafka::{ClientLog, Clients, classify, create_with, number};
+use crate::kafka::{ClientLog, Clients, classify, classify_question, create_with, number};
 
 /// Records of one topic taken in one turn: enough for a write to cost little per record.
 const TURN_RECORDS: usize = 10_000;
@@ -179,7 +179,7 @@ fn changelogs(task: &Task) -> impl Iterator<Item = Option<TopicPartition>> {
 fn ask(client: &BaseConsumer<ClientLog>, partition: &TopicPartition) -> Result<(Offset, Offset), Error> {
     let (begin, end) = client
         .fetch_watermarks(&partition.topic, number(partition), REQUEST_TIMEOUT)
-        .map_err(|error| classify(&format!("ask for the bounds of {partition}"), &error))?;
+        .map_err(|error| classify_question(&format!("ask for the bounds of {partition}"), &error))?;
     Ok((Offset(begin), Offset(end)))
 }
 
