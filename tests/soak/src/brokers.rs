@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use millrace_e2e::kafka::OwnKafka;
 
-use crate::fault::{Fault, Step};
+use crate::fault::{Fault, Faults, Step};
 use crate::journal::Journal;
 use crate::network::Member;
 
@@ -16,14 +16,14 @@ pub(crate) struct Brokers<'a> {
 }
 
 impl Brokers<'_> {
-    /// Goes through these faults. Afterwards all brokers run.
-    pub(crate) fn live(&self, steps: &[Step]) -> Result<()> {
-        for step in steps {
-            if !self.journal.wait_until(step.at, || Ok(()))? {
+    /// Goes through faults as long as they are made. Afterwards all brokers run.
+    pub(crate) fn live(&self, faults: Faults, until: Duration) -> Result<()> {
+        for step in faults {
+            if !self.journal.wait(step.pause, || Ok(()))? || self.journal.elapsed() > until {
                 break;
             }
             self.journal.say(&format!("broker {}: {}, {:.1} s", step.node, step.fault, step.lasts.as_secs_f64()));
-            self.suffer(*step)?;
+            self.suffer(step)?;
             self.journal.say("brokers: back");
             self.journal.survived(step.fault);
         }

@@ -1,4 +1,4 @@
-//! What goes wrong, to whom and when, drawn from a seed before the run begins. Knows nothing of how it is done.
+//! What goes wrong next, and for how long, drawn from a seed. Knows nothing of how it is done.
 
 use std::fmt;
 use std::time::Duration;
@@ -49,12 +49,21 @@ impl fmt::Display for Fault {
 /// One fault of one instance or of the brokers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Step {
-    /// Since the beginning of the run. Not before that; later if the step before takes its time.
-    pub(crate) at: Duration,
+    /// An instance must be up before it: not all are, so that starts meet faults, too.
+    pub(crate) waits_for_running: bool,
+    pub(crate) pause: Duration,
     pub(crate) fault: Fault,
     pub(crate) lasts: Duration,
-    /// Which broker, counted from 1, is for the step to say; instances have a list of their own.
+    /// Which broker, counted from 1.
     pub(crate) node: u16,
+}
+
+/// All instances but one stop at a moment of the run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ScaleIn {
+    pub(crate) at: Duration,
+    pub(crate) lasts: Duration,
+    pub(crate) survivor: usize,
 }
 
 /// What can be done on this machine.
@@ -65,70 +74,82 @@ pub(crate) struct Means {
     pub(crate) brokers: u16,
 }
 
-/// What happens to whom. Each list is for one instance, and in order of time.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Plan {
-    pub(crate) instances: Vec<Vec<Step>>,
-    pub(crate) brokers: Vec<Step>,
-}
-
 /// Between two faults of one instance; short enough to meet restores and rebalances under way.
-const PAUSE: (u64, u64) = (400, 9_000);
+const PAUSE: (u64, u64) = (200, 6_000);
 const BROKER_PAUSE: (u64, u64) = (8_000, 40_000);
 /// On both sides of the time-outs of sessions (6 s) and transactions (10 s).
 const LASTS: (u64, u64) = (500, 20_000);
 const SCALE_IN_EVERY: (u64, u64) = (60_000, 150_000);
 
-impl Plan {
-    pub(crate) fn new(seed: u64, length: Duration, instances: usize, means: Means) -> Self {
-        let mut chance = Chance(seed);
-        let mut lists: Vec<Vec<Step>> = vec![Vec::new(); instances];
-        let mut from = Duration::ZERO;
-        while from < length {
-            let to = (from + chance.between(SCALE_IN_EVERY)).min(length);
-            for list in &mut lists {
-                list.extend(chance.steps(from, to, PAUSE, &instance_faults(means)));
-            }
-            if to < length && instances > 1 {
-                let survivor = chance.below(instances as u64);
-                let lasts = chance.between(LASTS);
-                for (_, list) in lists.iter_mut().enumerate().filter(|(number, _)| *number as u64 != survivor) {
-                    list.push(Step { at: to, fault: Fault::ScaleIn, lasts, node: 0 });
-                }
-            }
-            from = to;
+/// The faults of one instance or of the brokers, one after the other, without end.
+pub(crate) struct Faults {
+    chance: Chance,
+    kinds: Vec<(Fault, u64)>,
+    pause: (u64, u64),
+    brokers: u16,
+}
+
+impl Faults {
+    pub(crate) fn of_instance(seed: u64, number: usize, means: Means) -> Self {
+        // With how often each comes up.
+        let mut kinds = vec![(Fault::Kill, 8), (Fault::Stop, 4), (Fault::Freeze, 4), (Fault::LoseDisk, 1)];
+        if means.networks {
+            kinds.push((Fault::Cut, 4));
         }
-        let mut brokers = chance.steps(Duration::ZERO, length, BROKER_PAUSE, &broker_faults(means));
-        for step in &mut brokers {
-            step.node = 1 + u16::try_from(chance.below(u64::from(means.brokers))).unwrap_or_default();
+        if means.disks {
+            kinds.extend([(Fault::FullDisk, 2), (Fault::KillOnFullDisk, 1)]);
         }
-        Self { instances: lists, brokers }
+        Self { chance: Chance::new(seed, 1 + number as u64), kinds, pause: PAUSE, brokers: means.brokers }
+    }
+
+    pub(crate) fn of_brokers(seed: u64, means: Means) -> Self {
+        let mut kinds = vec![(Fault::KillBroker, 3), (Fault::FreezeBroker, 1)];
+        if means.networks {
+            kinds.push((Fault::CutBroker, 1));
+        }
+        Self { chance: Chance::new(seed, 0), kinds, pause: BROKER_PAUSE, brokers: means.brokers }
     }
 }
 
-/// With how often each comes up.
-fn instance_faults(means: Means) -> Vec<(Fault, u64)> {
-    let mut faults = vec![(Fault::Kill, 8), (Fault::Stop, 4), (Fault::Freeze, 4), (Fault::LoseDisk, 1)];
-    if means.networks {
-        faults.push((Fault::Cut, 4));
+impl Iterator for Faults {
+    type Item = Step;
+
+    fn next(&mut self) -> Option<Step> {
+        let chance = &mut self.chance;
+        let fault = chance.one_of(&self.kinds);
+        // Most processes are started again at once, as an orchestrator would.
+        let at_once = matches!(fault, Fault::Kill | Fault::Stop | Fault::KillBroker) && chance.below(3) > 0;
+        Some(Step {
+            waits_for_running: chance.below(4) > 0,
+            pause: chance.between(self.pause),
+            fault,
+            lasts: if at_once { Duration::ZERO } else { chance.between(LASTS) },
+            node: 1 + u16::try_from(chance.below(u64::from(self.brokers))).unwrap_or_default(),
+        })
     }
-    if means.disks {
-        faults.extend([(Fault::FullDisk, 2), (Fault::KillOnFullDisk, 1)]);
-    }
-    faults
 }
 
-fn broker_faults(means: Means) -> Vec<(Fault, u64)> {
-    let mut faults = vec![(Fault::KillBroker, 3), (Fault::FreezeBroker, 1)];
-    if means.networks {
-        faults.push((Fault::CutBroker, 1));
+pub(crate) fn scale_ins(seed: u64, length: Duration, instances: usize) -> Vec<ScaleIn> {
+    let mut chance = Chance::new(seed, u64::MAX);
+    let mut scale_ins = Vec::new();
+    let mut at = chance.between(SCALE_IN_EVERY);
+    while at < length && instances > 1 {
+        let survivor = usize::try_from(chance.below(instances as u64)).unwrap_or_default();
+        scale_ins.push(ScaleIn { at, lasts: chance.between(LASTS), survivor });
+        at += chance.between(SCALE_IN_EVERY);
     }
-    faults
+    scale_ins
 }
 
 struct Chance(u64);
 
 impl Chance {
+    /// Independent of others of the same seed.
+    fn new(seed: u64, stream: u64) -> Self {
+        let mut state = seed ^ stream.wrapping_mul(0x2545_f491_4f6c_dd1d);
+        Self(next(&mut state))
+    }
+
     fn below(&mut self, end: u64) -> u64 {
         next(&mut self.0) % end
     }
@@ -151,71 +172,59 @@ impl Chance {
             }
         }
     }
-
-    fn steps(&mut self, from: Duration, to: Duration, pause: (u64, u64), faults: &[(Fault, u64)]) -> Vec<Step> {
-        let mut steps = Vec::new();
-        let mut at = from + self.between(pause);
-        while at < to {
-            let fault = self.one_of(faults);
-            // Most processes are started again at once, as an orchestrator would.
-            let at_once = matches!(fault, Fault::Kill | Fault::Stop | Fault::KillBroker) && self.below(3) > 0;
-            let lasts = if at_once { Duration::ZERO } else { self.between(LASTS) };
-            steps.push(Step { at, fault, lasts, node: 0 });
-            at += lasts + self.between(pause);
-        }
-        steps
-    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     const ALL: Means = Means { networks: true, disks: true, brokers: 3 };
 
-    fn plan(seed: u64, means: Means) -> Plan {
-        Plan::new(seed, Duration::from_secs(600), 3, means)
+    fn steps(seed: u64, number: usize, means: Means) -> Vec<Step> {
+        Faults::of_instance(seed, number, means).take(300).collect()
+    }
+
+    fn kinds(steps: &[Step]) -> BTreeSet<Fault> {
+        steps.iter().map(|step| step.fault).collect()
     }
 
     #[test]
-    fn a_seed_is_a_plan() {
-        assert_eq!(plan(7, ALL), plan(7, ALL));
-        assert_ne!(plan(7, ALL), plan(8, ALL));
+    fn a_seed_and_a_number_are_a_list() {
+        assert_eq!(steps(7, 0, ALL), steps(7, 0, ALL));
+        assert_ne!(steps(7, 0, ALL), steps(7, 1, ALL));
+        assert_ne!(steps(7, 0, ALL), steps(8, 0, ALL));
     }
 
     #[test]
-    fn every_fault_comes_up_and_in_order() {
-        let plan = plan(7, ALL);
-        for list in plan.instances.iter().chain([&plan.brokers]) {
-            assert!(list.is_sorted_by_key(|step| step.at), "{list:?}");
-            assert!(list.iter().all(|step| step.lasts <= Duration::from_millis(LASTS.1)));
+    fn every_fault_comes_up_within_its_limits() {
+        let brokers: Vec<Step> = Faults::of_brokers(7, ALL).take(300).collect();
+        let instance = steps(7, 0, ALL);
+        assert_eq!((kinds(&instance).len(), kinds(&brokers).len()), (7, 3));
+        for step in instance.iter().chain(&brokers) {
+            assert!(step.lasts <= Duration::from_millis(LASTS.1) && (1..=3).contains(&step.node), "{step:?}");
         }
-        let mut kinds: Vec<Fault> =
-            plan.instances.concat().iter().chain(&plan.brokers).map(|step| step.fault).collect();
-        kinds.sort_unstable();
-        kinds.dedup();
-        assert_eq!(kinds.len(), 11, "{kinds:?}");
-        assert!(plan.brokers.iter().all(|step| (1..=3).contains(&step.node)));
+        assert!(instance.iter().all(|step| step.pause <= Duration::from_millis(PAUSE.1)));
     }
 
     #[test]
     fn without_means_nothing_is_cut_or_filled() {
-        let plan = plan(7, Means { networks: false, disks: false, brokers: 1 });
-        let needs = |fault| matches!(fault, Fault::Cut | Fault::CutBroker | Fault::FullDisk | Fault::KillOnFullDisk);
-        assert!(!plan.instances.concat().iter().chain(&plan.brokers).any(|step| needs(step.fault)));
+        let none = Means { networks: false, disks: false, brokers: 1 };
+        let brokers: Vec<Step> = Faults::of_brokers(7, none).take(300).collect();
+        let found: Vec<Fault> = kinds(&steps(7, 0, none)).union(&kinds(&brokers)).copied().collect();
+        assert_eq!(
+            found,
+            [Fault::Kill, Fault::Stop, Fault::Freeze, Fault::LoseDisk, Fault::KillBroker, Fault::FreezeBroker]
+        );
     }
 
     #[test]
-    fn all_but_one_are_scaled_in_at_once() {
-        let plan = plan(7, ALL);
-        let scaled: Vec<Vec<Duration>> = plan
-            .instances
-            .iter()
-            .map(|list| list.iter().filter(|step| step.fault == Fault::ScaleIn).map(|step| step.at).collect())
-            .collect();
-        let mut times = scaled.concat();
-        times.sort_unstable();
-        assert!(!times.is_empty());
-        assert!(times.chunks(2).all(|pair| pair[0] == pair[1]), "{scaled:?}");
+    fn one_instance_survives_a_scale_in() {
+        let length = Duration::from_secs(600);
+        let found = scale_ins(7, length, 3);
+        assert!((4..=10).contains(&found.len()) && found.is_sorted_by_key(|scale_in| scale_in.at), "{found:?}");
+        assert!(found.iter().all(|scale_in| scale_in.at < length && scale_in.survivor < 3));
+        assert_eq!(scale_ins(7, length, 1), []);
     }
 }

@@ -13,12 +13,14 @@ use millrace_e2e::wait;
 use rustix::process::Signal;
 
 use crate::disk::Disk;
-use crate::fault::{Fault, Step};
+use crate::fault::{Fault, Faults, ScaleIn, Step};
 use crate::journal::Journal;
 use crate::network::Member;
 
 /// How soon an orchestrator starts a process again that ended by itself.
 const BACK_OFF: Duration = Duration::from_secs(1);
+/// How long faults wait for an instance to come up.
+const RUNNING_LIMIT: Duration = Duration::from_secs(30);
 /// A stop that waits for a broker gives up after 25 s (`STOP_PATIENCE`); processes that are slow get some more.
 const STOP_LIMIT: Duration = Duration::from_secs(60);
 
@@ -67,19 +69,35 @@ impl<'a> Instance<'a> {
         self.process.line(&["state=RUNNING"]).map(drop)
     }
 
-    /// Goes through these faults, lives on until the run is over, and stops.
-    pub(crate) fn live(&mut self, steps: &[Step]) -> Result<()> {
+    /// Goes through faults as long as they are made, lives on until the run is over, and stops.
+    pub(crate) fn live(&mut self, faults: Faults, stops: Vec<ScaleIn>, until: Duration) -> Result<()> {
         let journal = self.journal;
-        for step in steps {
-            if !journal.wait_until(step.at, || self.look_after())? {
+        let mut stops = stops.into_iter().peekable();
+        for step in faults {
+            if !self.is_up_for(&step)? || !journal.wait(step.pause, || self.look_after())? || journal.elapsed() > until
+            {
                 break;
             }
+            let due = stops.next_if(|stop| journal.elapsed() > stop.at);
+            let step = due.map_or(step, |due| Step { fault: Fault::ScaleIn, lasts: due.lasts, ..step });
             journal.say(&format!("{}: {}{}", self.name, step.fault, lasting(step.lasts)));
-            self.suffer(*step)?;
+            self.suffer(step)?;
             journal.survived(step.fault);
         }
         while journal.wait(Duration::from_secs(60), || self.look_after())? {}
         self.stop()
+    }
+
+    /// Waits until it is, if the step wants that; for a while, since others may keep it from it.
+    fn is_up_for(&mut self, step: &Step) -> Result<bool> {
+        let journal = self.journal;
+        let deadline = journal.elapsed() + RUNNING_LIMIT;
+        while step.waits_for_running && self.process.has_line(&["state=RUNNING"]).is_none() {
+            if journal.elapsed() > deadline || !journal.wait(Duration::from_millis(200), || self.look_after())? {
+                break;
+            }
+        }
+        Ok(!journal.is_over())
     }
 
     fn suffer(&mut self, step: Step) -> Result<()> {

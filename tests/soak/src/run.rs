@@ -10,7 +10,7 @@ use millrace_e2e::{topics, wait};
 
 use crate::brokers::Brokers;
 use crate::disk::{self, Disk};
-use crate::fault::{Means, Plan};
+use crate::fault::{Faults, Means, scale_ins};
 use crate::instance::Instance;
 use crate::journal::Journal;
 use crate::network::{self, Network};
@@ -52,7 +52,6 @@ pub(crate) fn run(options: &Options, seed: u64, journal: &Journal) -> Result<boo
         disks: disks.iter().all(Option::is_some),
         brokers: options.brokers.into(),
     };
-    let plan = Plan::new(seed, options.length(), names.len(), means);
 
     let mut instances = Vec::new();
     for ((name, member), disk) in names.iter().zip(&members).zip(disks) {
@@ -60,7 +59,7 @@ pub(crate) fn run(options: &Options, seed: u64, journal: &Journal) -> Result<boo
     }
     instances.iter().try_for_each(Instance::is_running)?;
     let brokers = Brokers { kafka: &kafka, member: broker_member.as_ref(), journal };
-    let course = go_through(options, &plan, &app, &mut instances, &brokers, seed, journal)?;
+    let course = go_through(options, means, &app, &mut instances, &brokers, seed, journal)?;
     if journal.is_interrupted() {
         bail!("interrupted");
     }
@@ -119,22 +118,27 @@ fn application(kafka: &OwnKafka, guarantee: Guarantee, names: &[String]) -> Resu
 
 fn go_through(
     options: &Options,
-    plan: &Plan,
+    means: Means,
     app: &App,
     instances: &mut [Instance<'_>],
     brokers: &Brokers<'_>,
     seed: u64,
     journal: &Journal,
 ) -> Result<Course> {
+    let (kafka, length) = (&app.kafka, options.length());
+    let scale_ins = scale_ins(seed, length, instances.len());
     thread::scope(|scope| {
-        let (kafka, length) = (&app.kafka, options.length());
         let watch = part(scope, journal, || watch::follow(kafka, &app.output, PARTITIONS.into(), journal));
         let load = part(scope, journal, move || load::write(kafka, &app.input, seed, length, journal));
-        let broker_faults = part(scope, journal, || brokers.live(&plan.brokers));
+        let broker_faults = part(scope, journal, move || brokers.live(Faults::of_brokers(seed, means), length));
         let lives: Vec<_> = instances
             .iter_mut()
-            .zip(&plan.instances)
-            .map(|(instance, steps)| part(scope, journal, || instance.live(steps)))
+            .enumerate()
+            .map(|(number, instance)| {
+                let faults = Faults::of_instance(seed, number, means);
+                let stops = scale_ins.iter().filter(|scale_in| scale_in.survivor != number).copied().collect();
+                part(scope, journal, move || instance.live(faults, stops, length))
+            })
             .collect();
 
         ended(broker_faults, journal);
