@@ -46,6 +46,9 @@ struct Options {
     /// Which sides to run, comma-separated.
     #[arg(long, value_enum, value_delimiter = ',', default_value = "millrace,kafka-streams,pass-through")]
     sides: Vec<Side>,
+    /// A key of Millrace's config file, over those of the scenario: what it changes is a question for the bench.
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = setting)]
+    settings: Vec<(String, String)>,
     /// Which to run; all of them without a name.
     scenarios: Vec<String>,
 }
@@ -72,7 +75,13 @@ fn main() -> Result<()> {
     };
     let scenarios = choose(&options.scenarios)?;
 
-    let bench = Bench { kafka, input: "bench-input".into(), partitions: options.partitions, records: load.records };
+    let bench = Bench {
+        kafka,
+        input: "bench-input".into(),
+        partitions: options.partitions,
+        records: load.records,
+        settings: options.settings,
+    };
     topics::create(&bench.kafka, &bench.input, bench.partitions, &[("retention.ms", "-1")])?;
     eprintln!("writing {} records, {} keys, values of {} bytes", load.records, load.keys, load.value_size);
     load.write(&bench.kafka, &bench.input)?;
@@ -112,6 +121,11 @@ fn alternate<M: Measurement + Display>(
         }
     }
     Ok(results)
+}
+
+fn setting(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("say KEY=VALUE")?;
+    Ok((key.to_owned(), value.to_owned()))
 }
 
 fn choose(names: &[String]) -> Result<Vec<&'static Scenario>> {

@@ -111,6 +111,8 @@ pub(crate) struct Bench {
     pub input: String,
     pub partitions: i32,
     pub records: u64,
+    /// Of Millrace, over those of a scenario.
+    pub settings: Vec<(String, String)>,
 }
 
 impl Bench {
@@ -149,6 +151,9 @@ impl Bench {
         match side {
             Side::Millrace => {
                 for (key, value) in scenario.millrace {
+                    app.set(key, value);
+                }
+                for (key, value) in &self.settings {
                     app.set(key, value);
                 }
                 for (name, value) in scenario.module {
