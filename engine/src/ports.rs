@@ -183,6 +183,9 @@ pub trait Log: Send {
     /// Takes the records over for writing, in order per partition. `partitions` names one for each
     /// record, or `None` for the default partitioner. Topics are full names.
     fn send(&mut self, topic: &str, partitions: Partitions<'_>, records: &Batch) -> Result<Vec<Rejected>, Error>;
+    /// The first of these records that would be rejected, as far as that is known beforehand: then the call that made it
+    /// can still be undone.
+    fn objection(&self, topic: &str, records: &Batch) -> Option<Rejected>;
     /// Waits until all that was sent is written, and says where each partition ends that it wrote
     /// to since the last call: the offset after its own last record.
     fn flush(&mut self) -> Result<Vec<(TopicPartition, Offset)>, Error>;

@@ -178,7 +178,7 @@ impl Task {
     fn run_part<R: Blame>(&mut self, rows: &mut R, call: Call<'_, R>, log: &mut dyn Log) -> Result<(), Failed> {
         let outgoing = self.attempt(rows.latest(), |task| {
             let outputs = call(task.guest.as_mut(), rows, &mut task.context)?;
-            route(outputs, rows.count(), &task.spec, &task.settings)
+            acceptable(route(outputs, rows.count(), &task.spec, &task.settings)?, rows.count(), log)
         })?;
         for (input, offset, time) in rows.reached() {
             self.advance(input, offset, Some(time));
@@ -194,7 +194,7 @@ impl Task {
     pub(crate) fn punctuate_isolated(&mut self, schedule: u32, now: i64, log: &mut dyn Log) -> Result<(), Error> {
         let called = self.attempt(None, |task| {
             let outputs = task.guest.punctuate(schedule, now, &mut task.context)?;
-            route(outputs, 0, &task.spec, &task.settings)
+            acceptable(route(outputs, 0, &task.spec, &task.settings)?, 0, log)
         });
         match called {
             Ok(outgoing) => self.deliver::<Input>(outgoing, None, log),
@@ -289,8 +289,7 @@ impl Task {
     /// The log would not take a record. What the call that made it did else is done: its state stays, so the
     /// task can't stop before the record, and must be dropped if the policy says that it shall stop.
     fn rejected(&mut self, culprit: &Culprit, out: &Outgoing, rejected: Rejected) -> Result<(), Error> {
-        let message = format!("a record for topic {} was refused: {}", out.topic, rejected.message);
-        let fault = Fault::new(FaultKind::Serialization, message);
+        let fault = refused(out, &rejected);
         if let Policy::DeadLetter { topic } = self.settings.policies.of(fault.kind)
             && **topic == *out.topic
         {
@@ -341,6 +340,23 @@ impl Task {
         let place = self.place(culprit);
         Fault { message: format!("{place}{node}: {:?}: {}", fault.kind, fault.message), ..fault.clone() }
     }
+}
+
+/// The outputs of a call, unless one of them is known to be refused: then it is a fault of the row it stems from.
+fn acceptable(outgoing: Vec<Outgoing>, rows: usize, log: &dyn Log) -> Result<Vec<Outgoing>, Fault> {
+    for out in &outgoing {
+        if let Some(rejected) = log.objection(&out.topic, &out.records) {
+            let origin = out.origins.get(rejected.index).map(|&origin| origin as usize);
+            let index = if rows == 1 { Some(0) } else { origin };
+            return Err(Fault { index, ..refused(out, &rejected) });
+        }
+    }
+    Ok(outgoing)
+}
+
+fn refused(out: &Outgoing, rejected: &Rejected) -> Fault {
+    let message = format!("a record for topic {} was refused: {}", out.topic, rejected.message);
+    Fault::new(FaultKind::Serialization, message)
 }
 
 /// What the log won't take now stays pending: the rest of the batch must be processed all the same, it is

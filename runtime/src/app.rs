@@ -3,6 +3,7 @@
 
 mod tasks;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -97,14 +98,27 @@ impl Application {
             application = config.application_id, module = self.module.digest(),
             state = %state.path().display(), threads = config.threads, "starting"
         );
-        let clients = Clients::new(config, state.process_id()?);
-        let partitioning = Arc::new(prepare_topics(&self.plan, config, &clients)?);
+        let mut clients = Clients::new(config, state.process_id()?);
+        let (topics, partitioning) = prepare_topics(&self.plan, config, &clients)?;
+        clients.hold_limits(&self.record_limits(&topics, &partitioning, config));
+        let partitioning = Arc::new(partitioning);
         let source = self.wire(config, &clients, state, partitioning, Arc::clone(&stop), Arc::clone(&abandon))?;
         let thread = std::thread::Builder::new()
             .name("source".to_owned())
             .spawn(move || source.run().map_err(|error| anyhow!("{error}")))
             .context("start the source thread")?;
         Ok(Running { stop, abandon, thread })
+    }
+
+    /// Of the topics that are written to. To read them is a right of its own, which the application can do without.
+    fn record_limits(&self, topics: &Topics, partitioning: &Partitioning, config: &Config) -> BTreeMap<String, usize> {
+        let outputs = self.output_topics();
+        let internal = partitioning.internal_topics().iter().map(|topic| topic.name.as_str());
+        let written = outputs.iter().map(String::as_str).chain(internal).chain(config.faults.dead_letter_topic());
+        topics.record_limits(written).unwrap_or_else(|error| {
+            tracing::debug!(%error, "the limits of topics are not known");
+            BTreeMap::new()
+        })
     }
 
     fn wire(
@@ -266,7 +280,7 @@ fn engine_guarantee(guarantee: Guarantee) -> millrace_engine::commit::Guarantee 
 
 /// Finds the source topics, and sees that the internal ones exist. Brokers and topics that are not
 /// there yet are waited for until the start-up deadline.
-fn prepare_topics(plan: &Plan, config: &Config, clients: &Clients) -> anyhow::Result<Partitioning> {
+fn prepare_topics(plan: &Plan, config: &Config, clients: &Clients) -> anyhow::Result<(Topics, Partitioning)> {
     let topics = Topics::connect(clients)?;
     let deadline = Instant::now() + Duration::from_millis(config.startup_deadline_ms);
     let dead_letters = config.faults.dead_letter_topic();
@@ -286,7 +300,7 @@ fn prepare_topics(plan: &Plan, config: &Config, clients: &Clients) -> anyhow::Re
         }
     };
     create_internal(clients, &topics, &partitioning, &counts, config, deadline)?;
-    Ok(partitioning)
+    Ok((topics, partitioning))
 }
 
 fn create_internal(

@@ -428,6 +428,23 @@ fn an_output_that_is_refused_is_its_origins_fault() {
     assert_eq!(bench.task.phase(), Phase::Closed);
 }
 
+/// What is known beforehand leaves nothing behind: the third record makes the count that the second one would have.
+#[test]
+fn an_output_that_would_be_refused_undoes_its_call() {
+    for origins in [true, false] {
+        let letters = Policy::DeadLetter { topic: "letters".to_owned() };
+        let mut bench = Bench::new(1, Behaviour { origins, ..Behaviour::default() }, policy(letters));
+        bench.log.refuses = Some(("counts".to_owned(), 2_u64.to_be_bytes().to_vec()));
+        bench.log.foresees = true;
+        bench.add(0, &[(0, "a", "first", 1), (1, "a", "second", 2), (2, "b", "", 3), (3, "a", "third", 4)]);
+        bench.process().expect("processes");
+        assert_eq!(bench.written("counts"), ["a=1@1", "b=1@3"]);
+        commit(&mut [&mut bench.task], &mut bench.log, Guarantee::AtLeastOnce).expect("commits");
+        assert_eq!(bench.written("letters"), ["a=second@2", "a=third@4"]);
+        assert_eq!(bench.written("app-count-store-changelog"), ["a=1@1", "b=1@3"]);
+    }
+}
+
 #[test]
 fn an_output_for_an_unknown_topic_is_a_fault() {
     let check = |topic: &str, dynamic: bool, expected: Option<&str>| {

@@ -3,6 +3,7 @@
 //! `config` does not refuse.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use millrace_engine::ports::Error;
 use millrace_engine::topology::OffsetReset;
@@ -11,6 +12,7 @@ use rdkafka::config::{ClientConfig, FromClientConfigAndContext, RDKafkaLogLevel}
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::classify;
+use super::objections::Objections;
 use crate::config::{Config, GroupProtocol, Guarantee, KafkaConfig};
 
 /// Makes the settings of the clients of one application.
@@ -24,6 +26,9 @@ pub struct Clients {
     guarantee: Guarantee,
     auto_offset_reset: OffsetReset,
     kafka: KafkaConfig,
+    /// Most bytes of a batch that is sent, if that is less than the client's own default.
+    batch_bytes: Option<usize>,
+    objections: Arc<Objections>,
 }
 
 /// What a producer adds to its settings under at-least-once.
@@ -38,6 +43,10 @@ const TRANSACTIONAL: &[(&str, &str)] = &[
     // given up after as long, having missed its transaction.
     ("transaction.timeout.ms", "10000"),
 ];
+/// What the client adds to a batch beside the records it counts, and some.
+const BATCH_OVERHEAD: usize = 1024;
+/// The client's default.
+const BATCH_BYTES: usize = 1_000_000;
 
 /// The settings every client starts from: where, and quietly.
 const COMMON: &[(&str, &str)] = &[
@@ -103,7 +112,35 @@ impl Clients {
             guarantee: config.guarantee,
             auto_offset_reset: config.auto_offset_reset,
             kafka: config.kafka.clone(),
+            batch_bytes: None,
+            objections: Arc::default(),
         }
+    }
+
+    /// Learns how large a batch topics take. Producers make no larger ones, as long as a single record is smaller: a
+    /// broker refuses a batch as a whole.
+    pub fn hold_limits(&mut self, limits: &BTreeMap<String, usize>) {
+        let least = limits.values().min().map(|limit| limit.saturating_sub(BATCH_OVERHEAD).max(1));
+        self.batch_bytes = least.filter(|&least| least < BATCH_BYTES);
+        // How large a record is once it is compressed nobody knows before: then a limit counts only where a broker has
+        // refused something.
+        if !self.is_compressing() {
+            for (topic, &limit) in limits {
+                self.objections.limit(topic, limit);
+            }
+        }
+    }
+
+    /// Which records brokers won't take.
+    #[must_use]
+    pub fn objections(&self) -> &Objections {
+        &self.objections
+    }
+
+    fn is_compressing(&self) -> bool {
+        let properties = self.kafka.for_producer();
+        let codec = properties.get("compression.type").or_else(|| properties.get("compression.codec"));
+        codec.is_some_and(|codec| codec != "none")
     }
 
     #[must_use]
@@ -179,6 +216,9 @@ impl Clients {
         let transactional = self.guarantee == Guarantee::ExactlyOnce;
         for (key, value) in if transactional { TRANSACTIONAL } else { FOREVER } {
             settings.set(*key, *value);
+        }
+        if let Some(bytes) = self.batch_bytes {
+            settings.set("batch.size", bytes.to_string());
         }
         overlay(&mut settings, self.kafka.for_producer());
         if transactional {

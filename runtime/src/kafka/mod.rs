@@ -1,6 +1,7 @@
 //! Owns what all Kafka clients share: their settings, the classes of their errors, the topics
 //! that must exist. Must not know of tasks or of records.
 
+mod objections;
 mod client;
 mod embedded;
 mod error;
@@ -14,4 +15,5 @@ pub use embedded::{EmbeddedBroker, Feeder, Seen, Tail};
 pub use error::{classify, classify_question, is_record_error};
 pub use group::{GroupConsumer, GroupContext, Rebalance, from_list, is_incremental, number, to_list};
 pub use members::{GroupMember, member_id, members};
+pub use objections::{Objection, Objections};
 pub use topics::Topics;

@@ -105,6 +105,27 @@ impl Topics {
         Ok(wrong)
     }
 
+    /// How large a batch each topic takes, as far as the application may read that.
+    pub fn record_limits<'a>(
+        &self,
+        topics: impl IntoIterator<Item = &'a str>,
+    ) -> Result<BTreeMap<String, usize>, Error> {
+        let topics: Vec<&str> = topics.into_iter().collect();
+        if topics.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let resources: Vec<ResourceSpecifier<'_>> = topics.iter().copied().map(ResourceSpecifier::Topic).collect();
+        let described = self
+            .runtime
+            .block_on(self.admin.describe_configs(&resources, &options()))
+            .map_err(|error| classify("read how large records may be", &error))?;
+        let limits = topics.into_iter().zip(described).filter_map(|(topic, described)| {
+            let limit = described.ok()?.get("max.message.bytes")?.value.as_ref()?.parse().ok()?;
+            Some((topic.to_owned(), limit))
+        });
+        Ok(limits.collect())
+    }
+
     /// Deletes the records of repartition topics that were processed and committed.
     pub fn purge(&self, below: &[(TopicPartition, Offset)]) -> Result<(), Error> {
         let mut list = TopicPartitionList::with_capacity(below.len());

@@ -6,7 +6,7 @@ use millrace_engine::ports::Error;
 use millrace_engine::record::{Offset, TopicPartition};
 use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::{DeliveryResult, Message};
 use rdkafka::producer::{NoCustomPartitioner, ProducerContext};
 
@@ -24,7 +24,34 @@ struct Gathered {
     /// Partitions whose end is asked for, and the end of what was written to them since it was.
     slots: Vec<(TopicPartition, Option<Offset>)>,
     failure: Option<Error>,
+    refused: Vec<Refused>,
 }
+
+/// What a broker won't take.
+pub(super) enum Refused {
+    /// A record of the topic is too large: which one it does not say.
+    Size { topic: String },
+    /// This record.
+    Record { topic: String, key: Option<Vec<u8>>, value: Option<Vec<u8>> },
+}
+
+impl Refused {
+    fn of<M: Message>(error: &KafkaError, message: &M) -> Option<Self> {
+        let topic = message.topic().to_owned();
+        match error.rdkafka_error_code()? {
+            Code::MessageSizeTooLarge => Some(Self::Size { topic }),
+            // Its neighbours in the batch have a code of their own.
+            Code::InvalidRecord | Code::InvalidTimestamp => {
+                let owned = |bytes: Option<&[u8]>| bytes.map(<[u8]>::to_vec);
+                Some(Self::Record { topic, key: owned(message.key()), value: owned(message.payload()) })
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Refused records noted at a time: those beyond come again, and are refused again.
+const REFUSED_MAX: usize = 1_000;
 
 impl Deliveries {
     /// The opaque value of a record whose offset nobody asks for.
@@ -52,8 +79,25 @@ impl Deliveries {
         self.lock().failure.take()
     }
 
+    /// What was refused since the last call; a topic is named once for its size.
+    pub(super) fn take_refused(&self) -> Vec<Refused> {
+        std::mem::take(&mut self.lock().refused)
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, Gathered> {
         self.0.lock().expect("no holder of this lock panics")
+    }
+}
+
+impl Gathered {
+    fn note(&mut self, refused: Refused) {
+        let same = |known: &Refused| match (known, &refused) {
+            (Refused::Size { topic: known }, Refused::Size { topic }) => known == topic,
+            _ => false,
+        };
+        if self.refused.len() < REFUSED_MAX && !self.refused.iter().any(same) {
+            self.refused.push(refused);
+        }
     }
 }
 
@@ -83,6 +127,9 @@ impl ProducerContext<NoCustomPartitioner> for Deliveries {
             Err((error, message)) => {
                 let doing = format!("write a record of {} bytes to topic {}", message.payload_len(), message.topic());
                 let mut gathered = self.lock();
+                if let Some(refused) = Refused::of(error, message) {
+                    gathered.note(refused);
+                }
                 if gathered.failure.is_none() {
                     gathered.failure = Some(classify(&doing, error));
                 }

@@ -26,17 +26,22 @@ use rdkafka::message::{Header as KafkaHeader, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
 use crate::config::Guarantee;
-use crate::kafka::{Clients, GroupConsumer, classify, create_with, is_record_error, number};
-use deliveries::Deliveries;
+use crate::kafka::{Clients, GroupConsumer, Topics, classify, create_with, is_record_error, number};
+use deliveries::{Deliveries, Refused};
 
 /// How long one wait for acknowledgements lasts before the worker looks at its other duties.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often it looks meanwhile what has become of them.
+const FLUSH_STEP: Duration = Duration::from_millis(200);
 /// A request to a coordinator; librdkafka repeats it within this time where that helps. A transaction that takes
 /// longer has timed out anyway.
 const COORDINATOR_TIMEOUT: Duration = Duration::from_secs(12);
 
 /// How long an abort is waited for until it is told again what became of records.
 const ABORT_STEP: Duration = Duration::from_millis(100);
+/// Each time the brokers refuse records, what is uncommitted is begun anew without those. A module that makes others
+/// each time must not keep that up for ever.
+const REFUSALS_MAX: u32 = 20;
 
 /// What ends the waits of a sink from outside.
 #[derive(Clone)]
@@ -56,6 +61,8 @@ pub struct Sink {
     producer: Option<BaseProducer<Deliveries>>,
     consumer: Arc<GroupConsumer>,
     in_transaction: bool,
+    /// Times since the last commit that a broker refused records which are held back now.
+    refusals: u32,
     switches: Switches,
 }
 
@@ -69,7 +76,8 @@ impl Sink {
         switches: Switches,
     ) -> Result<Self, Error> {
         let clients = clients.clone();
-        let mut sink = Self { clients, worker, guarantee, producer: None, consumer, in_transaction: false, switches };
+        let mut sink =
+            Self { clients, worker, guarantee, producer: None, consumer, in_transaction: false, refusals: 0, switches };
         sink.replace_producer()?;
         Ok(sink)
     }
@@ -120,14 +128,47 @@ impl Sink {
         }
     }
 
-    /// What a failed delivery means: nobody sends that record again.
-    fn check_deliveries(&self) -> Result<(), Error> {
-        match self.producer.as_ref().and_then(|producer| producer.context().failure()) {
-            None => Ok(()),
+    /// What a failed delivery means: nobody sends that record again. If it is known now which one the broker won't take,
+    /// all is begun anew without it.
+    fn check_deliveries(&mut self) -> Result<(), Error> {
+        let Some(error) = self.producer.as_ref().and_then(|producer| producer.context().failure()) else {
+            return Ok(());
+        };
+        if self.learn() && self.refusals < REFUSALS_MAX {
+            self.refusals += 1;
+            return Err(Error::Fenced(format!("{error}; it will be held back")));
+        }
+        match error {
             // The transaction must not be committed without it, and does not hold up others when it is aborted.
-            Some(Error::Retry(message)) if self.is_transactional() => Err(Error::Fenced(message)),
-            Some(Error::Retry(message)) => Err(Error::Fatal(message)),
-            Some(error) => Err(error),
+            Error::Retry(message) if self.is_transactional() => Err(Error::Fenced(message)),
+            Error::Retry(message) => Err(Error::Fatal(message)),
+            error => Err(error),
+        }
+    }
+
+    /// Remembers what was refused, and says whether any of it is news.
+    fn learn(&self) -> bool {
+        let refused = self.producer.as_ref().map_or_else(Vec::new, |producer| producer.context().take_refused());
+        let mut news = false;
+        for refused in refused {
+            news |= match refused {
+                Refused::Record { topic, key, value } => {
+                    self.clients.objections().refuse(&topic, key.as_deref(), value.as_deref())
+                }
+                Refused::Size { topic } => self.learn_limit(&topic),
+            };
+        }
+        news
+    }
+
+    fn learn_limit(&self, topic: &str) -> bool {
+        let asked = Topics::connect(&self.clients).and_then(|topics| topics.record_limits([topic]));
+        match asked {
+            Ok(limits) => limits.get(topic).is_some_and(|&limit| self.clients.objections().limit(topic, limit)),
+            Err(error) => {
+                tracing::warn!(%error, topic, "how large a record may be is not known");
+                false
+            }
         }
     }
 
@@ -180,6 +221,7 @@ impl Sink {
             return Err(KafkaError::Flush(code));
         }
         // Of records that were dropped with the transaction, or whose tasks were.
+        self.learn();
         producer.context().failure();
         producer.context().take_positions();
         Ok(())
@@ -198,9 +240,20 @@ impl Log for Sink {
         Ok(())
     }
 
+    fn objection(&self, topic: &str, records: &Batch) -> Option<Rejected> {
+        let objection = self.clients.objections().of(topic);
+        let mut headers = records.headers.as_slice();
+        let rows = records.keys.iter().zip(records.values.iter()).enumerate();
+        rows.into_iter().find_map(|(index, (key, value))| {
+            let message = objection.to(key, value, take_headers(&mut headers, index))?;
+            Some(Rejected { index, message })
+        })
+    }
+
     fn send(&mut self, topic: &str, partitions: Partitions<'_>, records: &Batch) -> Result<Vec<Rejected>, Error> {
         self.begin()?;
         let abandon = Arc::clone(&self.switches.abandon);
+        let objection = self.clients.objections().of(topic);
         let producer = self.producer()?;
         let mut rejected = Vec::new();
         let slot = match partitions {
@@ -219,7 +272,12 @@ impl Log for Sink {
                 Partitions::One(partition) => Some(i32::try_from(partition).unwrap_or(i32::MAX)),
                 Partitions::Each(each) => each.get(index).copied().filter(|partition| *partition >= 0),
             };
-            record.headers = take_headers(&mut headers, index);
+            let own = take_headers(&mut headers, index);
+            if let Some(message) = objection.to(key, value, own) {
+                rejected.push(Rejected { index, message });
+                continue;
+            }
+            record.headers = owned(own);
             match queue(producer, record, &abandon) {
                 Ok(()) => {}
                 Err(KafkaError::MessageProduction(code)) if is_record_error(code) => {
@@ -235,26 +293,39 @@ impl Log for Sink {
     }
 
     fn flush(&mut self) -> Result<Vec<(TopicPartition, Offset)>, Error> {
-        let flushed = self.producer()?.flush(FLUSH_TIMEOUT);
-        flushed.map_err(|error| self.class("wait for the broker to acknowledge records", &error))?;
-        self.check_deliveries()?;
+        let until = Instant::now() + FLUSH_TIMEOUT;
+        loop {
+            let flushed = self.producer()?.flush(FLUSH_STEP);
+            // First: a transaction with a record that was refused is never flushed.
+            self.check_deliveries()?;
+            match flushed {
+                Ok(()) => break,
+                Err(error)
+                    if error.rdkafka_error_code() == Some(RDKafkaErrorCode::OperationTimedOut)
+                        && Instant::now() < until => {}
+                Err(error) => return Err(self.class("wait for the broker to acknowledge records", &error)),
+            }
+        }
         Ok(self.producer()?.context().take_positions())
     }
 
     fn commit(&mut self, offsets: &[(TopicPartition, Committed)]) -> Result<(), Error> {
         let list = self.commit_list(offsets)?;
         match self.guarantee {
-            Guarantee::ExactlyOnce => self.commit_transaction(&list),
+            Guarantee::ExactlyOnce => self.commit_transaction(&list)?,
             Guarantee::AtLeastOnce => {
                 self.check_lease()?;
                 self.consumer
                     .commit(&list, CommitMode::Sync)
-                    .map_err(|error| classify("commit offsets to the group", &error))
+                    .map_err(|error| classify("commit offsets to the group", &error))?;
             }
         }
+        self.refusals = 0;
+        Ok(())
     }
 
     fn abort(&mut self) -> Result<(), Error> {
+        self.learn();
         let ended = self.end();
         self.in_transaction = false;
         match ended {
@@ -306,16 +377,17 @@ fn queue(
 }
 
 /// Takes the headers of record `index` off the front of those that are left.
-fn take_headers(headers: &mut &[Header], index: usize) -> Option<OwnedHeaders> {
+fn take_headers<'a>(headers: &mut &'a [Header], index: usize) -> &'a [Header] {
     let count = headers.iter().take_while(|header| usize::try_from(header.index) == Ok(index)).count();
-    if count == 0 {
-        return None;
-    }
     let (own, rest) = headers.split_at(count);
     *headers = rest;
-    let mut owned = OwnedHeaders::new_with_capacity(count);
-    for header in own {
-        owned = owned.insert(KafkaHeader { key: &header.key, value: header.value.as_deref() });
-    }
-    Some(owned)
+    own
+}
+
+fn owned(headers: &[Header]) -> Option<OwnedHeaders> {
+    let empty = || OwnedHeaders::new_with_capacity(headers.len());
+    let add = |owned: OwnedHeaders, header: &Header| {
+        owned.insert(KafkaHeader { key: &header.key, value: header.value.as_deref() })
+    };
+    (!headers.is_empty()).then(|| headers.iter().fold(empty(), add))
 }

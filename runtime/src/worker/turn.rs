@@ -125,7 +125,6 @@ impl Worker {
                 Err(error) => self.failed(id, error),
             }
         }
-        // Before the commit, which waits for the broker: the source can fetch meanwhile.
         self.settle();
         if self.is_commit_due() {
             self.commit();
@@ -171,7 +170,12 @@ impl Worker {
     /// Commits if the interval is over and there is anything to commit; says whether nothing failed.
     fn commit_in_time(&mut self) -> bool {
         let due = self.committed_at.elapsed() >= self.pace.commit_interval;
-        !due || !self.tasks.values().any(Task::is_commit_needed) || self.commit()
+        if !due || !self.tasks.values().any(Task::is_commit_needed) {
+            return true;
+        }
+        // Before the commit, which waits for the broker: the source can fetch meanwhile.
+        self.settle();
+        self.commit()
     }
 
     /// Commits all tasks; says whether that came to its end.

@@ -40,6 +40,10 @@ impl Log for Collected {
         Ok(())
     }
 
+    fn objection(&self, _: &str, _: &Batch) -> Option<Rejected> {
+        None
+    }
+
     fn send(&mut self, topic: &str, _partitions: Partitions<'_>, records: &Batch) -> Result<Vec<Rejected>, Error> {
         let (mut keys, mut values) = (Cursor::default(), Cursor::default());
         let mut headers = records.headers.iter().peekable();

@@ -18,6 +18,8 @@ pub(crate) struct Producer {
     pub(crate) transactional: bool,
     /// A topic whose records with a certain value are refused.
     pub(crate) refuses: Option<(String, Vec<u8>)>,
+    /// And says so beforehand.
+    pub(crate) foresees: bool,
     /// Requests before one fails, and how.
     pub(crate) fails_in: Option<(usize, fn() -> Error)>,
     /// Answers before one is lost: what was asked for is done.
@@ -147,6 +149,12 @@ impl Log for Producer {
             self.transaction = Some(cluster.transactions.begin(self.id));
         }
         Ok(())
+    }
+
+    fn objection(&self, topic: &str, records: &Batch) -> Option<Rejected> {
+        let (name, bad) = self.refuses.as_ref().filter(|_| self.foresees)?;
+        let index = records.values.iter().position(|value| name == topic && value == Some(&bad[..]))?;
+        Some(Rejected { index, message: "too large".to_owned() })
     }
 
     fn send(&mut self, topic: &str, partitions: Partitions<'_>, records: &Batch) -> Result<Vec<Rejected>, Error> {

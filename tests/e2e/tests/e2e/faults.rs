@@ -11,13 +11,14 @@ use millrace_e2e::records::{self, Found, Record};
 use millrace_e2e::topics;
 
 /// A value, the fault it makes of its record, and what the log says of it beside that.
-const FAULTS: [(&str, &str, &str); 8] = [
+const FAULTS: [(&str, &str, &str); 9] = [
     ("panic", "Trap", "the record is cursed"),
     ("err", "Processing", "refused"),
     ("loop", "Timeout", "faults::spin"),
     ("memory", "Memory", "bytes of memory wanted"),
     ("output", "Flood", "output allowed to one call"),
     ("state", "Flood", "bytes to stores"),
+    ("large", "Serialization", "max.message.bytes of the topic is 1048588"),
     ("unspeakable", "Serialization", "there are no bytes for it"),
     // Stands for bytes that are no text.
     (UNDECODABLE, "Deserialization", "utf-8"),
@@ -143,6 +144,11 @@ fn each_fault_is_a_dead_letter_at_least_once() -> Result<()> {
     each_fault_is_a_dead_letter("at_least_once")
 }
 
+#[test]
+fn each_fault_is_a_dead_letter_exactly_once() -> Result<()> {
+    each_fault_is_a_dead_letter("exactly_once_v2")
+}
+
 /// The policy of the kind of fault goes before the general one, and a policy may change: what it stopped at is what
 /// it goes on with.
 fn a_policy_stops_and_another_goes_on(guarantee: &str) -> Result<()> {
@@ -167,6 +173,43 @@ fn a_policy_stops_and_another_goes_on(guarantee: &str) -> Result<()> {
 #[test]
 fn a_policy_stops_and_another_goes_on_at_least_once() -> Result<()> {
     a_policy_stops_and_another_goes_on("at_least_once")
+}
+
+#[test]
+fn a_policy_stops_and_another_goes_on_exactly_once() -> Result<()> {
+    a_policy_stops_and_another_goes_on("exactly_once_v2")
+}
+
+/// A limit that was lowered since the start: the broker refuses the record, and what was begun with it is begun anew,
+/// with that record held back.
+fn a_record_that_only_the_broker_refuses(guarantee: &str) -> Result<()> {
+    let app = app("refused", guarantee, 1)?;
+    let limit = |bytes: &str| topics::set_config(&app.kafka, &app.output, "max.message.bytes", bytes);
+    limit("8000000")?;
+    let mut instance = app.run("a")?;
+    limit("1000000")?;
+    let bad = poison("large", "large");
+    let good = |value: &str| Record::new("large", value);
+    app.write(&[good("1"), bad.clone(), good("2"), good("3")])?;
+    app.group()?.caught_up()?;
+    instance.stop()?;
+    instance.line(&["write a record of 2097152 bytes", "it will be held back"])?;
+    let found = records::read(&app.kafka, &app.output)?;
+    let last = found.last().map(|found| found.record.text().1);
+    ensure!(last.as_deref() == Some("3"), "counted {last:?}, not 3");
+    let letters = records::read(&app.kafka, &letters(&app))?;
+    ensure!(letters.len() == 1 && letters[0].record.value == bad.value, "{letters:?}");
+    Ok(())
+}
+
+#[test]
+fn a_record_that_only_the_broker_refuses_at_least_once() -> Result<()> {
+    a_record_that_only_the_broker_refuses("at_least_once")
+}
+
+#[test]
+fn a_record_that_only_the_broker_refuses_exactly_once() -> Result<()> {
+    a_record_that_only_the_broker_refuses("exactly_once_v2")
 }
 
 /// A dead letter that can't be written would be found out by the first one.

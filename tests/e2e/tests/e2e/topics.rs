@@ -71,7 +71,7 @@ fn source_topic_grows_while_it_is_read() -> Result<()> {
 
 /// A sink that refuses records, for their size or for their age, ends the process; once it takes them again, nothing is
 /// missing.
-fn sink_refuses(name: &str, setting: &str, strict: &str, lenient: &str) -> Result<()> {
+fn sink_refuses(name: &str, words: &str, setting: &str, strict: &str, lenient: &str) -> Result<()> {
     let app = App::new(&Kafka::shared()?, name)?;
     let output = app.output.clone();
     app.write(&[Record::new("foo", "1"), Record::new("hello", "1")])?;
@@ -81,7 +81,7 @@ fn sink_refuses(name: &str, setting: &str, strict: &str, lenient: &str) -> Resul
 
     topics::set_config(&app.kafka, &output, setting, strict)?;
     app.write(&[Record::new("foo", "2"), Record::new("foo", "3"), Record::new("hello", "2")])?;
-    app.refused("a", &[&output, "write a record"])?;
+    app.refused("a", &[&output, words])?;
     ensure!(app.group()?.progress()? == 2, "offsets were committed although outputs were refused");
 
     topics::set_config(&app.kafka, &output, setting, lenient)?;
@@ -93,10 +93,10 @@ fn sink_refuses(name: &str, setting: &str, strict: &str, lenient: &str) -> Resul
 
 #[test]
 fn sink_topic_refuses_large_records() -> Result<()> {
-    sink_refuses("refuses-size", "max.message.bytes", "40", "1000000")
+    sink_refuses("refuses-size", "was refused", "max.message.bytes", "40", "1000000")
 }
 
 #[test]
 fn sink_topic_refuses_old_records() -> Result<()> {
-    sink_refuses("refuses-age", "message.timestamp.before.max.ms", "1", "9223372036854775807")
+    sink_refuses("refuses-age", "write a record", "message.timestamp.before.max.ms", "1", "9223372036854775807")
 }
