@@ -55,7 +55,7 @@ impl Source {
         }
         let all: Vec<TopicPartition> = self.partitions.iter().cloned().collect();
         self.route(&all);
-        self.janitor.tell(self.holdings());
+        self.tell_holdings();
         self.consumer.incremental_unassign(&to_list(partitions)).map_err(|error| classify("give up partitions", &error))
     }
 
@@ -112,10 +112,7 @@ impl Source {
         }
         self.assigned = true;
         self.tell_if_running();
-        self.janitor.tell(self.holdings());
-        if let Some(members) = &self.members {
-            members.ask();
-        }
+        self.tell_holdings();
         Ok(())
     }
 
@@ -130,6 +127,14 @@ impl Source {
             tracing::info!(%lacking, "waiting for the rest of a task's partitions");
         }
         Ok(assignment)
+    }
+
+    /// This member runs other tasks than before, and may be the one to keep standbys of what it ran.
+    fn tell_holdings(&self) {
+        self.janitor.tell(self.holdings());
+        if let Some(members) = &self.members {
+            members.ask();
+        }
     }
 
     pub(super) fn holdings(&self) -> Holdings {

@@ -106,3 +106,30 @@ fn standbys_move_when_an_instance_comes_and_goes() -> Result<()> {
     third.stop()?;
     verify(&app.kafka, &app.input, &app.output, Expect::EveryCount).map(drop)
 }
+
+/// Killed in the middle of its work, with a transaction open.
+#[test]
+fn a_standby_takes_over_exactly_once() -> Result<()> {
+    let mut app = app("standby-eos")?;
+    app.set("processing.guarantee", "exactly_once_v2");
+    LOAD.write(&app.kafka, &app.input)?;
+    let mut first = app.run("a")?;
+    app.group()?.caught_up()?;
+    let mut second = app.run("b")?;
+    every_task_has_a_standby(&[&first, &second])?;
+    let before = restored(&second);
+    for round in 0..10 {
+        Load { records: 5_000, ..LOAD }.write(&app.kafka, &app.input)?;
+        if round == 5 {
+            first.kill()?;
+        }
+    }
+    second.line(&["state=RUNNING", "tasks=4"])?;
+    let delta = restored(&second) - before;
+    // Without standbys it would be all keys of the two tasks, some 8,600, and their changes since.
+    ensure!(delta < 5_000, "restored {before}, then {delta}:\n{}", second.tail());
+    // Nobody sees them before the transaction is given up that the killed one left open.
+    app.outputs(90_000)?;
+    second.stop()?;
+    verify(&app.kafka, &app.input, &app.output, Expect::EveryCount).map(drop)
+}
