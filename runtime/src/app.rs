@@ -18,7 +18,7 @@ use millrace_engine::topology::{PartitionCounts, Partitioning, Plan, Topology, T
 
 use crate::config::{Config, GroupProtocol, Guarantee};
 use crate::guest::{Limits, Module, Settings as ModuleSettings};
-use crate::kafka::{Clients, GroupConsumer, GroupContext, Topics, create_with};
+use crate::kafka::{Clients, Membership, Topics};
 use crate::sink::{Sink, Switches};
 use crate::source::{Farewell, Settings as SourceSettings, Source};
 use crate::store::{Budget as StoreBudget, Resources, StateDirectory};
@@ -130,8 +130,7 @@ impl Application {
         stop: Arc<AtomicBool>,
         abandon: Arc<AtomicBool>,
     ) -> anyhow::Result<Source> {
-        let consumer: Arc<GroupConsumer> =
-            Arc::new(create_with(&clients.consumer(), GroupContext::default(), "consumer")?);
+        let membership = Arc::new(Membership::new(clients)?);
         let (reports, received) = channel();
         let guarantee = engine_guarantee(config.guarantee);
         let pace = Pace {
@@ -147,7 +146,7 @@ impl Application {
         for number in 0..config.threads {
             let lease = Arc::new(AtomicBool::new(true));
             let switches = Switches { lease: Arc::clone(&lease), abandon: Arc::clone(&abandon) };
-            let log = Sink::new(clients, number, config.guarantee, Arc::clone(&consumer), switches)?;
+            let log = Sink::new(clients, number, config.guarantee, Arc::clone(&membership), switches)?;
             let budget = Arc::new(Budget::new(config.input_buffer_bytes / config.threads.max(1)));
             let worker = Worker::new(Box::new(log), pace, Arc::clone(&lease), Arc::clone(&budget), reports.clone());
             let handle = Handle::start(format!("worker-{number}"), lease, budget, |orders| worker.run(&orders))
@@ -175,7 +174,7 @@ impl Application {
             standby_replicas: config.standby_replicas,
             farewell: farewell(config),
         };
-        Source::new(settings, consumer, workers, Arc::new(tasks), (reports, received), stop)
+        Source::new(settings, membership, workers, Arc::new(tasks), (reports, received), stop)
             .context("start the threads of the source")
     }
 }

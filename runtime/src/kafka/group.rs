@@ -1,18 +1,50 @@
 //! The application's member of its consumer group: one consumer per process, polled by one
 //! thread, asked by others only for what librdkafka allows from any thread (commit, pause, resume).
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, RwLock};
 
+use millrace_engine::ports::Error;
 use millrace_engine::record::TopicPartition;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, RebalanceProtocol};
 use rdkafka::types::RDKafkaRespErr;
-use rdkafka::{ClientContext, TopicPartitionList};
+use rdkafka::{ClientConfig, ClientContext, TopicPartitionList};
 
-use super::ClientLog;
+use super::{ClientLog, Clients, create_with};
 
 pub type GroupConsumer = BaseConsumer<GroupContext>;
+
+/// The process's place in the group: its consumer, which is replaced when the client is beyond repair. Who needs it asks
+/// for it each time.
+pub struct Membership {
+    settings: ClientConfig,
+    consumer: RwLock<Arc<GroupConsumer>>,
+}
+
+impl Membership {
+    pub fn new(clients: &Clients) -> Result<Self, Error> {
+        let settings = clients.consumer();
+        let consumer = RwLock::new(Arc::new(create_with(&settings, GroupContext::default(), "consumer")?));
+        Ok(Self { settings, consumer })
+    }
+
+    #[must_use]
+    pub fn consumer(&self) -> Arc<GroupConsumer> {
+        Arc::clone(&self.consumer.read().expect("no holder of this lock panics"))
+    }
+
+    /// A new consumer, which has to subscribe. The former one is closed by whoever lets go of it last.
+    pub fn renew(&self) -> Result<Arc<GroupConsumer>, Error> {
+        let renewed = Arc::new(create_with(&self.settings, GroupContext::default(), "consumer")?);
+        let former = {
+            let mut consumer = self.consumer.write().expect("no holder of this lock panics");
+            std::mem::replace(&mut *consumer, Arc::clone(&renewed))
+        };
+        former.context().close();
+        Ok(renewed)
+    }
+}
 
 /// What the group decided, to be acted on by the thread that polls.
 #[derive(Debug)]

@@ -26,7 +26,7 @@ use rdkafka::message::{Header as KafkaHeader, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
 use crate::config::Guarantee;
-use crate::kafka::{Clients, GroupConsumer, Topics, classify, create_with, is_record_error, number};
+use crate::kafka::{Clients, Membership, Topics, classify, create_with, is_record_error, number};
 use deliveries::{Deliveries, Refused};
 
 /// How long one wait for acknowledgements lasts before the worker looks at its other duties.
@@ -59,7 +59,7 @@ pub struct Sink {
     guarantee: Guarantee,
     /// `None`: there was none yet, or it can't be used any more.
     producer: Option<BaseProducer<Deliveries>>,
-    consumer: Arc<GroupConsumer>,
+    membership: Arc<Membership>,
     in_transaction: bool,
     /// Times since the last commit that a broker refused records which are held back now.
     refusals: u32,
@@ -72,12 +72,20 @@ impl Sink {
         clients: &Clients,
         worker: usize,
         guarantee: Guarantee,
-        consumer: Arc<GroupConsumer>,
+        membership: Arc<Membership>,
         switches: Switches,
     ) -> Result<Self, Error> {
         let clients = clients.clone();
-        let mut sink =
-            Self { clients, worker, guarantee, producer: None, consumer, in_transaction: false, refusals: 0, switches };
+        let mut sink = Self {
+            clients,
+            worker,
+            guarantee,
+            producer: None,
+            membership,
+            in_transaction: false,
+            refusals: 0,
+            switches,
+        };
         sink.replace_producer()?;
         Ok(sink)
     }
@@ -194,7 +202,8 @@ impl Sink {
     fn commit_transaction(&mut self, list: &TopicPartitionList) -> Result<(), Error> {
         self.begin()?;
         let metadata = self
-            .consumer
+            .membership
+            .consumer()
             .group_metadata()
             .ok_or_else(|| Error::Fenced("commit a transaction: the consumer is in no group".to_owned()))?;
         // After the metadata was taken: if the lease ends from here on, it is of a generation that the group refuses.
@@ -315,7 +324,8 @@ impl Log for Sink {
             Guarantee::ExactlyOnce => self.commit_transaction(&list)?,
             Guarantee::AtLeastOnce => {
                 self.check_lease()?;
-                self.consumer
+                self.membership
+                    .consumer()
                     .commit(&list, CommitMode::Sync)
                     .map_err(|error| classify("commit offsets to the group", &error))?;
             }

@@ -13,7 +13,7 @@ use millrace_engine::record::{Offset, TaskId, TopicPartition};
 use rdkafka::consumer::Consumer;
 
 use super::TaskFactory;
-use crate::kafka::{Clients, GroupConsumer, Topics, classify, from_list, to_list};
+use crate::kafka::{Clients, GroupConsumer, Membership, Topics, classify, from_list, to_list};
 
 /// Kafka Streams' `repartition.purge.interval.ms`.
 const INTERVAL: Duration = Duration::from_secs(30);
@@ -36,7 +36,7 @@ pub(super) struct Janitor {
 impl Janitor {
     pub(super) fn start(
         clients: Clients,
-        consumer: Arc<GroupConsumer>,
+        membership: Arc<Membership>,
         factory: Arc<dyn TaskFactory>,
     ) -> std::io::Result<Self> {
         let (sender, holdings) = channel();
@@ -50,7 +50,7 @@ impl Janitor {
                     Err(RecvTimeoutError::Timeout) => {
                         let Some(latest) = &latest else { continue };
                         factory.clean(&latest.tasks);
-                        if let Err(error) = purge(&clients, &consumer, &latest.repartitions) {
+                        if let Err(error) = purge(&clients, &membership.consumer(), &latest.repartitions) {
                             tracing::debug!(%error, "repartition topics are not purged this time");
                         }
                     }

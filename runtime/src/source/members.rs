@@ -15,7 +15,7 @@ use millrace_engine::ports::Error;
 use millrace_engine::record::TaskId;
 
 use super::Source;
-use crate::kafka::{GroupConsumer, GroupMember, member_id, members};
+use crate::kafka::{GroupMember, Membership, member_id, members};
 
 /// How late a change of the group may be noticed that did not change what this member runs.
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -39,7 +39,7 @@ pub(super) struct Members {
 
 impl Members {
     pub(super) fn start(
-        consumer: Arc<GroupConsumer>,
+        membership: Arc<Membership>,
         group: String,
         instance_id: Option<String>,
     ) -> std::io::Result<Self> {
@@ -49,6 +49,7 @@ impl Members {
             // Nobody is a member of anything before the first assignment.
             let mut next = asked.recv().map_err(|_| RecvTimeoutError::Disconnected);
             while next != Err(RecvTimeoutError::Disconnected) {
+                let consumer = membership.consumer();
                 let own = instance_id.clone().or_else(|| member_id(&consumer));
                 let found = members(&consumer, &group, REQUEST_TIMEOUT);
                 let wait = if let Ok(None) = found { UNSETTLED_INTERVAL } else { INTERVAL };

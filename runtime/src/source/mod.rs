@@ -25,7 +25,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use millrace_engine::assignment::Assignment;
 use millrace_engine::commit::Guarantee;
@@ -35,7 +35,7 @@ use millrace_engine::topology::{OffsetReset, Partitioning};
 use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
-use crate::kafka::{Clients, GroupConsumer, classify, to_list};
+use crate::kafka::{Clients, GroupConsumer, Membership, classify, to_list};
 use crate::worker::{Handle, Order, Report};
 use janitor::Janitor;
 use members::Members;
@@ -51,6 +51,10 @@ const RESTORING_WAIT: Duration = Duration::from_millis(5);
 /// How long workers may take to commit when their tasks are taken away. Less than any sensible
 /// `max.poll.interval.ms`, past which the group would take the tasks away anyway.
 const SUSPEND_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A consumer may break so many times within so long before the process gives up.
+const BROKEN_MAX: usize = 2;
+const BROKEN_WINDOW: Duration = Duration::from_secs(60);
 
 /// Where a task is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,7 +95,11 @@ pub enum Farewell {
 /// The consumer and all it decides. Runs on its own thread.
 pub struct Source {
     settings: Settings,
+    membership: Arc<Membership>,
+    /// The one that the membership has.
     consumer: Arc<GroupConsumer>,
+    /// When consumers were broken beyond repair.
+    broken: Vec<Instant>,
     workers: Vec<Handle>,
     restorer: Restorer,
     janitor: Janitor,
@@ -116,7 +124,7 @@ pub struct Source {
 impl Source {
     pub fn new(
         settings: Settings,
-        consumer: Arc<GroupConsumer>,
+        membership: Arc<Membership>,
         workers: Vec<Handle>,
         factory: Arc<dyn TaskFactory>,
         (reports, received): (Sender<Report>, Receiver<Report>),
@@ -124,17 +132,19 @@ impl Source {
     ) -> std::io::Result<Self> {
         let clients = settings.clients.clone();
         let restorer = Restorer::start(clients.clone(), settings.guarantee, Arc::clone(&factory), reports)?;
-        let janitor = Janitor::start(clients, Arc::clone(&consumer), factory)?;
+        let janitor = Janitor::start(clients, Arc::clone(&membership), factory)?;
         let members = if settings.standby_replicas > 0 {
             let (group, instance_id) = (settings.application_id.clone(), settings.instance_id.clone());
-            Some(Members::start(Arc::clone(&consumer), group, instance_id)?)
+            Some(Members::start(Arc::clone(&membership), group, instance_id)?)
         } else {
             None
         };
         let bounds = Bounds { records: settings.chunk_records, bytes: settings.chunk_bytes };
         Ok(Self {
             settings,
-            consumer,
+            consumer: membership.consumer(),
+            membership,
+            broken: Vec::new(),
             workers,
             restorer,
             janitor,
@@ -194,8 +204,27 @@ impl Source {
     fn rejoin(&mut self, reason: &str) -> Result<(), Error> {
         tracing::warn!(reason, "dropping all tasks uncommitted and joining the group again");
         self.drop_all();
-        self.consumer.unsubscribe();
+        if self.consumer.client().fatal_error().is_some() {
+            self.renew(reason)?;
+        } else {
+            self.consumer.unsubscribe();
+        }
         self.subscribe()
+    }
+
+    /// Replaces a consumer whose client is beyond repair. A static member can be fenced by what it sent itself, if the
+    /// coordinator moves while it joins. But the second process with its name fences it again and again.
+    fn renew(&mut self, reason: &str) -> Result<(), Error> {
+        let now = Instant::now();
+        self.broken.retain(|at| now.duration_since(*at) < BROKEN_WINDOW);
+        self.broken.push(now);
+        if self.broken.len() > BROKEN_MAX {
+            return Err(Error::Fatal(reason.to_owned()));
+        }
+        self.routes.clear();
+        self.partitions.clear();
+        self.consumer = self.membership.renew()?;
+        Ok(())
     }
 
     /// Takes what the broker has at the moment, up to a turn's worth, and hands it over.
@@ -325,10 +354,10 @@ impl Source {
             worker.order(order(done.clone()));
         }
         drop(done);
-        let deadline = std::time::Instant::now() + SUSPEND_TIMEOUT;
+        let deadline = Instant::now() + SUSPEND_TIMEOUT;
         let mut got = Vec::with_capacity(self.workers.len());
         while got.len() < self.workers.len() {
-            match answers.recv_timeout(deadline.saturating_duration_since(std::time::Instant::now())) {
+            match answers.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
                 Ok(answer) => got.push(answer),
                 Err(_) => {
                     tracing::error!(answered = got.len(), of = self.workers.len(), "workers did not answer in time");
@@ -370,11 +399,11 @@ impl Source {
 /// What an error of the consumer means. Most pass by themselves, and librdkafka keeps trying.
 fn consumer_error(error: &KafkaError) -> Result<(), Error> {
     match error {
-        KafkaError::MessageConsumptionFatal(RDKafkaErrorCode::FencedInstanceId) => Err(Error::Fatal(
+        KafkaError::MessageConsumptionFatal(RDKafkaErrorCode::FencedInstanceId) => Err(Error::Fenced(
             "another process has joined the group under the same group.instance.id: give every instance its own"
                 .to_owned(),
         )),
-        KafkaError::MessageConsumptionFatal(_) => Err(Error::Fatal(format!("read the input topics: {error}"))),
+        KafkaError::MessageConsumptionFatal(_) => Err(Error::Fenced(format!("read the input topics: {error}"))),
         KafkaError::MessageConsumption(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {
             Err(Error::Fatal(format!("a source topic is gone: {error}; create it again, then restart")))
         }

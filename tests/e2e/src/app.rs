@@ -125,7 +125,7 @@ impl App {
         let state_dir = format!("'{}'", self.state_dir(instance).display());
         settings.entry("state.dir".into()).or_insert(state_dir);
         if !settings.contains_key("group.leave.on.stop") {
-            settings.insert("group.instance.id".into(), format!("'{instance}'"));
+            settings.entry("group.instance.id".into()).or_insert(format!("'{instance}'"));
         }
         let text: String = settings.iter().map(|(key, value)| format!("{key} = {value}\n")).collect();
         let path = self.path(&format!("{instance}.toml"));

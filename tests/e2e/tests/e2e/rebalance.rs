@@ -92,3 +92,27 @@ fn rolling_restart() -> Result<()> {
 fn rolling_restart_with_the_consumer_protocol() -> Result<()> {
     rolling("rolling-848", "consumer")
 }
+
+/// Two processes have one name. They fence each other, and one of them gives up, saying why; the other has everything.
+#[test]
+fn one_name_for_two() -> Result<()> {
+    let mut app = app("one-name", "classic")?;
+    app.set_for("b", "group.instance.id", "a");
+    let group = app.group()?;
+    let mut first = app.run("a")?;
+    LOAD.write(&app.kafka, &app.input)?;
+    let mut second = app.start("b")?;
+    let ended = wait::until("one of them to give up", wait::LONG, || {
+        Ok(match (first.is_running()?, second.is_running()?) {
+            (true, true) => None,
+            (first, _) => Some(if first { "b" } else { "a" }),
+        })
+    })?;
+    let (ended, other) = if ended == "a" { (&first, &mut second) } else { (&second, &mut first) };
+    ended.line(&["give every instance its own"])?;
+    LOAD.write(&app.kafka, &app.input)?;
+    group.caught_up()?;
+    ensure!(other.is_running()?, "both ended");
+    other.stop()?;
+    verify(&app.kafka, &app.input, &app.output, Expect::EveryCount).map(drop)
+}
