@@ -146,7 +146,7 @@ impl Application {
         for number in 0..config.threads {
             let lease = Arc::new(AtomicBool::new(true));
             let switches = Switches { lease: Arc::clone(&lease), abandon: Arc::clone(&abandon) };
-            let log = Sink::new(clients, number, config.guarantee, Arc::clone(&membership), switches)?;
+            let log = Sink::new(clients, number, config.guarantee, Arc::clone(&membership), switches);
             let budget = Arc::new(Budget::new(config.input_buffer_bytes / config.threads.max(1)));
             let worker = Worker::new(Box::new(log), pace, Arc::clone(&lease), Arc::clone(&budget), reports.clone());
             let handle = Handle::start(format!("worker-{number}"), lease, budget, |orders| worker.run(&orders))

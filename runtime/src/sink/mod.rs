@@ -67,27 +67,17 @@ pub struct Sink {
 }
 
 impl Sink {
-    /// Registers the producer at once, so that a former process's transaction is over before its changelogs are read.
+    /// Without a producer, which [`Log::abort`] makes, or the first record.
+    #[must_use]
     pub fn new(
         clients: &Clients,
         worker: usize,
         guarantee: Guarantee,
         membership: Arc<Membership>,
         switches: Switches,
-    ) -> Result<Self, Error> {
+    ) -> Self {
         let clients = clients.clone();
-        let mut sink = Self {
-            clients,
-            worker,
-            guarantee,
-            producer: None,
-            membership,
-            in_transaction: false,
-            refusals: 0,
-            switches,
-        };
-        sink.replace_producer()?;
-        Ok(sink)
+        Self { clients, worker, guarantee, producer: None, membership, in_transaction: false, refusals: 0, switches }
     }
 
     fn is_transactional(&self) -> bool {
@@ -339,7 +329,9 @@ impl Log for Sink {
         let ended = self.end();
         self.in_transaction = false;
         match ended {
-            Ok(()) => Ok(()),
+            Ok(()) if self.producer.is_some() => Ok(()),
+            // Registering one ends what a former process under the same name left open.
+            Ok(()) => self.replace_producer(),
             Err(error) => {
                 tracing::warn!(worker = self.worker, %error, "what was sent since the last commit could not be ended");
                 self.replace_producer()

@@ -75,6 +75,10 @@ impl Worker {
 
     /// Works until it is told to stop.
     pub fn run(mut self, orders: &Receiver<Order>) {
+        // What a former process left open. Tasks are restored meanwhile, and wait for that where they have to.
+        if let Err(error) = self.log.abort() {
+            self.drop_all(None, error);
+        }
         loop {
             let busy = self.turn();
             let first = if busy { orders.try_recv().ok() } else { self.wait_for(orders) };
