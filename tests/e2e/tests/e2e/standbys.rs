@@ -30,12 +30,16 @@ fn tasks(process: &Process, words: &[&str]) -> BTreeSet<String> {
     names.filter(|name| !name.is_empty()).collect()
 }
 
+/// The tasks an instance keeps standbys of. One that has come to run there since is not named again.
+fn kept(process: &Process) -> BTreeSet<String> {
+    &tasks(process, &["keeping standbys"]) - &tasks(process, &["partitions assigned"])
+}
+
 /// Waits until each of the four tasks runs at one of the instances and has its standby, with nothing left to read, at
 /// another one.
 fn every_task_has_a_standby(instances: &[&Process]) -> Result<()> {
     let settled = |instance: &&&Process| {
-        // One that has come to run here since is not named again.
-        let kept = &tasks(instance, &["keeping standbys"]) - &tasks(instance, &["partitions assigned"]);
+        let kept = kept(instance);
         // Its last line about each is that it has come to the end.
         kept.iter().all(|task| {
             let lines = instance.lines();
@@ -45,7 +49,7 @@ fn every_task_has_a_standby(instances: &[&Process]) -> Result<()> {
     };
     wait::until("every task to have a standby", wait::LONG, || {
         let run: Vec<_> = instances.iter().map(|instance| tasks(instance, &["partitions assigned"])).collect();
-        let kept: Vec<_> = instances.iter().map(|instance| tasks(instance, &["keeping standbys"])).collect();
+        let kept: Vec<_> = instances.iter().map(|instance| kept(instance)).collect();
         let elsewhere = run.iter().zip(&kept).all(|(run, kept)| run.is_disjoint(kept));
         let each_once = |of: &[BTreeSet<String>]| {
             of.iter().map(BTreeSet::len).sum::<usize>() == 4 && of.iter().flatten().collect::<BTreeSet<_>>().len() == 4
