@@ -35,7 +35,7 @@ use millrace_engine::topology::{OffsetReset, Partitioning};
 use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
-use crate::kafka::{Clients, GroupConsumer, Membership, classify, to_list};
+use crate::kafka::{Clients, GroupConsumer, Membership, classify, is_incremental, to_list};
 use crate::worker::{Handle, Order, Report};
 use janitor::Janitor;
 use members::Members;
@@ -207,6 +207,10 @@ impl Source {
         if self.consumer.client().fatal_error().is_some() {
             self.renew(reason)?;
         } else {
+            if !is_incremental(&self.consumer) {
+                // Also the answer to an assignment that could not be taken up, without which nothing goes on.
+                self.consumer.unassign().map_err(|error| classify("give up partitions", &error))?;
+            }
             self.consumer.unsubscribe();
         }
         self.subscribe()
@@ -221,8 +225,6 @@ impl Source {
         if self.broken.len() > BROKEN_MAX {
             return Err(Error::Fatal(reason.to_owned()));
         }
-        self.routes.clear();
-        self.partitions.clear();
         self.consumer = self.membership.renew()?;
         Ok(())
     }

@@ -35,9 +35,15 @@ impl Source {
         }
     }
 
+    fn forget_partitions(&mut self) {
+        self.assigned = false;
+        self.routes.clear();
+        self.partitions.clear();
+    }
+
     /// Others may own the tasks already.
     pub(super) fn drop_all(&mut self) {
-        self.assigned = false;
+        self.forget_partitions();
         let all: Vec<TaskId> = self.placements.keys().copied().collect();
         self.close(&all, false);
     }
@@ -63,12 +69,10 @@ impl Source {
     /// case they come back; what others may already own is dropped uncommitted.
     fn revoked(&mut self, lost: bool) -> Result<(), Error> {
         tracing::info!(lost, tasks = self.placements.len(), "partitions revoked");
-        self.assigned = false;
-        self.routes.clear();
-        self.partitions.clear();
         if lost {
             self.drop_all();
         } else {
+            self.forget_partitions();
             let suspended = self.ask_workers(|done| Order::Suspend { done });
             if suspended.len() < self.workers.len() {
                 self.workers.iter().for_each(Handle::end_lease);
