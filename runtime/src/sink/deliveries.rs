@@ -24,6 +24,8 @@ struct Gathered {
     /// Partitions whose end is asked for, and the end of what was written to them since it was.
     slots: Vec<(TopicPartition, Option<Offset>)>,
     failure: Option<Error>,
+    /// The client gave up a record because of another one.
+    purged: Option<Error>,
     refused: Vec<Refused>,
 }
 
@@ -73,10 +75,12 @@ impl Deliveries {
         gathered.slots.iter_mut().filter_map(|(at, end)| Some((at.clone(), end.take()?))).collect()
     }
 
-    /// The first failure since the last call. The client has done with that record: nobody sends it again, so
+    /// The first failure since the last call, its cause rather than what it led to. The client has done with that record: nobody sends it again, so
     /// nothing after it may be committed.
     pub(super) fn failure(&self) -> Option<Error> {
-        self.lock().failure.take()
+        let mut gathered = self.lock();
+        let purged = gathered.purged.take();
+        gathered.failure.take().or(purged)
     }
 
     /// What was refused since the last call; a topic is named once for its size.
@@ -130,9 +134,9 @@ impl ProducerContext<NoCustomPartitioner> for Deliveries {
                 if let Some(refused) = Refused::of(error, message) {
                     gathered.note(refused);
                 }
-                if gathered.failure.is_none() {
-                    gathered.failure = Some(classify(&doing, error));
-                }
+                let purged = matches!(error.rdkafka_error_code(), Some(Code::PurgeQueue | Code::PurgeInflight));
+                let place = if purged { &mut gathered.purged } else { &mut gathered.failure };
+                place.get_or_insert_with(|| classify(&doing, error));
             }
         }
     }
