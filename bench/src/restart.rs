@@ -73,7 +73,7 @@ impl Bench {
         reach(before + 1, &mut second)?;
         let committed_s = (Instant::now() - second.started).as_secs_f64();
         let restored = match side {
-            Side::Millrace => second.sum(&["restored"], "records"),
+            Side::Millrace => second.restored(),
             Side::KafkaStreams | Side::PassThrough => second.sum(&["event=RESTORE "], "records"),
         };
         reach(2 * load.records, &mut second)?;

@@ -86,17 +86,11 @@ impl Topics {
     /// loses records.
     pub fn wrong_policies(&self, internal: &[InternalTopic]) -> Result<Vec<String>, Error> {
         const POLICY: &str = "cleanup.policy";
-        let resources: Vec<ResourceSpecifier<'_>> =
-            internal.iter().map(|topic| ResourceSpecifier::Topic(&topic.name)).collect();
-        let described = self
-            .runtime
-            .block_on(self.admin.describe_configs(&resources, &options()))
-            .map_err(|error| classify("read the configuration of internal topics", &error))?;
+        let names = internal.iter().map(|topic| &*topic.name);
+        let policies = self.settings(names, POLICY, "read the configuration of internal topics")?;
         let mut wrong = Vec::new();
-        for (topic, described) in internal.iter().zip(described) {
-            let wanted = topic.configs.get(POLICY);
-            let found = described.ok().and_then(|resource| resource.get(POLICY).and_then(|entry| entry.value.clone()));
-            if let (Some(wanted), Some(found)) = (wanted, found)
+        for (topic, found) in internal.iter().zip(policies) {
+            if let (Some(wanted), Some(found)) = (topic.configs.get(POLICY), found)
                 && policy_set(wanted) != policy_set(&found)
             {
                 wrong.push(format!("{}: {POLICY} is {found}, but it needs {wanted}", topic.name));
@@ -114,16 +108,24 @@ impl Topics {
         if topics.is_empty() {
             return Ok(BTreeMap::new());
         }
-        let resources: Vec<ResourceSpecifier<'_>> = topics.iter().copied().map(ResourceSpecifier::Topic).collect();
+        let limits = self.settings(topics.iter().copied(), "max.message.bytes", "read how large records may be")?;
+        let known = topics.into_iter().zip(limits);
+        Ok(known.filter_map(|(topic, limit)| Some((topic.to_owned(), limit?.parse().ok()?))).collect())
+    }
+
+    /// One setting of each topic, as far as it may be read.
+    fn settings<'a>(
+        &self,
+        topics: impl Iterator<Item = &'a str>,
+        name: &str,
+        doing: &str,
+    ) -> Result<Vec<Option<String>>, Error> {
+        let resources: Vec<ResourceSpecifier<'_>> = topics.map(ResourceSpecifier::Topic).collect();
         let described = self
             .runtime
             .block_on(self.admin.describe_configs(&resources, &options()))
-            .map_err(|error| classify("read how large records may be", &error))?;
-        let limits = topics.into_iter().zip(described).filter_map(|(topic, described)| {
-            let limit = described.ok()?.get("max.message.bytes")?.value.as_ref()?.parse().ok()?;
-            Some((topic.to_owned(), limit))
-        });
-        Ok(limits.collect())
+            .map_err(|error| classify(doing, &error))?;
+        Ok(described.into_iter().map(|described| described.ok()?.get(name)?.value.clone()).collect())
     }
 
     /// Deletes the records of repartition topics that were processed and committed.

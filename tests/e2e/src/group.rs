@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaResult, RDKafkaErrorCode};
 use rdkafka::{Offset, TopicPartitionList};
 
 use crate::kafka::Kafka;
@@ -30,7 +31,8 @@ impl Group {
     pub fn committed(&self) -> Result<Vec<(Option<i64>, String)>> {
         let mut list = TopicPartitionList::new();
         list.add_partition_range(&self.topic, 0, self.partitions - 1);
-        let answer = self.consumer.committed_offsets(list, REQUEST).context("ask for committed offsets")?;
+        let ask = || self.consumer.committed_offsets(list.clone(), REQUEST);
+        let answer = answered(ask).context("ask for committed offsets")?;
         let elements = answer.elements();
         Ok(elements
             .iter()
@@ -50,17 +52,31 @@ impl Group {
     pub fn end(&self) -> Result<i64> {
         (0..self.partitions)
             .map(|partition| {
-                Ok(self.consumer.fetch_watermarks(&self.topic, partition, REQUEST).context("ask for the end")?.1)
+                let ask = || self.consumer.fetch_watermarks(&self.topic, partition, REQUEST);
+                Ok(answered(ask).context("ask for the end")?.1)
             })
             .sum()
     }
 
     /// Waits until everything there is in the topic now is committed.
     pub fn caught_up(&self) -> Result<()> {
-        // A broker that has just come back may have no leader for a moment.
-        let end = wait::until("the end of the topic", wait::LONG, || Ok(self.end().ok()))?;
+        let end = self.end()?;
         wait::until(&format!("all {end} records of {} to be committed", self.topic), wait::LONG, || {
             Ok((self.progress()? >= end).then_some(()))
         })
     }
+}
+
+/// Asks again while the broker, which has just come up or back, has not found its place.
+fn answered<T>(ask: impl Fn() -> KafkaResult<T>) -> Result<T> {
+    use RDKafkaErrorCode::{CoordinatorLoadInProgress, CoordinatorNotAvailable, NotCoordinator, NotLeaderForPartition};
+    wait::until("the broker to have its place", wait::LONG, || match ask() {
+        Ok(answer) => Ok(Some(answer)),
+        Err(error) => match error.rdkafka_error_code() {
+            Some(CoordinatorLoadInProgress | CoordinatorNotAvailable | NotCoordinator | NotLeaderForPartition) => {
+                Ok(None)
+            }
+            _ => Err(error.into()),
+        },
+    })
 }

@@ -143,6 +143,12 @@ impl Process {
         matching.filter_map(|line| number(&line.text, field)).sum()
     }
 
+    /// Records that Millrace has read back from changelogs so far, for tasks that were to run.
+    #[must_use]
+    pub fn restored(&self) -> u64 {
+        self.sum(&["restored"], "records")
+    }
+
     #[must_use]
     pub fn tail(&self) -> String {
         let lines = self.lines();

@@ -20,11 +20,6 @@ fn app(kafka: &Kafka, name: &str) -> Result<App> {
     Ok(app)
 }
 
-/// Records read back from changelogs until it was running.
-fn restored(process: &Process) -> u64 {
-    process.sum(&["restored"], "records")
-}
-
 fn progress(group: &Group, goal: i64) -> Result<()> {
     wait::until("some progress", wait::LONG, || Ok((group.progress()? >= goal).then_some(())))
 }
@@ -46,7 +41,7 @@ fn kills_on_the_same_disk() -> Result<()> {
     }
     let mut last = app.run("a")?;
     // At most one commit was in the changelog and not yet on the disk.
-    ensure!(restored(&last) < 20_000, "restored {}:\n{}", restored(&last), last.tail());
+    ensure!(last.restored() < 20_000, "restored {}:\n{}", last.restored(), last.tail());
     group.caught_up()?;
     last.stop()?;
     every_count(&app)
@@ -96,39 +91,37 @@ fn a_zombie() -> Result<()> {
     every_count(&app)
 }
 
-/// The broker is killed and comes back: transactions time out or lose their coordinator, and the instance stays.
-#[test]
-fn a_broker_that_dies() -> Result<()> {
+/// What an instance goes through whose broker is not there for a while: it must stay.
+fn outage(name: &str, happens: impl FnOnce(&OwnKafka, &Process) -> Result<()>) -> Result<()> {
     let own = OwnKafka::reserve()?;
     own.start()?;
-    let app = app(&own.kafka(), "eos-broker")?;
+    let app = app(&own.kafka(), name)?;
     let mut instance = app.run("a")?;
     let group = app.group()?;
     LOAD.write(&app.kafka, &app.input)?;
     progress(&group, 20_000)?;
-    own.kill(1)?;
-    own.start()?;
+    happens(&own, &instance)?;
     group.caught_up()?;
     ensure!(instance.is_running()?, "the instance ended:\n{}", instance.tail());
     instance.stop()?;
     every_count(&app)
 }
 
+/// Killed and started again: transactions time out or lose their coordinator.
+#[test]
+fn a_broker_that_dies() -> Result<()> {
+    outage("eos-broker", |own, _| {
+        own.kill(1)?;
+        own.start()
+    })
+}
+
 /// Frozen for longer than a transaction lasts: the commit under way times out at the client.
 #[test]
 fn a_broker_that_hangs() -> Result<()> {
-    let own = OwnKafka::reserve()?;
-    own.start()?;
-    let app = app(&own.kafka(), "eos-hang")?;
-    let mut instance = app.run("a")?;
-    let group = app.group()?;
-    LOAD.write(&app.kafka, &app.input)?;
-    progress(&group, 20_000)?;
-    own.freeze(1)?;
-    instance.line_within(&["dropped uncommitted"], Duration::from_secs(60))?;
-    own.thaw(1)?;
-    group.caught_up()?;
-    ensure!(instance.is_running()?, "the instance ended:\n{}", instance.tail());
-    instance.stop()?;
-    every_count(&app)
+    outage("eos-hang", |own, instance| {
+        own.freeze(1)?;
+        instance.line_within(&["dropped uncommitted"], Duration::from_secs(60))?;
+        own.thaw(1)
+    })
 }

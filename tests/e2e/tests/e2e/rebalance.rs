@@ -74,7 +74,7 @@ fn rolling(name: &str, protocol: &str) -> Result<()> {
         instances[turn] = app.run(name)?;
         share(&[&instances[turn]], 2)?;
         group.caught_up()?;
-        let restored = instances[turn].sum(&["restored"], "records");
+        let restored = instances[turn].restored();
         ensure!(restored == 0, "{name} restored {restored}:\n{}", instances[turn].tail());
         let other = &instances[1 - turn];
         ensure!(other.count(&["partitions revoked"]) == before[1 - turn], "a rebalance:\n{}", other.tail());

@@ -4,15 +4,9 @@ use anyhow::{Result, ensure};
 use millrace_e2e::app::App;
 use millrace_e2e::counts::{Expect, Load, verify};
 use millrace_e2e::kafka::Kafka;
-use millrace_e2e::process::Process;
 use millrace_e2e::wait;
 
 const LOAD: Load = Load { records: 20_000, keys: 1_000, value_size: 20, seed: 3 };
-
-/// Records read back from changelogs until it was running.
-fn restored(process: &Process) -> u64 {
-    process.sum(&["restored"], "records")
-}
 
 #[test]
 fn a_clean_restart_restores_nothing() -> Result<()> {
@@ -25,7 +19,7 @@ fn a_clean_restart_restores_nothing() -> Result<()> {
     ensure!(group.progress()? == group.end()?, "SIGTERM must commit what was processed");
 
     let mut second = app.run("a")?;
-    ensure!(restored(&second) == 0, "restored {}:\n{}", restored(&second), second.tail());
+    ensure!(second.restored() == 0, "restored {}:\n{}", second.restored(), second.tail());
     LOAD.write(&app.kafka, &app.input)?;
     app.outputs(40_000)?;
     second.stop()?;
@@ -43,7 +37,7 @@ fn lost_state_is_restored_from_the_changelog() -> Result<()> {
 
     let mut second = app.run("a")?;
     // At least every key once; more if several commits wrote it and nothing was compacted since.
-    ensure!(restored(&second) >= 1_000, "restored {}:\n{}", restored(&second), second.tail());
+    ensure!(second.restored() >= 1_000, "restored {}:\n{}", second.restored(), second.tail());
     LOAD.write(&app.kafka, &app.input)?;
     app.outputs(40_000)?;
     second.stop()?;

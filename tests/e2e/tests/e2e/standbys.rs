@@ -61,11 +61,6 @@ fn every_task_has_a_standby(instances: &[&Process]) -> Result<()> {
     .with_context(|| instances.iter().map(|instance| instance.tail()).collect::<Vec<_>>().join("\n---\n"))
 }
 
-/// Records read back from changelogs so far, by tasks that were to run.
-fn restored(process: &Process) -> u64 {
-    process.sum(&["restored"], "records")
-}
-
 #[test]
 fn a_standby_takes_over_with_a_delta() -> Result<()> {
     let app = app("standby")?;
@@ -76,10 +71,10 @@ fn a_standby_takes_over_with_a_delta() -> Result<()> {
     every_task_has_a_standby(&[&first, &second])?;
     ensure!(app.tasks_on_disk("a")?.len() == 4 && app.tasks_on_disk("b")?.len() == 4);
 
-    let before = restored(&second);
+    let before = second.restored();
     first.kill()?;
     second.line(&["state=RUNNING", "tasks=4"])?;
-    let delta = restored(&second) - before;
+    let delta = second.restored() - before;
     // The two tasks have some 8,600 keys together.
     ensure!(before > 8_000 && delta < 100, "restored {before}, then {delta}:\n{}", second.tail());
     LOAD.write(&app.kafka, &app.input)?;
@@ -100,10 +95,10 @@ fn standbys_move_when_an_instance_comes_and_goes() -> Result<()> {
     every_task_has_a_standby(&[&first, &second])?;
     let mut third = app.run("c")?;
     every_task_has_a_standby(&[&first, &second, &third])?;
-    let before = restored(&first) + restored(&third);
+    let before = first.restored() + third.restored();
     second.stop()?;
     every_task_has_a_standby(&[&first, &third])?;
-    let delta = restored(&first) + restored(&third) - before;
+    let delta = first.restored() + third.restored() - before;
     ensure!(delta < 100, "restored {delta} when one left:\n{}\n---\n{}", first.tail(), third.tail());
     LOAD.write(&app.kafka, &app.input)?;
     app.group()?.caught_up()?;
@@ -122,7 +117,7 @@ fn a_standby_takes_over_exactly_once() -> Result<()> {
     app.group()?.caught_up()?;
     let mut second = app.run("b")?;
     every_task_has_a_standby(&[&first, &second])?;
-    let before = restored(&second);
+    let before = second.restored();
     for round in 0..10 {
         Load { records: 5_000, ..LOAD }.write(&app.kafka, &app.input)?;
         if round == 5 {
@@ -130,7 +125,7 @@ fn a_standby_takes_over_exactly_once() -> Result<()> {
         }
     }
     second.line(&["state=RUNNING", "tasks=4"])?;
-    let delta = restored(&second) - before;
+    let delta = second.restored() - before;
     // Without standbys it would be all keys of the two tasks, some 8,600, and their changes since.
     ensure!(delta < 5_000, "restored {before}, then {delta}:\n{}", second.tail());
     // Nobody sees them before the transaction is given up that the killed one left open.
