@@ -177,13 +177,19 @@ impl Source {
 
     fn work(&mut self) -> Result<(), Error> {
         while !self.stop.load(Ordering::Relaxed) {
-            match self.turn() {
+            match self.turn().map_err(|error| self.cause(error)) {
                 Ok(()) => {}
                 Err(Error::Retry(reason) | Error::Fenced(reason)) => self.rejoin(&reason)?,
                 Err(error) => return Err(error),
             }
         }
         Ok(())
+    }
+
+    /// A consumer that is broken beyond repair fails in whatever is asked of it next, mostly with another error.
+    fn cause(&self, error: Error) -> Error {
+        let broken = self.consumer.client().fatal_error();
+        broken.map_or(error, |(code, reason)| Error::Fenced(beyond_repair(code, &reason)))
     }
 
     fn turn(&mut self) -> Result<(), Error> {
@@ -401,11 +407,7 @@ impl Source {
 /// What an error of the consumer means. Most pass by themselves, and librdkafka keeps trying.
 fn consumer_error(error: &KafkaError) -> Result<(), Error> {
     match error {
-        KafkaError::MessageConsumptionFatal(RDKafkaErrorCode::FencedInstanceId) => Err(Error::Fenced(
-            "another process has joined the group under the same group.instance.id: give every instance its own"
-                .to_owned(),
-        )),
-        KafkaError::MessageConsumptionFatal(_) => Err(Error::Fenced(format!("read the input topics: {error}"))),
+        KafkaError::MessageConsumptionFatal(code) => Err(Error::Fenced(beyond_repair(*code, &error.to_string()))),
         KafkaError::MessageConsumption(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {
             Err(Error::Fatal(format!("a source topic is gone: {error}; create it again, then restart")))
         }
@@ -416,5 +418,14 @@ fn consumer_error(error: &KafkaError) -> Result<(), Error> {
                 Ok(())
             }
         },
+    }
+}
+
+/// Why a consumer can't be used any more.
+fn beyond_repair(code: RDKafkaErrorCode, reason: &str) -> String {
+    if code == RDKafkaErrorCode::FencedInstanceId {
+        "another process has joined the group under the same group.instance.id: give every instance its own".to_owned()
+    } else {
+        format!("read the input topics: {reason} ({code})")
     }
 }

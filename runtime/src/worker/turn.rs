@@ -331,6 +331,8 @@ impl Worker {
     fn drop_all(&mut self, culprit: Option<TaskId>, error: Error) {
         let tasks: Vec<TaskId> = self.tasks.keys().copied().collect();
         self.close(&tasks);
+        // What comes in their place may fail the same way.
+        self.retry_at = Some(Instant::now() + RETRY_WAIT);
         self.report(Report::Worker { tasks, culprit, error });
     }
 
