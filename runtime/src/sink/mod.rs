@@ -31,8 +31,9 @@ use deliveries::{Deliveries, Refused};
 
 /// How long one wait for acknowledgements lasts before the worker looks at its other duties.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(10);
-/// How often it looks meanwhile what has become of them.
-const FLUSH_STEP: Duration = Duration::from_millis(200);
+/// How often it looks meanwhile what has become of them. A wait of the client takes all the time that it is given, also
+/// when the last acknowledgement has come long before.
+const FLUSH_STEP: Duration = Duration::from_millis(1);
 /// A request to a coordinator; librdkafka repeats it within this time where that helps. A transaction that takes
 /// longer has timed out anyway.
 const COORDINATOR_TIMEOUT: Duration = Duration::from_secs(12);
