@@ -37,6 +37,8 @@ const FLUSH_STEP: Duration = Duration::from_millis(1);
 /// A request to a coordinator; librdkafka repeats it within this time where that helps. A transaction that takes
 /// longer has timed out anyway.
 const COORDINATOR_TIMEOUT: Duration = Duration::from_secs(12);
+/// How long a producer is first waited for that registers; then twice as long each time.
+const REGISTER_STEP: Duration = Duration::from_millis(40);
 
 /// How long an abort is waited for until it is told again what became of records.
 const ABORT_STEP: Duration = Duration::from_millis(100);
@@ -96,9 +98,7 @@ impl Sink {
         let settings = self.clients.producer(self.worker);
         let producer: BaseProducer<Deliveries> = create_with(&settings, Deliveries::default(), "producer")?;
         if self.is_transactional() {
-            producer
-                .init_transactions(COORDINATOR_TIMEOUT)
-                .map_err(|error| classify("register the transactional producer", &error))?;
+            register(&producer).map_err(|error| classify("register the transactional producer", &error))?;
         }
         self.producer = Some(producer);
         Ok(())
@@ -337,6 +337,21 @@ impl Log for Sink {
                 tracing::warn!(worker = self.worker, %error, "what was sent since the last commit could not be ended");
                 self.replace_producer()
             }
+        }
+    }
+}
+
+/// Registers the producer. While the broker ends the transaction that a former process left open, which takes
+/// some tens of milliseconds, it refuses; the client would ask again after half a second, but asks at once when it is called again.
+fn register(producer: &BaseProducer<Deliveries>) -> Result<(), KafkaError> {
+    let deadline = Instant::now() + COORDINATOR_TIMEOUT;
+    let mut step = REGISTER_STEP;
+    loop {
+        match producer.init_transactions(step) {
+            Err(KafkaError::Transaction(error)) if error.is_retriable() && Instant::now() < deadline => {
+                step = (step * 2).min(COORDINATOR_TIMEOUT / 8);
+            }
+            outcome => return outcome,
         }
     }
 }
