@@ -249,6 +249,9 @@ impl Clients {
 }
 
 fn overlay(settings: &mut ClientConfig, properties: BTreeMap<String, String>) {
+    if properties.contains_key("debug") {
+        settings.set_log_level(RDKafkaLogLevel::Debug);
+    }
     for (key, value) in properties {
         settings.set(key, value);
     }

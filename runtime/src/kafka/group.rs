@@ -3,15 +3,20 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
+use std::time::Duration;
 
 use millrace_engine::ports::Error;
 use millrace_engine::record::TopicPartition;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, RebalanceProtocol};
+use rdkafka::error::KafkaResult;
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientConfig, ClientContext, TopicPartitionList};
 
 use super::{ClientLog, Clients, create_with};
+
+/// A broker that takes longer has no records for us either.
+const WAKE_TIMEOUT: Duration = Duration::from_secs(2);
 
 pub type GroupConsumer = BaseConsumer<GroupContext>;
 
@@ -44,6 +49,19 @@ impl Membership {
         former.context().close();
         Ok(renewed)
     }
+}
+
+/// Reads on in partitions that were paused, at once. The client's thread for a broker that there was nothing to fetch from
+/// looks only once a second whether there is by now, unless it has a request to send. So it gets one, whose answer
+/// is of no interest.
+pub fn resume(consumer: &GroupConsumer, partitions: &[TopicPartition]) -> KafkaResult<()> {
+    consumer.resume(&to_list(partitions))?;
+    for partition in partitions {
+        if let Err(error) = consumer.fetch_watermarks(&partition.topic, number(partition), WAKE_TIMEOUT) {
+            tracing::debug!(%error, %partition, "wake the reader of a partition");
+        }
+    }
+    Ok(())
 }
 
 /// What the group decided, to be acted on by the thread that polls.

@@ -15,7 +15,7 @@ use rdkafka::consumer::Consumer;
 use super::janitor::Holdings;
 use super::restore::{Request, Restored};
 use super::{Placement, SUSPEND_TIMEOUT, Source};
-use crate::kafka::{Rebalance, classify, classify_question, is_incremental, number, to_list};
+use crate::kafka::{Rebalance, classify, classify_question, is_incremental, number, resume, to_list};
 use crate::worker::{Handle, Order};
 
 /// What the group remembers of the partitions of a member.
@@ -299,7 +299,7 @@ impl Source {
         let partitions: Vec<TopicPartition> = self.routes.of_task(id).cloned().collect();
         self.workers[worker].order(Order::Adopt(restored.task));
         self.placements.insert(id, Placement::At(worker));
-        self.consumer.resume(&to_list(&partitions)).map_err(|error| classify("read on after a restore", &error))?;
+        resume(&self.consumer, &partitions).map_err(|error| classify("read on after a restore", &error))?;
         tracing::info!(task = %id, worker, running = self.running(), of = self.placements.len(), "task running");
         self.tell_if_running();
         Ok(())
