@@ -15,8 +15,9 @@ use rdkafka::{ClientConfig, ClientContext, TopicPartitionList};
 
 use super::{ClientLog, Clients, create_with};
 
-/// A broker that takes longer has no records for us either.
-const WAKE_TIMEOUT: Duration = Duration::from_secs(2);
+/// The request that wakes a broker's thread has left long before; its answer need not be waited for, by a thread that has
+/// to poll, for each of perhaps hundreds of partitions.
+const WAKE_TIMEOUT: Duration = Duration::from_millis(10);
 
 pub type GroupConsumer = BaseConsumer<GroupContext>;
 
@@ -57,9 +58,7 @@ impl Membership {
 pub fn resume(consumer: &GroupConsumer, partitions: &[TopicPartition]) -> KafkaResult<()> {
     consumer.resume(&to_list(partitions))?;
     for partition in partitions {
-        if let Err(error) = consumer.fetch_watermarks(&partition.topic, number(partition), WAKE_TIMEOUT) {
-            tracing::debug!(%error, %partition, "wake the reader of a partition");
-        }
+        let _ = consumer.fetch_watermarks(&partition.topic, number(partition), WAKE_TIMEOUT);
     }
     Ok(())
 }
