@@ -341,28 +341,31 @@ impl Log for Sink {
     }
 }
 
-/// Registers the producer. While the broker ends the transaction that a former process left open, which takes
-/// some tens of milliseconds, it refuses; the client would ask again after half a second, but asks at once when it is called again.
+/// Registers the producer. While the broker ends the transaction that a former process left open, which takes some tens
+/// of milliseconds, it refuses; the client would ask again after half a second, but asks at once when it is called again.
 fn register(producer: &BaseProducer<Deliveries>) -> Result<(), KafkaError> {
-    let deadline = Instant::now() + COORDINATOR_TIMEOUT;
     let mut step = REGISTER_STEP;
-    loop {
-        match producer.init_transactions(step) {
-            Err(KafkaError::Transaction(error)) if error.is_retriable() && Instant::now() < deadline => {
-                step = (step * 2).min(COORDINATOR_TIMEOUT / 8);
-            }
-            outcome => return outcome,
-        }
-    }
+    in_steps(|| {
+        let wait = step;
+        step = (step * 2).min(COORDINATOR_TIMEOUT / 8);
+        producer.init_transactions(wait)
+    })
 }
 
 /// Aborts the open transaction. The client waits in there until it has told what became of each record that was under
 /// way, and it tells that in `poll`: so it is asked in short calls, each of which goes on where the last one stopped.
 fn abort_transaction(producer: &BaseProducer<Deliveries>) -> Result<(), KafkaError> {
+    in_steps(|| {
+        producer.poll(Duration::ZERO);
+        producer.abort_transaction(ABORT_STEP)
+    })
+}
+
+/// Calls the coordinator again and again, for as long as it may take and the client says that it helps.
+fn in_steps(mut call: impl FnMut() -> Result<(), KafkaError>) -> Result<(), KafkaError> {
     let deadline = Instant::now() + COORDINATOR_TIMEOUT;
     loop {
-        producer.poll(Duration::ZERO);
-        match producer.abort_transaction(ABORT_STEP) {
+        match call() {
             Err(KafkaError::Transaction(error)) if error.is_retriable() && Instant::now() < deadline => {}
             outcome => return outcome,
         }

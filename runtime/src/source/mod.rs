@@ -188,8 +188,14 @@ impl Source {
 
     /// A consumer that is broken beyond repair fails in whatever is asked of it next, mostly with another error.
     fn cause(&self, error: Error) -> Error {
-        let broken = self.consumer.client().fatal_error();
-        broken.map_or(error, |(code, reason)| Error::Fenced(beyond_repair(code, &reason)))
+        match self.consumer.client().fatal_error() {
+            None => error,
+            Some((RDKafkaErrorCode::FencedInstanceId, _)) => Error::Fenced(
+                "another process has joined the group under the same group.instance.id: give every instance its own"
+                    .to_owned(),
+            ),
+            Some((code, reason)) => Error::Fenced(format!("read the input topics: {reason} ({code})")),
+        }
     }
 
     fn turn(&mut self) -> Result<(), Error> {
@@ -407,7 +413,7 @@ impl Source {
 /// What an error of the consumer means. Most pass by themselves, and librdkafka keeps trying.
 fn consumer_error(error: &KafkaError) -> Result<(), Error> {
     match error {
-        KafkaError::MessageConsumptionFatal(code) => Err(Error::Fenced(beyond_repair(*code, &error.to_string()))),
+        KafkaError::MessageConsumptionFatal(_) => Err(Error::Fenced(format!("read the input topics: {error}"))),
         KafkaError::MessageConsumption(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {
             Err(Error::Fatal(format!("a source topic is gone: {error}; create it again, then restart")))
         }
@@ -418,14 +424,5 @@ fn consumer_error(error: &KafkaError) -> Result<(), Error> {
                 Ok(())
             }
         },
-    }
-}
-
-/// Why a consumer can't be used any more.
-fn beyond_repair(code: RDKafkaErrorCode, reason: &str) -> String {
-    if code == RDKafkaErrorCode::FencedInstanceId {
-        "another process has joined the group under the same group.instance.id: give every instance its own".to_owned()
-    } else {
-        format!("read the input topics: {reason} ({code})")
     }
 }
