@@ -192,8 +192,8 @@ pub trait Log: Send {
     /// At-least-once: commits to the group. Exactly-once: adds to the transaction and commits it;
     /// after an error nobody knows whether it is committed, before [`Log::abort`] has ended it one way or the other.
     fn commit(&mut self, offsets: &[(TopicPartition, Committed)]) -> Result<(), Error>;
-    /// Ends what was sent since the last commit, by a former process too, so that nothing of it arrives later. Exactly-once: it is as if it had
-    /// never been sent. To be called when all tasks of the log are dropped.
+    /// Ends what was sent since the last commit, by a former process too, so that nothing of it arrives later.
+    /// Exactly-once: it is as if it had never been sent. To be called when all tasks of the log are dropped.
     fn abort(&mut self) -> Result<(), Error>;
 }
 

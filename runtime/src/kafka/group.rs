@@ -15,8 +15,8 @@ use rdkafka::{ClientConfig, ClientContext, TopicPartitionList};
 
 use super::{ClientLog, Clients, create_with};
 
-/// The request that wakes a broker's thread has left long before; its answer need not be waited for, by a thread that has
-/// to poll, for each of perhaps hundreds of partitions.
+/// The request that wakes a broker's thread has left long before. Its answer need not be waited for by a thread that
+/// has to poll, for each of perhaps hundreds of partitions.
 const WAKE_TIMEOUT: Duration = Duration::from_millis(10);
 
 pub type GroupConsumer = BaseConsumer<GroupContext>;
@@ -52,9 +52,9 @@ impl Membership {
     }
 }
 
-/// Reads on in partitions that were paused, at once. The client's thread for a broker that there was nothing to fetch from
-/// looks only once a second whether there is by now, unless it has a request to send. So it gets one, whose answer
-/// is of no interest.
+/// Reads on in partitions that were paused, at once. The client's thread for a broker that there was nothing to fetch
+/// from looks only once a second whether there is by now, unless it has a request to send. So it gets one, whose
+/// answer is of no interest.
 pub fn resume(consumer: &GroupConsumer, partitions: &[TopicPartition]) -> KafkaResult<()> {
     consumer.resume(&to_list(partitions))?;
     for partition in partitions {

@@ -75,8 +75,8 @@ impl Deliveries {
         gathered.slots.iter_mut().filter_map(|(at, end)| Some((at.clone(), end.take()?))).collect()
     }
 
-    /// The first failure since the last call, its cause rather than what it led to. The client has done with that record: nobody sends it again, so
-    /// nothing after it may be committed.
+    /// The first failure since the last call, its cause rather than what it led to. The client has done with that
+    /// record: nobody sends it again, so nothing after it may be committed.
     pub(super) fn failure(&self) -> Option<Error> {
         let mut gathered = self.lock();
         let purged = gathered.purged.take();

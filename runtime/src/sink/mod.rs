@@ -341,8 +341,9 @@ impl Log for Sink {
     }
 }
 
-/// Registers the producer. While the broker ends the transaction that a former process left open, which takes some tens
-/// of milliseconds, it refuses; the client would ask again after half a second, but asks at once when it is called again.
+/// Registers the producer. While the broker ends the transaction that a former process left open, which takes some
+/// tens of milliseconds, it refuses; the client would ask again after half a second, but asks at once when it is
+/// called again.
 fn register(producer: &BaseProducer<Deliveries>) -> Result<(), KafkaError> {
     let mut step = REGISTER_STEP;
     in_steps(|| {
