@@ -329,28 +329,42 @@ impl<'a> Run<'a> {
         &mut self.outputs[output].records
     }
 
+    /// Ends records whose keys and values were written, all to be partitioned by key.
+    pub(crate) fn finish_all(&mut self, output: usize, meta: &Meta) {
+        let output = &mut self.outputs[output];
+        if meta.headers.is_some() || output.partitions.is_some() || meta.origins.contains(&UNKNOWN) {
+            (0..meta.timestamps.len()).for_each(|row| finish(output, meta, row, None));
+            return;
+        }
+        output.records.timestamps.extend_from_slice(&meta.timestamps);
+        output.origins.extend_from_slice(&meta.origins);
+    }
+
     /// Ends a record whose key and value were written.
     pub(crate) fn finish(&mut self, output: usize, meta: &Meta, row: usize, partition: Option<i32>) {
-        let origin = meta.origins[row];
-        let output = &mut self.outputs[output];
-        let index = contract::index(output.records.timestamps.len());
-        output.records.timestamps.push(meta.timestamps[row]);
-        if origin != UNKNOWN {
-            output.origins.push(origin);
-        }
-        if let Some(headers) = meta.headers(row) {
-            output.records.headers.extend(headers.iter().map(|(key, value)| Header {
-                index,
-                key: key.to_owned(),
-                value: value.map(<[u8]>::to_vec),
-            }));
-        }
-        if partition.is_some() && output.partitions.is_none() {
-            output.partitions = Some(vec![BY_KEY; index as usize]);
-        }
-        if let Some(partitions) = &mut output.partitions {
-            partitions.push(partition.unwrap_or(BY_KEY));
-        }
+        finish(&mut self.outputs[output], meta, row, partition);
+    }
+}
+
+fn finish(output: &mut Output, meta: &Meta, row: usize, partition: Option<i32>) {
+    let origin = meta.origins[row];
+    let index = contract::index(output.records.timestamps.len());
+    output.records.timestamps.push(meta.timestamps[row]);
+    if origin != UNKNOWN {
+        output.origins.push(origin);
+    }
+    if let Some(headers) = meta.headers(row) {
+        output.records.headers.extend(headers.iter().map(|(key, value)| Header {
+            index,
+            key: key.to_owned(),
+            value: value.map(<[u8]>::to_vec),
+        }));
+    }
+    if partition.is_some() && output.partitions.is_none() {
+        output.partitions = Some(vec![BY_KEY; index as usize]);
+    }
+    if let Some(partitions) = &mut output.partitions {
+        partitions.push(partition.unwrap_or(BY_KEY));
     }
 }
 

@@ -75,6 +75,17 @@ pub trait Serde: Send + Sync + 'static {
         let _ = bytes;
         false
     }
+    /// [`Self::is_readable`] of all strings of a column, as far as they are not null. They lie end to end in `bytes`,
+    /// and the length of a null is negative.
+    #[doc(hidden)]
+    fn are_readable(&self, bytes: &[u8], lengths: &[i32]) -> bool {
+        all(bytes, lengths, |string| self.is_readable(string))
+    }
+    /// The same of [`Self::is_canonical`].
+    #[doc(hidden)]
+    fn are_canonical(&self, bytes: &[u8], lengths: &[i32]) -> bool {
+        all(bytes, lengths, |string| self.is_canonical(string))
+    }
     /// Names a serde that has no settings: all of its type do the same.
     #[doc(hidden)]
     fn identity(&self) -> Option<TypeId> {
@@ -83,6 +94,15 @@ pub trait Serde: Send + Sync + 'static {
     /// What people are told the bytes are when they inspect a store: `string`, `long`, `integer`,
     /// `double`, `bytes`, `json` (the host can print these) or a name of your own.
     fn format(&self) -> String;
+}
+
+fn all(bytes: &[u8], lengths: &[i32], mut test: impl FnMut(&[u8]) -> bool) -> bool {
+    let mut rest = bytes;
+    lengths.iter().filter_map(|&length| usize::try_from(length).ok()).all(|length| {
+        let (string, tail) = rest.split_at(length);
+        rest = tail;
+        test(string)
+    })
 }
 
 pub(crate) type SharedSerde<T> = Arc<dyn Serde<Value = T>>;
@@ -111,6 +131,15 @@ impl Serde for StringSerde {
         str::from_utf8(bytes).is_ok()
     }
 
+    fn are_readable(&self, _bytes: &[u8], _lengths: &[i32]) -> bool {
+        true
+    }
+
+    fn are_canonical(&self, bytes: &[u8], lengths: &[i32]) -> bool {
+        // Wherever it is cut, ASCII is UTF-8; other text is only where its characters are whole.
+        bytes.is_ascii() || all(bytes, lengths, |string| self.is_canonical(string))
+    }
+
     fn format(&self) -> String {
         "string".to_owned()
     }
@@ -137,6 +166,14 @@ impl Serde for BytesSerde {
     }
 
     fn is_canonical(&self, _bytes: &[u8]) -> bool {
+        true
+    }
+
+    fn are_readable(&self, _bytes: &[u8], _lengths: &[i32]) -> bool {
+        true
+    }
+
+    fn are_canonical(&self, _bytes: &[u8], _lengths: &[i32]) -> bool {
         true
     }
 
@@ -290,6 +327,25 @@ mod tests {
         assert_eq!(LongSerde.deserialize(&[1]), Err(SerdeError::new("a long takes 8 bytes, but there are 1")));
         assert!(JsonSerde::<Vec<i32>>::new().deserialize(b"[").is_err());
         assert_eq!(StringSerde.deserialize(&[b'a', 0xff]), Ok("a\u{fffd}".to_owned()));
+    }
+
+    /// What is asked of a column at once is what it would be string by string.
+    #[test]
+    fn a_column_is_canonical_if_each_string_is() {
+        fn check<S: Serde>(serde: &S, strings: &[Option<&[u8]>], expected: bool) {
+            let mut column = crate::contract::empty_column();
+            strings.iter().for_each(|string| crate::contract::push_bytes(&mut column, *string));
+            assert_eq!(serde.are_canonical(&column.bytes, &column.lengths), expected, "{strings:?}");
+            assert_eq!(strings.iter().flatten().all(|string| serde.is_canonical(string)), expected);
+        }
+        check(&StringSerde, &[], true);
+        check(&StringSerde, &[Some(b"a"), None, Some(b"")], true);
+        check(&StringSerde, &[Some("zo\u{eb}".as_bytes()), None, Some(b"b")], true);
+        // Valid as a whole, but cut in the midst of a character.
+        check(&StringSerde, &[Some(b"zo\xc3"), Some(b"\xab")], false);
+        check(&LongSerde, &[Some(&[0; 8]), None, Some(&[1; 8])], true);
+        check(&LongSerde, &[Some(&[0; 8]), Some(&[1; 7]), Some(&[1; 9])], false);
+        check(&BytesSerde, &[Some(b"\xff"), None], true);
     }
 
     #[test]

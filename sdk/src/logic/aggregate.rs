@@ -55,11 +55,11 @@ where
 {
     fn process(&self, rows: &dyn Any, run: &mut Run<'_>) -> Result<(), Failure> {
         let rows: &Rows<K, V> = typed(rows);
-        let whole = |row: &usize| !rows.keys.is_null(*row) && !rows.values.is_null(*row);
-        let kept: Vec<u32> = (0..rows.len()).filter(whole).map(index).collect();
-        if kept.len() == rows.len() {
+        if !rows.keys.has_nulls() && !rows.values.has_nulls() {
             return self.fold(rows, run);
         }
+        let whole = |row: &usize| !rows.keys.is_null(*row) && !rows.values.is_null(*row);
+        let kept: Vec<u32> = (0..rows.len()).filter(whole).map(index).collect();
         run.dropped("null key or value", rows.len() - kept.len());
         if kept.is_empty() { Ok(()) } else { self.fold(&rows.cut(&Rc::new(kept)), run) }
     }

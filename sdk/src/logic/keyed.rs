@@ -52,14 +52,14 @@ impl<'s, K: Data, V: Data> Keyed<'s, K, V> {
         run: &mut Run<'_>,
     ) -> Result<Self, Failure> {
         let count = keys.len();
-        let mut distinct = empty_column();
         let mut slots = Vec::with_capacity(count);
         let mut known = Known::new(count);
-        let writer = keys.writer(&store.keys);
+        let (writer, mut spare) = (keys.writer(&store.keys), Vec::new());
         for row in 0..count {
-            writer.write(row, &mut distinct).map_err(|error| run.failure(Fault::Serialization, meta, row, error))?;
-            slots.push(known.settle(&mut distinct));
+            let key = writer.bytes(row, &mut spare);
+            slots.push(known.settle(key.map_err(|error| run.failure(Fault::Serialization, meta, row, error))?));
         }
+        let distinct = known.keys;
         let handle = run.host.open(&store.name)?;
         let stored = if blind { empty_entries() } else { run.host.get(handle, &distinct)? };
         let (offsets, latest) =
@@ -153,59 +153,58 @@ fn lay_out(values: &Column) -> (Vec<usize>, Vec<Latest>) {
     values.lengths.iter().map(place).unzip()
 }
 
-/// The keys met so far in a batch: a hash table of positions, twice as large as it needs to be.
+/// The keys met so far in a batch, with a hash table of their positions, twice as large as it needs to be.
 struct Known {
-    /// 0: free; else a position among the distinct keys, plus 1.
+    /// 0: free; else a position among the keys, plus 1.
     table: Vec<u32>,
+    keys: Column,
     starts: Vec<usize>,
 }
 
 impl Known {
     fn new(rows: usize) -> Self {
-        Self { table: vec![0; (rows * 2).next_power_of_two()], starts: Vec::with_capacity(rows) }
+        let table = vec![0; (rows * 2).next_power_of_two()];
+        Self { table, keys: empty_column(), starts: Vec::with_capacity(rows) }
     }
 
-    /// Where the last key of the column stands among the distinct ones; it is taken back out of
-    /// the column if it was there before.
-    fn settle(&mut self, keys: &mut Column) -> u32 {
-        let last = self.starts.len();
-        let start = self.starts.last().map_or(0, |start| start + width(keys.lengths[last - 1]));
+    /// Where the key stands among the distinct ones.
+    fn settle(&mut self, key: &[u8]) -> u32 {
         let mask = self.table.len() - 1;
-        let mut place = hash(&keys.bytes[start..]) & mask;
-        loop {
-            let Some(position) = self.table[place].checked_sub(1) else {
-                self.starts.push(start);
-                self.table[place] = index(last + 1);
-                return index(last);
-            };
-            let known = self.starts[position as usize];
-            let end = known + width(keys.lengths[position as usize]);
-            if keys.bytes[known..end] == keys.bytes[start..] {
-                keys.bytes.truncate(start);
-                keys.lengths.pop();
+        let mut place = place(key, self.table.len());
+        while let Some(position) = self.table[place].checked_sub(1) {
+            if self.key(position as usize) == key {
                 return position;
             }
             place = (place + 1) & mask;
         }
+        let position = index(self.starts.len());
+        self.starts.push(self.keys.bytes.len());
+        push_bytes(&mut self.keys, Some(key));
+        self.table[place] = position + 1;
+        position
+    }
+
+    fn key(&self, position: usize) -> &[u8] {
+        let end = self.starts.get(position + 1).copied().unwrap_or(self.keys.bytes.len());
+        &self.keys.bytes[self.starts[position]..end]
     }
 }
 
-fn width(length: i32) -> usize {
-    usize::try_from(length).unwrap_or(0)
-}
-
-/// Quick and good enough: a batch is bounded, so crowded keys cost little.
-fn hash(bytes: &[u8]) -> usize {
+/// Where a key is looked for first. Quick and good enough: a batch is bounded, so crowded keys cost little.
+fn place(key: &[u8], places: usize) -> usize {
     const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
-    let mut state = bytes.len() as u64;
-    let mut chunks = bytes.chunks_exact(8);
-    for chunk in &mut chunks {
-        let word = chunk.iter().fold(0, |word, &byte| (word << 8) | u64::from(byte));
-        state = (state.rotate_left(5) ^ word).wrapping_mul(FACTOR);
-    }
-    let word = chunks.remainder().iter().fold(0, |word, &byte| (word << 8) | u64::from(byte));
-    state = (state.rotate_left(5) ^ word).wrapping_mul(FACTOR);
-    usize::try_from(state >> 33).expect("31 bits fit")
+    let mix = |state: u64, word: u64| (state.rotate_left(32) ^ word).wrapping_mul(FACTOR);
+    let (words, rest) = key.as_chunks::<8>();
+    let state = words.iter().fold(key.len() as u64, |state, word| mix(state, u64::from_le_bytes(*word)));
+    // The last eight bytes, some of them again, are one load.
+    let last = match key.last_chunk::<8>() {
+        _ if rest.is_empty() => 0,
+        Some(last) => u64::from_le_bytes(*last),
+        None => rest.iter().fold(0, |word, &byte| (word << 8) | u64::from(byte)),
+    };
+    // A product's high bits depend on all bits of its factors, its low ones on few: those are turned up and mixed again.
+    let highest = mix(mix(state, last), 0) >> 32;
+    usize::try_from((highest * places as u64) >> 32).expect("less than the places there are")
 }
 
 #[cfg(test)]
@@ -216,16 +215,23 @@ mod tests {
     fn equal_keys_share_a_place() {
         let given = ["a", "bb", "a", "", "bb", "longer than eight bytes", "", "a"];
         let mut known = Known::new(given.len());
-        let mut keys = empty_column();
-        let places: Vec<u32> = given
-            .iter()
-            .map(|key| {
-                push_bytes(&mut keys, Some(key.as_bytes()));
-                known.settle(&mut keys)
-            })
-            .collect();
+        let places: Vec<u32> = given.iter().map(|key| known.settle(key.as_bytes())).collect();
         assert_eq!(places, [0, 1, 0, 2, 1, 3, 2, 0]);
-        assert_eq!(keys.lengths, [1, 2, 0, 23]);
-        assert_eq!(keys.bytes, b"abblonger than eight bytes");
+        assert_eq!(known.keys.lengths, [1, 2, 0, 23]);
+        assert_eq!(known.keys.bytes, b"abblonger than eight bytes");
+    }
+
+    #[test]
+    fn similar_keys_are_spread() {
+        let check = |key: fn(usize) -> Vec<u8>| {
+            let taken: std::collections::HashSet<usize> = (0..1_000).map(|n| place(&key(n), 2_048)).collect();
+            // Of 1,000 keys thrown at 2,048 places some 790 find one of their own.
+            assert!(taken.len() > 650, "{} places for keys like {:?}", taken.len(), key(1));
+        };
+        check(|n| format!("key-{n:08}").into_bytes());
+        check(|n| format!("{n:03}").into_bytes());
+        check(|n| format!("{n:04}-a-long-and-common-end").into_bytes());
+        check(|n| (n as u64).to_be_bytes().to_vec());
+        check(|n| (n as u64).to_le_bytes().to_vec());
     }
 }

@@ -32,6 +32,9 @@ impl<K: Data, V: Data> Logic for Produce<K, V> {
             Destination::Topic(topic) => Some((run.output(topic), topic)),
             Destination::Extract(_) => None,
         };
+        if let (Some((output, _)), None) = (fixed, &self.partitioner) {
+            return self.write_all(rows, output, run);
+        }
         let writers = (rows.keys.writer(&self.keys), rows.values.writer(&self.values));
         for row in 0..rows.len() {
             match fixed {
@@ -56,6 +59,19 @@ impl<K: Data, V: Data> Produce<K, V> {
                 extract(rows.keys.get(row), rows.values.get(row), &context)
             }
         }
+    }
+
+    /// Writes rows whose topic and partitions need no look at them.
+    fn write_all(&self, rows: &Rows<K, V>, output: usize, run: &mut Run<'_>) -> Result<(), Failure> {
+        let columns = run.columns(output);
+        let keys = rows.keys.writer(&self.keys).write_all(&mut columns.keys).err();
+        let values = rows.values.writer(&self.values).write_all(&mut columns.values).err();
+        // Of two mistakes the one in the first record is told.
+        if let Some((row, error)) = keys.into_iter().chain(values).min_by_key(|&(row, _)| row) {
+            return Err(run.failure(Fault::Serialization, &rows.meta, row, error));
+        }
+        run.finish_all(output, &rows.meta);
+        Ok(())
     }
 
     fn write(

@@ -112,11 +112,11 @@ pub(crate) struct TableSource<K, V> {
 impl<K: Data, V: Data> Logic for TableSource<K, V> {
     fn process(&self, rows: &dyn Any, run: &mut Run<'_>) -> Result<(), Failure> {
         let rows: &Rows<K, V> = typed(rows);
-        let keyed = |row: &usize| !rows.keys.is_null(*row);
-        let kept: Vec<u32> = (0..rows.len()).filter(keyed).map(index).collect();
-        if kept.len() == rows.len() {
+        if !rows.keys.has_nulls() {
             return self.update(rows, run);
         }
+        let keyed = |row: &usize| !rows.keys.is_null(*row);
+        let kept: Vec<u32> = (0..rows.len()).filter(keyed).map(index).collect();
         run.dropped("null key", rows.len() - kept.len());
         if kept.is_empty() { Ok(()) } else { self.update(&rows.cut(&Rc::new(kept)), run) }
     }

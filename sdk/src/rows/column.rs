@@ -24,6 +24,14 @@ struct Data<T> {
 struct Source<T> {
     raw: Raw,
     serde: SharedSerde<T>,
+    /// Whether the serde would write all of it as it is, once somebody asked.
+    canonical: OnceCell<bool>,
+}
+
+impl<T: 'static> Source<T> {
+    fn is_canonical(&self) -> bool {
+        *self.canonical.get_or_init(|| self.serde.are_canonical(self.raw.bytes(), self.raw.lengths()))
+    }
 }
 
 /// Consecutive strings of a column as the host gave it.
@@ -67,6 +75,14 @@ impl Raw {
     pub(crate) fn iter(&self) -> impl Iterator<Item = Option<&[u8]>> {
         (0..self.len()).map(|row| self.get(row))
     }
+
+    fn bytes(&self) -> &[u8] {
+        &self.column.bytes[self.offsets[0]..self.end()]
+    }
+
+    fn lengths(&self) -> &[i32] {
+        &self.column.lengths[self.first..self.first + self.len()]
+    }
 }
 
 impl<T> Clone for Col<T> {
@@ -102,8 +118,8 @@ impl<T> Col<T> {
 impl<T: 'static> Col<T> {
     /// The values of these bytes. What can't be read is told with its row.
     pub(crate) fn read(raw: Raw, serde: &SharedSerde<T>) -> Result<Self, (usize, SerdeError)> {
-        if raw.iter().flatten().all(|bytes| serde.is_readable(bytes)) {
-            let source = Source { raw, serde: SharedSerde::clone(serde) };
+        if serde.are_readable(raw.bytes(), raw.lengths()) {
+            let source = Source { raw, serde: SharedSerde::clone(serde), canonical: OnceCell::new() };
             let data = Data { len: source.raw.len(), items: OnceCell::new(), source: Some(source) };
             return Ok(Self { data: Rc::new(data), selected: None });
         }
@@ -115,7 +131,7 @@ impl<T: 'static> Col<T> {
 
     fn items(&self) -> &[Option<T>] {
         self.data.items.get_or_init(|| {
-            let Some(Source { raw, serde }) = &self.data.source else { return Vec::new() };
+            let Some(Source { raw, serde, .. }) = &self.data.source else { return Vec::new() };
             let read = |bytes| serde.deserialize(bytes).expect("the serde said that these bytes are readable");
             raw.iter().map(|bytes| bytes.map(read)).collect()
         })
@@ -133,6 +149,13 @@ impl<T: 'static> Col<T> {
         }
     }
 
+    pub(crate) fn has_nulls(&self) -> bool {
+        match &self.data.source {
+            Some(source) if self.selected.is_none() => source.raw.lengths().iter().any(|&length| length < 0),
+            _ => (0..self.len()).any(|row| self.is_null(row)),
+        }
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = Option<&T>> {
         let items = self.items();
         (0..self.len()).map(move |row| items[self.position(row)].as_ref())
@@ -144,7 +167,7 @@ impl<T: 'static> Col<T> {
             source.serde.identity().is_some_and(|identity| serde.identity() == Some(identity))
                 || SharedSerde::ptr_eq(&source.serde, serde)
         };
-        Writer { column: self, serde, source: self.data.source.as_ref().filter(same).map(|source| &source.raw) }
+        Writer { column: self, serde, source: self.data.source.as_ref().filter(same) }
     }
 }
 
@@ -153,19 +176,46 @@ pub(crate) struct Writer<'a, T> {
     column: &'a Col<T>,
     serde: &'a SharedSerde<T>,
     /// Bytes that were written with the same serde.
-    source: Option<&'a Raw>,
+    source: Option<&'a Source<T>>,
 }
 
 impl<T: 'static> Writer<'_, T> {
+    /// The bytes of a row, where they are there already. Within: null.
+    fn written(&self, row: usize) -> Option<Option<&[u8]>> {
+        let source = self.source?;
+        let bytes = source.raw.get(self.column.position(row));
+        (source.is_canonical() || bytes.is_none_or(|bytes| self.serde.is_canonical(bytes))).then_some(bytes)
+    }
+
     /// Appends the bytes of a row.
     pub(crate) fn write(&self, row: usize, out: &mut Column) -> Result<(), SerdeError> {
-        if let Some(source) = self.source {
-            let bytes = source.get(self.column.position(row));
-            if bytes.is_none_or(|bytes| self.serde.is_canonical(bytes)) {
-                push_bytes(out, bytes);
-                return Ok(());
-            }
+        if let Some(bytes) = self.written(row) {
+            push_bytes(out, bytes);
+            return Ok(());
         }
         push(out, self.column.get(row).map(|value| |bytes: &mut Vec<u8>| self.serde.serialize(value, bytes)))
+    }
+
+    /// Appends the bytes of all rows. What can't be written is told with its row.
+    pub(crate) fn write_all(&self, out: &mut Column) -> Result<(), (usize, SerdeError)> {
+        if let Some(source) = self.source.filter(|source| self.column.selected.is_none() && source.is_canonical()) {
+            out.bytes.extend_from_slice(source.raw.bytes());
+            out.lengths.extend_from_slice(source.raw.lengths());
+            return Ok(());
+        }
+        out.lengths.reserve(self.column.len());
+        (0..self.column.len()).try_for_each(|row| self.write(row, out).map_err(|error| (row, error)))
+    }
+
+    /// The bytes of a row that is not null; `spare` is there to write them to.
+    pub(crate) fn bytes<'a>(&'a self, row: usize, spare: &'a mut Vec<u8>) -> Result<&'a [u8], SerdeError> {
+        if let Some(bytes) = self.written(row) {
+            return Ok(bytes.unwrap_or_default());
+        }
+        spare.clear();
+        if let Some(value) = self.column.get(row) {
+            self.serde.serialize(value, spare)?;
+        }
+        Ok(spare)
     }
 }
