@@ -15,7 +15,7 @@ build_guests() {
   need_rust
   local packages=() name
   for name in $(guests); do packages+=(-p "$name"); done
-  in_project cargo build --release --target wasm32-wasip2 "${packages[@]}"
+  in_project cargo build --profile module --target wasm32-wasip2 "${packages[@]}"
 }
 
 build() {

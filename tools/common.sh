@@ -4,7 +4,7 @@
 CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/millrace
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$CACHE/target}
 MILLRACE_BIN=$CARGO_TARGET_DIR/release/millrace
-WASM_DIR=$CARGO_TARGET_DIR/wasm32-wasip2/release
+WASM_DIR=$CARGO_TARGET_DIR/wasm32-wasip2/module
 
 say() { echo "mill: $*" >&2; }
 die() { say "$@"; exit 1; }

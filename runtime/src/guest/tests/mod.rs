@@ -24,7 +24,7 @@ fn component(package: &str) -> Arc<[u8]> {
     let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
     let bytes = built.entry(package.to_owned()).or_insert_with(|| {
         let output = Command::new(env!("CARGO"))
-            .args(["build", "--release", "--target", "wasm32-wasip2", "--message-format=json", "-p", package])
+            .args(["build", "--profile", "module", "--target", "wasm32-wasip2", "--message-format=json", "-p", package])
             .current_dir(env!("CARGO_MANIFEST_DIR"))
             .output()
             .unwrap();
