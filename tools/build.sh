@@ -48,7 +48,19 @@ lint() {
   say "no findings"
 }
 
+bench_guest_call() {
+  need_valgrind
+  build
+  in_project cargo build --release -p millrace-guest-call
+  in_project "$CARGO_TARGET_DIR/release/millrace-guest-call" table "$WASM_DIR/guest_wordcount.wasm" "$@"
+}
+
 bench() {
+  if [ "${1:-}" = guest-call ]; then
+    shift
+    bench_guest_call "$@"
+    return
+  fi
   build
   kafka_ready
   # Selected together with the runtime, it uses the dependencies as they were compiled for that.

@@ -75,6 +75,12 @@ need_lint() {
   have shellcheck || (apt_install "to check the shell scripts" shellcheck) || say "going on without shellcheck"
 }
 
+# It counts instructions: virtual machines seldom let the processor's own counters be read.
+need_valgrind() {
+  mkdir -p "$CACHE"
+  have valgrind || apt_install "to count the instructions of a call of the module" valgrind
+}
+
 java_major() { "$1" -version 2>&1 | sed -n 's/.* version "\([0-9]*\).*/\1/p;s/^javac \([0-9]*\).*/\1/p' | head -1; }
 
 need_java() {
@@ -94,6 +100,7 @@ setup() {
   need_native
   need_rust
   need_java
+  need_valgrind
   kafka_jars
   judge_jars
   say "all is there: Rust $(rustc --version | cut -d' ' -f2), Java $(java_major java), Kafka $KAFKA_VERSION in $KAFKA_LIBS"

@@ -53,6 +53,11 @@ test_adapters() {
   cargo_test -p millrace-runtime -p millrace-soak "$@"
 }
 
+test_guest_call() {
+  need_valgrind
+  MILLRACE_TEST_WASM=$WASM_DIR cargo_test -p millrace-guest-call "$@"
+}
+
 test_differential() { MILLRACE_TEST_CLASSPATH=$KAFKA_CLASSPATH cargo_test -p millrace-differential "$@"; }
 
 test_e2e() {
@@ -71,12 +76,12 @@ run_tests() { # [part...] [-- args for the tests]
   while [ $# -gt 0 ] && [ "$1" != -- ]; do
     case $1 in
       unit) parts+=(engine adapters) ;;
-      engine | adapters | differential | e2e) parts+=("$1") ;;
-      *) die "no such part of the tests: $1 (there are engine, adapters, unit, differential, e2e)" ;;
+      engine | adapters | guest-call | differential | e2e) parts+=("$1") ;;
+      *) die "no such part of the tests: $1 (there are engine, adapters, unit, guest-call, differential, e2e)" ;;
     esac
     shift
   done
-  [ ${#parts[@]} -gt 0 ] || parts=(engine adapters differential e2e)
+  [ ${#parts[@]} -gt 0 ] || parts=(engine adapters guest-call differential e2e)
   PASSED=0 FAILED=0
   need_native
   need_rust
@@ -84,7 +89,7 @@ run_tests() { # [part...] [-- args for the tests]
   if attempt build_guests; then
     for part in "${parts[@]}"; do
       say "tests: $part"
-      "test_$part" "$@"
+      "test_${part//-/_}" "$@"
     done
   fi
   echo "$PASSED passed, $FAILED failed"

@@ -3,7 +3,7 @@
 
 use millrace::prelude::*;
 
-fn topology(builder: &mut StreamsBuilder) {
+pub(crate) fn topology(builder: &mut StreamsBuilder) {
     builder
         .stream("input-topic", Consumed::with(StringSerde, StringSerde))
         .group_by_key(Grouped::with(StringSerde, StringSerde))

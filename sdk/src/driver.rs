@@ -27,6 +27,7 @@ use crate::{Topology, contract};
 use guest::NativeGuest;
 use log::Collected;
 
+pub use guest::native;
 pub use log::RawRecord;
 pub use stores::{StoreEntry, TestKeyValueStore};
 pub use topics::{TestInputTopic, TestOutputTopic, TestRecord};

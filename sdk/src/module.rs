@@ -6,6 +6,8 @@ mod component;
 
 #[cfg(target_arch = "wasm32")]
 pub use crate::contract::bindings;
+#[cfg(not(target_arch = "wasm32"))]
+pub use crate::driver::native;
 #[cfg(target_arch = "wasm32")]
 pub use component::{Declare, Exports};
 

@@ -20,6 +20,12 @@ pub(super) struct NativeGuest {
     instance: Option<Instance>,
 }
 
+/// A topology as the core's guest, for whoever compares it with its component.
+#[must_use]
+pub fn native(topology: Topology, spec: &TaskSpec) -> Box<dyn Guest> {
+    Box::new(NativeGuest::new(Arc::new(topology), spec))
+}
+
 impl NativeGuest {
     pub(super) fn new(topology: Arc<Topology>, spec: &TaskSpec) -> Self {
         Self { topology, task: module_task(spec, None), instance: None }
