@@ -1,5 +1,7 @@
 //! The binary `millrace`.
 
+mod allocator;
+
 use std::process::ExitCode;
 
 fn main() -> ExitCode {

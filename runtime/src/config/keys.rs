@@ -207,7 +207,7 @@ pub(super) const KEYS: &[Key] = &[
     key(
         "rocksdb.write.buffer.bytes",
         Bytes { min: MIB, max: 64 * GIB },
-        Is("64MiB"),
+        Is("32MiB"),
         "RocksDB's memtables, all tasks together.",
     ),
     key(
@@ -231,7 +231,7 @@ pub(super) const KEYS: &[Key] = &[
     key(
         "input.buffer.max.bytes",
         Bytes { min: MIB, max: 64 * GIB },
-        Is("64MiB"),
+        Is("4MiB"),
         "Fetched records that may wait for the worker threads, all together. Tasks with several inputs have it per partition.",
     ),
     key(

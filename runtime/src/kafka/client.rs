@@ -60,9 +60,10 @@ const CONSUMER: &[(&str, &str)] = &[
     // Offsets are committed by the worker, after the state that goes with them.
     ("enable.auto.commit", "false"),
     ("enable.auto.offset.store", "false"),
-    // Fetched ahead: enough to keep workers busy while a fetch is under way, and no more than
-    // the memory we want to be known for. The default is 64 MiB.
-    ("queued.max.messages.kbytes", "16384"),
+    // Fetched ahead: enough to keep workers busy while a fetch is under way, and no more than the memory we want to be
+    // known for, since a small record takes three times its size here. The defaults are 64 MiB, and 1 MiB a partition.
+    ("queued.max.messages.kbytes", "2048"),
+    ("fetch.message.max.bytes", "524288"),
     // The default, one second, stalls a consumer whose queue was full for a moment.
     ("fetch.queue.backoff.ms", "5"),
     // Idle brokers answer after this long: what an idle fetch costs against how late it notices.
@@ -248,12 +249,17 @@ impl Clients {
     }
 }
 
+/// Properties that the client has under two names, the second of which is used here.
+const ALIASES: &[(&str, &str)] =
+    &[("max.partition.fetch.bytes", "fetch.message.max.bytes"), ("queue.buffering.max.ms", "linger.ms")];
+
 fn overlay(settings: &mut ClientConfig, properties: BTreeMap<String, String>) {
     if properties.contains_key("debug") {
         settings.set_log_level(RDKafkaLogLevel::Debug);
     }
     for (key, value) in properties {
-        settings.set(key, value);
+        let alias = ALIASES.iter().find(|(alias, _)| *alias == key);
+        settings.set(alias.map_or(key.as_str(), |(_, name)| name), value);
     }
 }
 
@@ -298,3 +304,20 @@ impl ClientContext for ClientLog {
 }
 
 impl rdkafka::consumer::ConsumerContext for ClientLog {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_set_under_another_name_replaces_our_own() {
+        let mut settings = ClientConfig::new();
+        settings.set("linger.ms", "5").set("fetch.message.max.bytes", "524288");
+        let own = [("queue.buffering.max.ms", "0"), ("max.partition.fetch.bytes", "1048576"), ("acks", "all")];
+        overlay(&mut settings, own.map(|(key, value)| (key.to_owned(), value.to_owned())).into());
+        assert_eq!(settings.get("linger.ms"), Some("0"));
+        assert_eq!(settings.get("fetch.message.max.bytes"), Some("1048576"));
+        assert_eq!(settings.get("acks"), Some("all"));
+        assert_eq!(settings.config_map().len(), 3);
+    }
+}
