@@ -2,7 +2,8 @@
 # A real Apache Kafka (KRaft) in the background, its tools, and our own Java programs on its class path.
 # Settings, from the environment: MILL_KAFKA_NODES (1; with 3, topics have three replicas, two of which must be in sync),
 # MILL_KAFKA_PORT (9092; the port above it is the controller's, the next node has the two ports after that),
-# MILL_KAFKA_DIR (data, log and pid), MILL_KAFKA_OPTS (for the JVM), MILL_KAFKA_HOST (127.0.0.1).
+# MILL_KAFKA_DIR (data, log and pid), MILL_KAFKA_OPTS (for the JVM), MILL_KAFKA_HOST (127.0.0.1), MILL_KAFKA_PROPERTIES
+# (more lines of server.properties; of two for one setting the later counts).
 
 pom_version() { sed -n 's:.*<kafka.version>\(.*\)</kafka.version>.*:\1:p' "$1"; }
 KAFKA_VERSION=$(pom_version "$MILL_HOME/tests/kafka/pom.xml")
@@ -120,6 +121,7 @@ num.io.threads=4
 log.retention.ms=-1
 file.delete.delay.ms=1000
 log.cleaner.dedupe.buffer.size=67108864
+${MILL_KAFKA_PROPERTIES:-}
 CONF
 }
 

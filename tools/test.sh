@@ -50,7 +50,7 @@ test_engine() { cargo_test -p millrace-engine -p millrace -p guest-wordcount "$@
 
 test_adapters() {
   need_native
-  cargo_test -p millrace-runtime -p millrace-soak "$@"
+  cargo_test -p millrace-runtime -p millrace-soak -p millrace-bench "$@"
 }
 
 test_guest_call() {

@@ -2,38 +2,48 @@
 //! result is verified, or does not count. Run by `./mill bench`.
 
 mod scenario;
-mod machine;
+mod load;
+mod steady;
+mod side;
 mod pass_through;
-mod run;
+mod machine;
+mod outputs;
+mod bench;
+mod drain;
+mod large_state;
+mod latency;
 mod restart;
+mod restore;
+mod start;
+mod many_tasks;
+mod statistics;
 mod report;
 
-use std::fmt::Display;
+use std::cell::OnceCell;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use clap::{Parser, Subcommand};
-use millrace_e2e::counts::Load;
 use millrace_e2e::kafka::Kafka;
-use millrace_e2e::topics;
 
+use crate::bench::{Bench, Sizes};
+use crate::load::Inputs;
 use crate::pass_through::PassThrough;
-use crate::report::Measurement;
-use crate::run::{Bench, Side};
-use crate::scenario::{Kind, SCENARIOS, Scenario};
+use crate::scenario::{SCENARIOS, Scenario};
+use crate::side::Side;
 
 /// Side by side with Kafka Streams on one broker.
 #[derive(Parser)]
-#[command(args_conflicts_with_subcommands = true)]
+#[command(args_conflicts_with_subcommands = true, after_help = names())]
 struct Options {
     #[command(subcommand)]
     part: Option<Part>,
     /// A tenth of the load, one round: shows that everything works, not how fast.
     #[arg(long)]
     quick: bool,
-    /// Input records of each run [2000000; 200000 with --quick].
+    /// Input records of each run, those that fill a large state not counted [the scenario's].
     #[arg(long)]
     records: Option<u64>,
-    /// Different keys among them [100000; 10000 with --quick].
+    /// Different keys among them, and so how large the state is [the scenario's].
     #[arg(long)]
     keys: Option<u64>,
     #[arg(long, default_value_t = 100)]
@@ -49,7 +59,7 @@ struct Options {
     /// A key of Millrace's config file, over those of the scenario: what it changes is a question for the bench.
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = setting)]
     settings: Vec<(String, String)>,
-    /// Which to run; all of them without a name.
+    /// Which to run, by their names or by what their names begin with; all of them without a name.
     scenarios: Vec<String>,
 }
 
@@ -66,61 +76,18 @@ fn main() -> Result<()> {
     if let Some(Part::PassThrough(part)) = options.part {
         return part.run(&kafka);
     }
-    let (records, keys, rounds) = if options.quick { (200_000, 10_000, 1) } else { (2_000_000, 100_000, 3) };
-    let load = Load {
-        records: options.records.unwrap_or(records),
-        keys: options.keys.unwrap_or(keys),
-        value_size: options.value_size,
-        seed: 1,
-    };
     let scenarios = choose(&options.scenarios)?;
-
+    let Options { quick, records, keys, value_size, partitions, .. } = options;
     let bench = Bench {
+        inputs: Inputs::new(&kafka),
         kafka,
-        input: "bench-input".into(),
-        partitions: options.partitions,
-        records: load.records,
+        sizes: Sizes { quick, records, keys, value_size, partitions },
+        rounds: options.rounds.unwrap_or(if quick { 1 } else { 3 }),
+        sides: options.sides,
         settings: options.settings,
+        default_kafka: OnceCell::new(),
     };
-    topics::create(&bench.kafka, &bench.input, bench.partitions, &[("retention.ms", "-1")])?;
-    eprintln!("writing {} records, {} keys, values of {} bytes", load.records, load.keys, load.value_size);
-    load.write(&bench.kafka, &bench.input)?;
-
-    let rounds = options.rounds.unwrap_or(rounds);
-    for scenario in scenarios {
-        match scenario.kind {
-            Kind::Drain => {
-                let results = alternate(scenario, rounds, &options.sides, |side| bench.drain(scenario, side))?;
-                report::print(scenario, &load, bench.partitions, &results);
-            }
-            Kind::Restart => {
-                // Every key once: it is the state that counts.
-                let load = Load { records: load.records / 2, keys: load.records / 2, ..load };
-                let run = |side| bench.restart(scenario, side, &load);
-                let results = alternate(scenario, rounds, &options.sides, run)?;
-                report::print(scenario, &load, bench.partitions, &results);
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Each side in turn, again and again, so that what changes on the machine meanwhile changes for all.
-fn alternate<M: Measurement + Display>(
-    scenario: &Scenario,
-    rounds: usize,
-    sides: &[Side],
-    run: impl Fn(Side) -> Result<M>,
-) -> Result<Vec<(Side, M)>> {
-    let mut results = Vec::new();
-    for round in 1..=rounds {
-        for &side in sides.iter().filter(|&&side| scenario.has(side)) {
-            let result = run(side).with_context(|| format!("{}, {side}, round {round}", scenario.name))?;
-            eprintln!("{}, round {round}: {side}: {result}", scenario.name);
-            results.push((side, result));
-        }
-    }
-    Ok(results)
+    scenarios.into_iter().try_for_each(|scenario| bench.measure(scenario))
 }
 
 fn setting(text: &str) -> Result<(String, String), String> {
@@ -128,10 +95,45 @@ fn setting(text: &str) -> Result<(String, String), String> {
     Ok((key.to_owned(), value.to_owned()))
 }
 
+fn names() -> String {
+    let names = SCENARIOS.iter().map(|scenario| format!("  {:<20} {}\n", scenario.name, scenario.about));
+    format!("Scenarios:\n{}", names.collect::<String>())
+}
+
+/// A name means one scenario, or, if none is called so, all those whose names begin with it and a dash.
 fn choose(names: &[String]) -> Result<Vec<&'static Scenario>> {
-    for name in names {
-        let known: Vec<_> = SCENARIOS.iter().map(|scenario| scenario.name).collect();
-        ensure!(known.contains(&name.as_str()), "there is no scenario {name}; there are {}", known.join(", "));
+    if names.is_empty() {
+        return Ok(SCENARIOS.iter().collect());
     }
-    Ok(SCENARIOS.iter().filter(|scenario| names.is_empty() || names.iter().any(|name| name == scenario.name)).collect())
+    let mut chosen = Vec::new();
+    for name in names {
+        let mut meant: Vec<_> = SCENARIOS.iter().filter(|scenario| scenario.name == name).collect();
+        if meant.is_empty() {
+            let family = format!("{name}-");
+            meant.extend(SCENARIOS.iter().filter(|scenario| scenario.name.starts_with(&family)));
+        }
+        let known: Vec<_> = SCENARIOS.iter().map(|scenario| scenario.name).collect();
+        ensure!(!meant.is_empty(), "there is no scenario {name}; there are {}", known.join(", "));
+        chosen.extend(meant);
+    }
+    Ok(chosen)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(names: &[&str], expected: &[&str]) {
+        let names: Vec<_> = names.iter().map(ToString::to_string).collect();
+        let chosen: Vec<_> = choose(&names).expect("there are such").iter().map(|scenario| scenario.name).collect();
+        assert_eq!(chosen, expected);
+    }
+
+    #[test]
+    fn a_name_means_one_scenario_or_its_family() {
+        check(&["alos"], &["alos"]);
+        check(&["restart", "eos"], &["restart-alos", "restart-eos", "eos"]);
+        check(&["latency-eos"], &["latency-eos"]);
+        assert!(choose(&["lat".to_owned()]).is_err());
+    }
 }

@@ -30,7 +30,8 @@ impl Load {
         self.write_keys(kafka, topic, |index, _| index % self.keys)
     }
 
-    fn write_keys(&self, kafka: &Kafka, topic: &str, key: impl Fn(u64, u64) -> u64) -> Result<()> {
+    /// The keys that are made of the number of a record, from 0 on, and of a random number.
+    pub fn write_keys(&self, kafka: &Kafka, topic: &str, key: impl Fn(u64, u64) -> u64) -> Result<()> {
         let writer = Writer::new(kafka)?;
         let mut random = self.seed;
         let mut value = vec![b'v'; self.value_size];

@@ -60,8 +60,12 @@ impl Group {
 
     /// Waits until everything there is in the topic now is committed.
     pub fn caught_up(&self) -> Result<()> {
+        self.caught_up_within(wait::LONG)
+    }
+
+    pub fn caught_up_within(&self, limit: Duration) -> Result<()> {
         let end = self.end()?;
-        wait::until(&format!("all {end} records of {} to be committed", self.topic), wait::LONG, || {
+        wait::until(&format!("all {end} records of {} to be committed", self.topic), limit, || {
             Ok((self.progress()? >= end).then_some(()))
         })
     }

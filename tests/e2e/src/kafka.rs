@@ -53,6 +53,8 @@ pub struct OwnKafka {
     data: PathBuf,
     /// A network namespace it runs in.
     namespace: Option<String>,
+    /// Lines of its server.properties, over those that all brokers have.
+    properties: String,
     /// Holds the data of those that are of no use after the test.
     dir: Option<TempDir>,
 }
@@ -78,13 +80,20 @@ impl OwnKafka {
             }
         };
         let host = "127.0.0.1".to_owned();
-        Ok(Self { host, port, nodes, data: data.to_owned(), namespace: None, dir: None })
+        Ok(Self { host, port, nodes, data: data.to_owned(), namespace: None, properties: String::new(), dir: None })
     }
 
     /// Moves it into a network namespace, where it has this address.
     pub fn move_to(&mut self, namespace: &str, host: &str) {
         self.namespace = Some(namespace.to_owned());
         host.clone_into(&mut self.host);
+    }
+
+    /// Settings of the broker, before it is started.
+    pub fn configure(&mut self, properties: &[(&str, &str)]) {
+        for (name, value) in properties {
+            self.properties += &format!("{name}={value}\n");
+        }
     }
 
     #[must_use]
@@ -126,7 +135,9 @@ impl OwnKafka {
     fn mill(&self, arguments: &[&str]) -> Result<()> {
         let (port, nodes, data) = (self.port.to_string(), self.nodes.to_string(), self.data.to_string_lossy());
         let options = "-Xmx384m -XX:+UseSerialGC";
-        let settings = [("HOST", &*self.host), ("NODES", &nodes), ("PORT", &port), ("DIR", &data), ("OPTS", options)];
+        let properties = ("PROPERTIES", &*self.properties);
+        let settings =
+            [("HOST", &*self.host), ("NODES", &nodes), ("PORT", &port), ("DIR", &data), ("OPTS", options), properties];
         mill(self.namespace.as_deref(), arguments, &settings)
     }
 }

@@ -49,6 +49,13 @@ pub fn create(kafka: &Kafka, topic: &str, partitions: i32, config: &[(&str, &str
     })
 }
 
+pub fn delete(kafka: &Kafka, names: &[&str]) -> Result<()> {
+    if names.is_empty() {
+        return Ok(());
+    }
+    each(done(admin(kafka)?.delete_topics(names, &options()))?.context("delete topics")?)
+}
+
 pub fn add_partitions(kafka: &Kafka, topic: &str, total: usize) -> Result<()> {
     let new = NewPartitions::new(topic, total);
     each(done(admin(kafka)?.create_partitions([&new], &options()))?.context("add partitions")?)

@@ -32,8 +32,8 @@ import org.apache.kafka.streams.state.Stores;
  * <p>Options (see {@link Opts}): bootstrap, application.id, input, output, state.dir, store (rocksdb|memory),
  * processing.guarantee, num.stream.threads, commit.interval.ms, statestore.cache.max.bytes, instance.id, leave.group
  * (1: leaves the group on close, which Kafka Streams does not do by itself), expect (prints a line when that many
- * records are processed), describe (prints the topology and ends). Every system property "streams.X" becomes the
- * Streams setting X, for example -Dstreams.producer.linger.ms=0. Unset ones keep Kafka's defaults.
+ * records are processed), describe (prints the topology and ends). Every option "streams.X" becomes the Streams setting
+ * X, for example --streams.producer.linger.ms=0. Unset ones keep Kafka's defaults.
  *
  * <p>Prints lines "event=NAME k=v ...": RESTORE, STATE, RUNNING, PROCESSED, CLOSED. RUNNING with tasks=0 comes when the
  * group has nothing for this instance yet.
@@ -71,9 +71,7 @@ public final class CountsApp {
         }
         String instance = o.get("instance.id");
         if (instance != null) p.put(StreamsConfig.mainConsumerPrefix("group.instance.id"), instance);
-        System.getProperties().forEach((k, v) -> {
-            if (k.toString().startsWith("streams.")) p.put(k.toString().substring("streams.".length()), v);
-        });
+        p.putAll(o.below("streams."));
         return p;
     }
 

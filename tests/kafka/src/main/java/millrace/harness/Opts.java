@@ -34,6 +34,15 @@ final class Opts {
         return v == null ? otherwise : v;
     }
 
+    /** All options that begin so, without that beginning. */
+    Map<String, String> below(String prefix) {
+        Map<String, String> found = new HashMap<>();
+        given.forEach((name, value) -> {
+            if (name.startsWith(prefix)) found.put(name.substring(prefix.length()), value);
+        });
+        return found;
+    }
+
     long num(String name, long otherwise) {
         String v = get(name);
         return v == null ? otherwise : Long.parseLong(v);
