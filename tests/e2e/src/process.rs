@@ -227,9 +227,11 @@ fn collect(stream: impl Read, shared: &Shared) {
 
 impl Drop for Process {
     fn drop(&mut self) {
+        // What still runs was not ended by its test, which failed then.
+        let left = matches!(self.child.try_wait(), Ok(None));
         let _ = self.child.kill();
         let _ = self.child.wait();
-        if thread::panicking() {
+        if left || thread::panicking() {
             eprintln!("the log of {}:\n{}", self.name, self.tail());
         }
     }
