@@ -52,6 +52,8 @@ const BATCH_BYTES: usize = 1_000_000;
 const COMMON: &[(&str, &str)] = &[
     // Brokers close idle connections; that is no event.
     ("log.connection.close", "false"),
+    // A broker that is back is found within a second, as by Java's clients; the default takes up to ten.
+    ("reconnect.backoff.max.ms", "1000"),
     // A topic that is missing is an error with a remedy, not something to be made up.
     ("allow.auto.create.topics", "false"),
 ];

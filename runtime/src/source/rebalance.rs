@@ -108,9 +108,8 @@ impl Source {
         let mut committed = self.committed(&[partitions, &before].concat())?;
         self.resolve(&before, &mut committed)?;
         let fetched_from = self.fetch(partitions, &committed)?;
-        for id in change.start {
-            self.restore(id, &committed, &fetched_from, false);
-        }
+        self.restorer
+            .restore(change.start.iter().map(|id| self.request(*id, &committed, &fetched_from, false)).collect());
         for worker in &self.workers {
             worker.order(Order::Resume);
         }
@@ -241,15 +240,15 @@ impl Source {
         Ok(committed)
     }
 
-    fn restore(&self, id: TaskId, committed: &CommittedOffsets, fetched_from: &Offsets, rebuild: bool) {
+    fn request(&self, id: TaskId, committed: &CommittedOffsets, fetched_from: &Offsets, rebuild: bool) -> Request {
         let own = || self.routes.of_task(id);
-        self.restorer.restore(Request {
+        Request {
             id,
             inputs: self.at_hand.tasks.get(&id).cloned().unwrap_or_default(),
             committed: own().filter_map(|at| Some((at.clone(), committed.get(at)?.clone()))).collect(),
             fetched_from: own().filter_map(|at| Some((at.clone(), *fetched_from.get(at)?))).collect(),
             rebuild,
-        });
+        }
     }
 
     /// Restores tasks again whose partitions are at hand, the corrupt one from nothing.
@@ -260,11 +259,10 @@ impl Source {
             .map_err(|error| classify("pause the partitions of a task", &error))?;
         let mut committed = self.committed(&partitions)?;
         self.resolve(&partitions, &mut committed)?;
-        for id in tasks {
-            self.placements.insert(*id, Placement::Restoring);
-            // The consumer is past what the task will need again, so it is told where to go whatever that is.
-            self.restore(*id, &committed, &Offsets::new(), corrupt == Some(*id));
-        }
+        self.placements.extend(tasks.iter().map(|id| (*id, Placement::Restoring)));
+        // The consumer is past what the tasks will need again, so it is told where to go whatever that is.
+        let request = |id: &TaskId| self.request(*id, &committed, &Offsets::new(), corrupt == Some(*id));
+        self.restorer.restore(tasks.iter().map(request).collect());
         Ok(())
     }
 

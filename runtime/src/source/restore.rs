@@ -36,6 +36,8 @@ use standbys::Standbys;
 const WAIT: Duration = Duration::from_millis(10);
 /// How late a standby may be, and all that it costs when nothing happens.
 const STANDBY_WAIT: Duration = Duration::from_millis(100);
+/// Tasks that are opened at the same time. Each fills memory from its log before it can be written out.
+const OPENED_AT_ONCE: usize = 4;
 /// How often a long restore says how far it is.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
 /// Pause before a task is tried again whose restore failed for a passing reason.
@@ -63,7 +65,7 @@ pub(super) struct Restored {
 }
 
 enum Order {
-    Restore(Request),
+    Restore(Vec<Request>),
     Cancel { tasks: Vec<TaskId>, done: Sender<()> },
     KeepStandbys(Chosen),
 }
@@ -125,8 +127,8 @@ impl Restorer {
         Ok(Self { orders, restored, thread })
     }
 
-    pub(super) fn restore(&self, request: Request) {
-        self.order(Order::Restore(request));
+    pub(super) fn restore(&self, requests: Vec<Request>) {
+        self.order(Order::Restore(requests));
     }
 
     /// Gives tasks up and waits until their stores are closed. A task that has just been restored
@@ -201,7 +203,7 @@ impl Thread {
     fn run(mut self, orders: &Receiver<Order>) {
         loop {
             match self.next_order(orders) {
-                Ok(Order::Restore(request)) => self.begin(request, None),
+                Ok(Order::Restore(requests)) => self.begin(requests),
                 Ok(Order::KeepStandbys(chosen)) => self.standbys.keep(chosen),
                 Ok(Order::Cancel { tasks, done }) => {
                     for id in tasks {
@@ -230,19 +232,35 @@ impl Thread {
         orders.recv_timeout(wait)
     }
 
-    fn begin(&mut self, request: Request, task: Option<(Task, Instant)>) {
-        if let Err(error) = self.prepare(request.clone(), task) {
+    /// Begins to restore tasks, a few of which are opened side by side.
+    fn begin(&mut self, requests: Vec<Request>) {
+        let mut closed = Vec::new();
+        for request in requests {
+            match self.standbys.take(request.id) {
+                Some(standby) => self.go_on(request, standby, Instant::now()),
+                None => closed.push(request),
+            }
+        }
+        let factory = Arc::clone(&self.factory);
+        for some in closed.chunks(OPENED_AT_ONCE) {
+            let since = Instant::now();
+            open(&*factory, some, |request, opened| match opened {
+                Ok(task) => self.go_on(request.clone(), task, since),
+                Err(error) => self.failed(request.clone(), error),
+            });
+        }
+    }
+
+    /// Restores a task that is open, since then.
+    fn go_on(&mut self, request: Request, task: Task, since: Instant) {
+        if let Err(error) = self.prepare(request.clone(), task, since) {
             self.failed(request, error);
         }
     }
 
-    fn prepare(&mut self, request: Request, task: Option<(Task, Instant)>) -> Result<(), Error> {
+    fn prepare(&mut self, request: Request, mut task: Task, since: Instant) -> Result<(), Error> {
         let id = request.id;
         let now = Instant::now();
-        let (mut task, since) = match task.or_else(|| Some((self.standbys.take(id)?, now))) {
-            Some(open) => open,
-            None => (self.open(&request)?, now),
-        };
         let changelogs = self.readers.bounds(&task)?;
         if !self.readers.are_settled(&task, &changelogs)? {
             self.waiting.push(Waiting { until: now + TRANSACTION_WAIT, request, task: Some((task, since)) });
@@ -273,18 +291,14 @@ impl Thread {
         Ok(())
     }
 
-    fn open(&self, request: &Request) -> Result<Task, Error> {
-        if request.rebuild {
-            self.factory.set_aside(request.id, &request.inputs, "its content can't be trusted")?;
-        }
-        self.factory.make(request.id, &request.inputs)
-    }
-
     fn turn(&mut self) {
         let now = Instant::now();
         if let Some(at) = self.waiting.iter().position(|waiting| waiting.until <= now) {
             let Waiting { request, task, .. } = self.waiting.swap_remove(at);
-            self.begin(request, task);
+            match task {
+                Some((task, since)) => self.go_on(request, task, since),
+                None => self.begin(vec![request]),
+            }
         }
         for read in self.readers.poll(WAIT) {
             match read {
@@ -372,6 +386,29 @@ impl Thread {
             }
         }
     }
+}
+
+/// Opens tasks side by side, as what a killed process left in the write-ahead log of each is read again, and hands each
+/// over as soon as it is open.
+fn open(factory: &dyn TaskFactory, requests: &[Request], mut then: impl FnMut(&Request, Result<Task, Error>)) {
+    let open = |request: &Request| {
+        if request.rebuild {
+            factory.set_aside(request.id, &request.inputs, "its content can't be trusted")?;
+        }
+        factory.make(request.id, &request.inputs)
+    };
+    std::thread::scope(|scope| {
+        let (done, opened) = channel();
+        for request in requests {
+            let done = done.clone();
+            scope.spawn(move || {
+                // Received until the last one is through, unless this thread panics.
+                let _ = done.send((request, open(request)));
+            });
+        }
+        drop(done);
+        opened.into_iter().for_each(|(request, task)| then(request, task));
+    });
 }
 
 /// Says what the restore of a store will do, where that is anything.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use millrace_engine::ports::Error;
@@ -29,6 +29,8 @@ pub struct StateDirectory {
     application_id: String,
     /// Since when a task's directory has been without an owner, as far as this process has seen.
     unowned: Mutex<BTreeMap<TaskId, Instant>>,
+    /// Tasks may be opened side by side, but not while others are deleted.
+    deleting: RwLock<()>,
     _lock: Lock,
 }
 
@@ -46,7 +48,13 @@ impl StateDirectory {
         let path = state_dir.join(application_id);
         fs::create_dir_all(&path).map_err(|e| from_io("create state directory", &path, &e))?;
         let lock = Lock::take(&path)?;
-        Ok(Self { path, application_id: application_id.to_owned(), unowned: Mutex::default(), _lock: lock })
+        Ok(Self {
+            path,
+            application_id: application_id.to_owned(),
+            unowned: Mutex::default(),
+            deleting: RwLock::default(),
+            _lock: lock,
+        })
     }
 
     #[must_use]
@@ -77,8 +85,8 @@ impl StateDirectory {
             return Ok(TaskDatabase::new(None, stores));
         }
         // Held until it is open: what is being deleted is waited for.
-        let mut unowned = self.unowned.lock().unwrap_or_else(PoisonError::into_inner);
-        unowned.remove(&task);
+        let _deleting = self.deleting.read().unwrap_or_else(PoisonError::into_inner);
+        self.unowned.lock().unwrap_or_else(PoisonError::into_inner).remove(&task);
         let path = self.database_path(task);
         fs::create_dir_all(&path).map_err(|e| from_io("create the task's directory", &path, &e))?;
         greet_kafka_streams(&path, stores)?;
@@ -135,6 +143,7 @@ impl StateDirectory {
     /// from the first call that saw them so, and says which. A task that an unlogged store makes
     /// irreplaceable belongs in `keep` too. Foreign files are left, and so is their directory.
     pub fn clean(&self, keep: &BTreeSet<TaskId>, delay: Duration, now: Instant) -> Result<Vec<TaskId>, Error> {
+        let _deleting = self.deleting.write().unwrap_or_else(PoisonError::into_inner);
         let mut unowned = self.unowned.lock().unwrap_or_else(PoisonError::into_inner);
         unowned.retain(|task, _| !keep.contains(task));
         let mut deleted = Vec::new();

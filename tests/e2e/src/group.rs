@@ -10,7 +10,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use crate::kafka::Kafka;
 use crate::{topics, wait};
 
-const REQUEST: Duration = Duration::from_secs(30);
+const REQUEST: Duration = Duration::from_secs(5);
 
 /// Asks again and again at little cost: one client, one request each time.
 pub struct Group {
@@ -71,15 +71,23 @@ impl Group {
     }
 }
 
-/// Asks again while the broker, which has just come up or back, has not found its place.
+/// Asks again while the broker is away, or has not found its place after it came up.
 fn answered<T>(ask: impl Fn() -> KafkaResult<T>) -> Result<T> {
-    use RDKafkaErrorCode::{CoordinatorLoadInProgress, CoordinatorNotAvailable, NotCoordinator, NotLeaderForPartition};
+    use RDKafkaErrorCode::{
+        BrokerTransportFailure, CoordinatorLoadInProgress, CoordinatorNotAvailable, NotCoordinator,
+        NotLeaderForPartition, OperationTimedOut,
+    };
     wait::until("the broker to have its place", wait::LONG, || match ask() {
         Ok(answer) => Ok(Some(answer)),
         Err(error) => match error.rdkafka_error_code() {
-            Some(CoordinatorLoadInProgress | CoordinatorNotAvailable | NotCoordinator | NotLeaderForPartition) => {
-                Ok(None)
-            }
+            Some(
+                BrokerTransportFailure
+                | CoordinatorLoadInProgress
+                | CoordinatorNotAvailable
+                | NotCoordinator
+                | NotLeaderForPartition
+                | OperationTimedOut,
+            ) => Ok(None),
             _ => Err(error.into()),
         },
     })

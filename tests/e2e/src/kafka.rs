@@ -38,7 +38,10 @@ impl Kafka {
     #[must_use]
     pub fn client(&self) -> rdkafka::ClientConfig {
         let mut config = rdkafka::ClientConfig::new();
-        config.set("bootstrap.servers", &self.bootstrap).set("allow.auto.create.topics", "false");
+        config
+            .set("bootstrap.servers", &self.bootstrap)
+            .set("allow.auto.create.topics", "false")
+            .set("reconnect.backoff.max.ms", "1000");
         config
     }
 }

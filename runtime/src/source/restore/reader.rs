@@ -109,8 +109,7 @@ impl Readers {
             }
             if let Some(reader) = self.topics.get_mut(&topic) {
                 let open = Open { task: task.id(), store, next, end, gathered: Chunk::default(), at_end: false };
-                reader.partitions.insert(changelog.partition, open);
-                reader.assign()?;
+                reader.begin(changelog.partition, open)?;
             }
         }
         Ok(())
@@ -188,21 +187,24 @@ impl Reader {
         Self { topic, consumer, partitions: BTreeMap::new(), paused: BTreeSet::new() }
     }
 
-    fn assign(&mut self) -> Result<(), Error> {
-        let mut list = TopicPartitionList::with_capacity(self.partitions.len());
-        for (partition, open) in &self.partitions {
-            let partition = i32::try_from(*partition).unwrap_or(i32::MAX);
-            // What was gathered was not handed over yet, but is not lost: `next` is after it.
-            list.add_partition_offset(&self.topic, partition, rdkafka::Offset::Offset(open.next.0))
-                .map_err(|error| classify("name the changelogs to read", &error))?;
-        }
-        // The client forgets where a partition was, but not that it was paused.
-        let again = self.paused.extract_if(.., |partition| self.partitions.contains_key(partition));
-        let again = list_of(&self.topic, again);
-        self.consumer
-            .assign(&list)
-            .and_then(|()| self.consumer.resume(&again))
-            .map_err(|error| classify(&format!("read changelog {}", self.topic), &error))
+    /// Takes up one partition and leaves the others alone: assigning them all anew would stop and start those under way,
+    /// and librdkafka (2.12) aborts the process when it is asked to stop one that it is stopping.
+    fn begin(&mut self, partition: u32, open: Open) -> Result<(), Error> {
+        let offset = rdkafka::Offset::Offset(open.next.0);
+        let begun = if self.paused.contains(&partition) {
+            self.consumer.resume(&list_of(&self.topic, [partition])).and_then(|()| {
+                // What was fetched before is dropped; there is nothing to wait for.
+                self.consumer.seek(&self.topic, number_of(partition), offset, Duration::ZERO)
+            })
+        } else {
+            let mut list = TopicPartitionList::with_capacity(1);
+            list.add_partition_offset(&self.topic, number_of(partition), offset)
+                .and_then(|()| self.consumer.incremental_assign(&list))
+        };
+        begun.map_err(|error| classify(&format!("read changelog {}", self.topic), &error))?;
+        self.paused.remove(&partition);
+        self.partitions.insert(partition, open);
+        Ok(())
     }
 
     fn poll(&mut self, wait: Duration, all: &mut Vec<Result<Read, Failure>>) {
@@ -228,7 +230,9 @@ impl Reader {
             all.push(Ok(open.take_read()));
         }
         // Past the end it was asked for, a changelog is read by nobody: the task is its only writer.
-        self.partitions.retain(|_, open| open.end.is_none_or(|end| open.next < end));
+        let read = self.partitions.extract_if(.., |_, open| open.end.is_some_and(|end| open.next >= end));
+        let read: Vec<u32> = read.map(|(partition, _)| partition).collect();
+        read.into_iter().for_each(|partition| self.stop(partition));
     }
 
     /// There is nothing more in a partition at the moment.
@@ -256,9 +260,13 @@ impl Reader {
 fn list_of(topic: &str, partitions: impl IntoIterator<Item = u32>) -> TopicPartitionList {
     let mut list = TopicPartitionList::new();
     for partition in partitions {
-        list.add_partition(topic, i32::try_from(partition).unwrap_or(i32::MAX));
+        list.add_partition(topic, number_of(partition));
     }
     list
+}
+
+fn number_of(partition: u32) -> i32 {
+    i32::try_from(partition).unwrap_or(i32::MAX)
 }
 
 impl Open {
@@ -295,3 +303,6 @@ fn failure(topic: &str, error: &KafkaError) -> Option<Error> {
         },
     }
 }
+
+#[cfg(test)]
+mod tests;
