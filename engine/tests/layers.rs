@@ -36,14 +36,15 @@ const ENGINE: Rule = Rule {
 const HOMES: &[(&[&str], &[&str], &str)] = &[
     (
         &["rdkafka", "rdkafka_sys"],
-        &["kafka", "source", "sink"],
-        "Kafka's client has one home: go through kafka, source or sink",
+        &["kafka", "source", "sink", "module"],
+        "Kafka's client has one home: go through kafka, source, sink or module",
     ),
     (&["rocksdb"], &["store"], "RocksDB has one home: go through store"),
     (&["wasmtime", "wasmtime_wasi"], &["guest"], "wasmtime has one home: go through guest"),
     (&["crate::source"], &["source", "app"], "adapters don't import each other"),
     (&["crate::guest"], &["guest", "app", "cli"], "adapters don't import each other"),
     (&["crate::store"], &["store", "app"], "adapters don't import each other"),
+    (&["crate::module"], &["module", "app", "cli"], "adapters don't import each other"),
     (&["crate::sink"], &["sink", "app"], "adapters don't import each other"),
     (
         &["std::env::var", "std::env::vars", "std::env::var_os"],

@@ -1,10 +1,12 @@
 //! Wires the parts together, starts and stops them in order, and handles signals. The only place
 //! that constructs.
 
+mod load;
+mod versions;
+mod follower;
 mod tasks;
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
@@ -17,13 +19,20 @@ use millrace_engine::task::BufferLimits;
 use millrace_engine::topology::{PartitionCounts, Partitioning, Plan, Topology, TopologyError};
 
 use crate::config::{Config, GroupProtocol, Guarantee};
-use crate::guest::{Limits, Module, Settings as ModuleSettings};
+use crate::guest::Module;
 use crate::kafka::{Clients, Membership, Topics};
+use crate::module::Activation;
 use crate::sink::{Sink, Switches};
 use crate::source::{Farewell, Settings as SourceSettings, Source};
 use crate::store::{Budget as StoreBudget, Resources, StateDirectory};
 use crate::worker::{Budget, Handle, Pace, Worker};
+use follower::Follower;
 use tasks::Tasks;
+use versions::{Version, Versions};
+
+/// Kafka's clock.
+pub(crate) use crate::worker::now_ms;
+pub use load::refuse;
 
 /// How long one question to the cluster may take before it is asked again.
 const ASK_TIMEOUT: Duration = Duration::from_secs(5);
@@ -33,22 +42,20 @@ const CHUNK_BYTES: usize = 1 << 20;
 /// How long a stop may take before it stops waiting for a broker that is away.
 const STOP_PATIENCE: Duration = Duration::from_secs(25);
 
-/// A module and the plan that its topology makes, before any broker is asked.
+/// A module and the plan that its topology makes, before any task is made of it.
 #[derive(Debug, Clone)]
 pub struct Application {
     module: Module,
     topology: Topology,
     plan: Plan,
+    /// The activation that said to run it, if it was pushed.
+    activation: Option<Activation>,
 }
 
 impl Application {
     /// Loads the module and checks its topology.
     pub fn load(config: &Config) -> anyhow::Result<Self> {
-        let module = load_module(&config.module.source, config)?;
-        let topology = module.describe().with_context(|| format!("describe {}", config.module.source.display()))?;
-        let plan = Plan::new(&config.application_id, topology.clone())
-            .with_context(|| format!("check the topology of {}", config.module.source.display()))?;
-        Ok(Self { module, topology, plan })
+        load::application(config, None)
     }
 
     #[must_use]
@@ -91,23 +98,44 @@ impl Application {
     /// Starts processing in threads of its own.
     pub fn start(self, config: &Config) -> anyhow::Result<Running> {
         self.check_offered()?;
-        let stop = Arc::new(AtomicBool::new(false));
-        let abandon = Arc::new(AtomicBool::new(false));
         let state = StateDirectory::open(&config.state_dir, &config.application_id)?;
+        self.check_state(state.path(), config)?;
         tracing::info!(
             application = config.application_id, module = self.module.digest(),
+            version = self.activation.as_ref().map(|active| active.version),
             state = %state.path().display(), threads = config.threads, "starting"
         );
-        let mut clients = Clients::new(config, state.process_id()?);
+        let process_id = state.process_id()?;
+        let mut clients = Clients::new(config, process_id.clone());
         let (topics, partitioning) = prepare_topics(&self.plan, config, &clients)?;
         clients.hold_limits(&self.record_limits(&topics, &partitioning, config));
         let partitioning = Arc::new(partitioning);
-        let source = self.wire(config, &clients, state, partitioning, Arc::clone(&stop), Arc::clone(&abandon))?;
+        let (told, news) = channel();
+        let directory = state.path().to_owned();
+        let Self { module, plan, activation, .. } = self;
+        let version = Version { module, plan, partitioning };
+        let versions = Arc::new(Versions::new(version, activation.is_some().then_some(told)));
+        let ends = Ends::default();
+        let source = Self::wire(config, &clients, state, &versions, ends.clone())?;
+        if let Some(activation) = activation {
+            let follower = Follower {
+                config: config.clone(),
+                clients: clients.clone(),
+                name: config.instance_id.clone().unwrap_or(process_id),
+                state: directory,
+                versions,
+                news,
+                activation,
+                ends: ends.clone(),
+            };
+            let thread = std::thread::Builder::new().name("modules".to_owned());
+            thread.spawn(move || follower.run()).context("start the thread that follows the versions of the module")?;
+        }
         let thread = std::thread::Builder::new()
             .name("source".to_owned())
             .spawn(move || source.run().map_err(|error| anyhow!("{error}")))
             .context("start the source thread")?;
-        Ok(Running { stop, abandon, thread })
+        Ok(Running { ends, thread })
     }
 
     /// Of the topics that are written to. To read them is a right of its own, which the application can do without.
@@ -122,13 +150,11 @@ impl Application {
     }
 
     fn wire(
-        self,
         config: &Config,
         clients: &Clients,
         state: StateDirectory,
-        partitioning: Arc<Partitioning>,
-        stop: Arc<AtomicBool>,
-        abandon: Arc<AtomicBool>,
+        versions: &Arc<Versions>,
+        ends: Ends,
     ) -> anyhow::Result<Source> {
         let membership = Arc::new(Membership::new(clients)?);
         let (reports, received) = channel();
@@ -145,7 +171,7 @@ impl Application {
         let mut workers = Vec::new();
         for number in 0..config.threads {
             let lease = Arc::new(AtomicBool::new(true));
-            let switches = Switches { lease: Arc::clone(&lease), abandon: Arc::clone(&abandon) };
+            let switches = Switches { lease: Arc::clone(&lease), abandon: Arc::clone(&ends.abandon) };
             let log = Sink::new(clients, number, config.guarantee, Arc::clone(&membership), switches);
             let budget = Arc::new(Budget::new(config.input_buffer_bytes / config.threads.max(1)));
             let worker = Worker::new(Box::new(log), pace, Arc::clone(&lease), Arc::clone(&budget), reports.clone());
@@ -161,46 +187,38 @@ impl Application {
             // at-least-once that is what makes its counts exact.
             write_ahead_log: true,
         });
-        let tasks = Tasks::new(self.module, self.plan, Arc::clone(&partitioning), state, resources, config);
+        let tasks = Tasks::new(Arc::clone(versions), state, resources, config);
         let settings = SourceSettings {
             clients: clients.clone(),
             guarantee,
             application_id: config.application_id.clone(),
             auto_offset_reset: config.auto_offset_reset,
-            partitioning,
+            partitioning: Arc::clone(&versions.current().partitioning),
             chunk_records: config.batch_records,
             chunk_bytes: CHUNK_BYTES,
             instance_id: config.instance_id.clone(),
             standby_replicas: config.standby_replicas,
             farewell: farewell(config),
+            anew: ends.again,
         };
-        Source::new(settings, membership, workers, Arc::new(tasks), (reports, received), stop)
+        Source::new(settings, membership, workers, Arc::new(tasks), (reports, received), ends.stop)
             .context("start the threads of the source")
     }
 }
 
-/// Compiles the module a configuration names.
-pub fn load_module(source: &Path, config: &Config) -> anyhow::Result<Module> {
-    let bytes = std::fs::read(source).with_context(|| {
-        format!("read module {}; set module.source, or MILLRACE_MODULE_SOURCE, to the built .wasm", source.display())
-    })?;
-    let settings = ModuleSettings {
-        application_id: config.application_id.clone(),
-        environment: config.module.env.clone(),
-        limits: Limits {
-            memory_bytes: config.module.memory_bytes,
-            call_timeout: Duration::from_millis(config.module.call_timeout_ms),
-            output_bytes: config.module.output_bytes,
-            state_bytes: config.module.state_bytes,
-        },
-    };
-    Module::load(&bytes, settings).with_context(|| format!("load module {}", source.display()))
+/// How the threads are told to end.
+#[derive(Clone, Default)]
+struct Ends {
+    stop: Arc<AtomicBool>,
+    /// Set when nothing is to wait for a broker any more.
+    abandon: Arc<AtomicBool>,
+    /// Set with `stop` when the application is to start anew.
+    again: Arc<AtomicBool>,
 }
 
 /// An application that is processing.
 pub struct Running {
-    stop: Arc<AtomicBool>,
-    abandon: Arc<AtomicBool>,
+    ends: Ends,
     thread: JoinHandle<anyhow::Result<()>>,
 }
 
@@ -211,14 +229,20 @@ impl Running {
         self.thread.is_finished()
     }
 
+    /// Whether it ends to start anew with another version of the module.
+    #[must_use]
+    pub fn starts_anew(&self) -> bool {
+        self.ends.again.load(Ordering::Relaxed)
+    }
+
     /// Commits, closes and ends; gives back why it ended if not because of this.
     pub fn stop(self) -> anyhow::Result<()> {
-        self.stop.store(true, Ordering::Relaxed);
+        self.ends.stop.store(true, Ordering::Relaxed);
         let patience = Instant::now() + STOP_PATIENCE;
         while !self.thread.is_finished() {
             if Instant::now() > patience {
                 // From here on nothing waits for the broker; what is uncommitted stays uncommitted.
-                self.abandon.store(true, Ordering::Relaxed);
+                self.ends.abandon.store(true, Ordering::Relaxed);
             }
             std::thread::sleep(Duration::from_millis(5));
         }
@@ -228,14 +252,23 @@ impl Running {
 
 /// Runs until SIGTERM or SIGINT, or until something fails that only a person can mend.
 pub fn run(config: &Config) -> anyhow::Result<()> {
+    while run_once(config)? {}
+    Ok(())
+}
+
+/// Says whether it is to start anew, with another version of the module.
+fn run_once(config: &Config) -> anyhow::Result<bool> {
     let signals = tokio::runtime::Builder::new_current_thread().enable_all().build().context("listen for signals")?;
+    let mut signalled = false;
     let stopped = signals.block_on(async {
         use tokio::signal::unix::{SignalKind, signal};
         let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
         let config = config.clone();
         // Away from this thread, on which nothing may block: loading calls the module.
-        let starting = tokio::task::spawn_blocking(move || Application::load(&config)?.start(&config));
+        let starting = tokio::task::spawn_blocking(move || {
+            load::application(&config, load::cache(&config).as_ref())?.start(&config)
+        });
         let running = tokio::select! {
             running = starting => running.context("start the application")??,
             // Nothing was processed yet, so there is nothing to commit.
@@ -244,8 +277,8 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
         };
         while !running.is_finished() {
             tokio::select! {
-                _ = terminate.recv() => { tracing::info!("SIGTERM: stopping"); break; }
-                _ = interrupt.recv() => { tracing::info!("SIGINT: stopping"); break; }
+                _ = terminate.recv() => { tracing::info!("SIGTERM: stopping"); signalled = true; break; }
+                _ = interrupt.recv() => { tracing::info!("SIGINT: stopping"); signalled = true; break; }
                 () = tokio::time::sleep(Duration::from_millis(50)) => {}
             }
         }
@@ -254,8 +287,11 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
     // A start that is still asking for a broker is left behind: the process ends.
     signals.shutdown_background();
     match stopped? {
-        Some(running) => running.stop(),
-        None => Ok(()),
+        Some(running) => {
+            let anew = running.starts_anew() && !signalled;
+            running.stop().map(|()| anew)
+        }
+        None => Ok(false),
     }
 }
 

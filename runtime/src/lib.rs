@@ -8,5 +8,6 @@ pub mod worker;
 pub mod guest;
 pub mod store;
 pub mod sink;
+pub mod module;
 pub mod cli;
 pub mod app;

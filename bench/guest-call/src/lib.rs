@@ -60,7 +60,7 @@ impl Bench {
             state_bytes: 64 << 20,
         };
         let settings = Settings { application_id: APPLICATION.to_owned(), environment: Vec::new(), limits };
-        let module = Module::load(module, settings).context("load the module")?;
+        let module = Module::load(module, settings, None).context("load the module")?;
         let plan = Plan::new(APPLICATION, module.describe().context("describe the module")?)?;
         let counts = plan.external_topics().into_iter().map(|topic| (topic.to_owned(), 1)).collect();
         let partitioning = Partitioning::new(&plan, &counts)?;

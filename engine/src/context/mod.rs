@@ -218,6 +218,11 @@ impl Context {
         self.partitions.get(topic).copied()
     }
 
+    /// Another version of the module has other topics.
+    pub(crate) fn replace_partitions(&mut self, partitions: Arc<BTreeMap<String, u32>>) -> Arc<BTreeMap<String, u32>> {
+        std::mem::replace(&mut self.partitions, partitions)
+    }
+
     pub fn dropped(&mut self, node: &str, reason: &str, count: u32) {
         let same = |known: &&mut Dropped| known.node == node && known.reason == reason;
         if let Some(known) = self.dropped.iter_mut().find(same) {

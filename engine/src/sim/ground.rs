@@ -88,6 +88,17 @@ impl Ground {
     }
 
     /// A task on the disk of an instance. What another one had in memory is gone.
+    /// Of a version of the module.
+    pub(crate) fn behaviour(&mut self) -> Behaviour {
+        Behaviour {
+            poison: Some(POISON.to_vec()),
+            silent: self.random.once_in(2),
+            cached: self.kind.cached,
+            schedule: Some((Clock::WallClock, PUNCTUATION_MS)).filter(|_| self.kind.punctuates),
+            ..Behaviour::default()
+        }
+    }
+
     pub(crate) fn make_task(&mut self, number: usize, partition: u32, fuse: &Fuse) -> Task {
         let slot = &mut self.disks[number][partition as usize];
         let stores = 0..self.kind.stores().len();
@@ -106,13 +117,7 @@ impl Ground {
             damaged: Some(Mutex::new(Random::new(self.random.next())))
                 .filter(|_| self.kind.logged && self.random.once_in(8)),
         };
-        let behaviour = Behaviour {
-            poison: Some(POISON.to_vec()),
-            silent: self.random.once_in(2),
-            cached: self.kind.cached,
-            schedule: Some((Clock::WallClock, PUNCTUATION_MS)).filter(|_| self.kind.punctuates),
-            ..Behaviour::default()
-        };
+        let behaviour = self.behaviour();
         let settings = Settings {
             batch_records: 1 + self.random.below(4),
             cache_bytes: [0, 400, 1 << 20][self.random.below(3)],

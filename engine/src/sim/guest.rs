@@ -26,6 +26,8 @@ pub(crate) struct Behaviour {
     pub(crate) extract: bool,
     /// Writes and asks more than it may.
     pub(crate) flood: bool,
+    /// It can't be used at all.
+    pub(crate) init_fails: bool,
     /// The topic of its output.
     pub(crate) output: Option<String>,
     /// What it calls the origins of its output.
@@ -73,6 +75,9 @@ pub(crate) fn number(bytes: &[u8]) -> u64 {
 
 impl Guest for Count {
     fn reset(&mut self, context: &mut Context) -> Result<(), Fault> {
+        if self.behaviour.init_fails {
+            return Err(self.fail(None, "not today"));
+        }
         self.broken = false;
         if let Some((clock, interval)) = self.behaviour.schedule {
             context.schedule(interval, clock, None).expect("a good schedule");

@@ -7,9 +7,10 @@ use crate::restore::{Facts, Plan, plan};
 use crate::sim::audit::input;
 use crate::sim::fuse::Fuse;
 use crate::sim::ground::Ground;
+use crate::sim::guest::{Behaviour, Count};
 use crate::sim::log::Producer;
 use crate::sim::rules::Mistake;
-use crate::task::{Phase, Start, Task};
+use crate::task::{Phase, Start, Successor, Task};
 
 /// What an instance has of a partition.
 pub(crate) enum Slot {
@@ -195,6 +196,9 @@ impl Instance {
                     ground.audit.violation(format!("instance {number} is a zombie and has committed"));
                 }
                 ground.commit_is_done(&needed);
+                if ground.random.once_in(8) {
+                    self.swap(ground);
+                }
             }
             Err(failure) if failure.fate == Fate::Repeat => {}
             Err(_) if self.fuse.is_dead() => {}
@@ -204,6 +208,21 @@ impl Instance {
                 }
                 self.recover(ground);
             }
+        }
+    }
+
+    /// Some tasks go on with another version of the module, those whose `init` works.
+    fn swap(&mut self, ground: &mut Ground) {
+        let number = self.number;
+        for task in self.slots.iter_mut().filter_map(running) {
+            if !matches!(task.phase(), Phase::Running | Phase::Suspended) || ground.random.once_in(3) {
+                continue;
+            }
+            let init_fails = ground.random.once_in(3);
+            let guest = Box::new(Count::new(Behaviour { init_fails, ..ground.behaviour() }));
+            let swapped = task.take_over(Successor { spec: task.spec().clone(), guest });
+            ground.tell(|| format!("  {number} swaps the module of {}: {swapped:?}", task.id()));
+            assert_eq!(swapped.is_err(), init_fails, "{swapped:?}");
         }
     }
 

@@ -34,6 +34,7 @@
 mod buffer;
 mod output;
 mod spec;
+mod swap;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -41,6 +42,7 @@ use std::sync::Arc;
 pub use buffer::{BufferLimits, Chunk, Flow};
 pub(crate) use output::{Outgoing, route};
 pub use spec::{InputSpec, Settings, StoreSpec, TaskSpec};
+pub use swap::Successor;
 
 use crate::context::{Clock, Context, Dropped};
 use crate::overlay::StoreKind;

@@ -492,3 +492,57 @@ fn a_malformed_output_is_a_fault() {
     check(b"ab", &[1, 1], Some(&[0]), &[], false);
     check(b"ab", &[1, 1], Some(&[0, -2]), &[], false);
 }
+
+/// Another version of the module for the bench's task.
+fn successor(bench: &Bench, behaviour: Behaviour) -> Successor {
+    Successor { spec: bench.task.spec().clone(), guest: Box::new(Count::new(behaviour)) }
+}
+
+#[test]
+fn another_version_goes_on_at_a_commit_with_what_is_buffered() {
+    let mut bench = Bench::new(1, Behaviour::default(), Settings::default());
+    bench.add(0, &[(0, "foo", "a", 5)]);
+    bench.process().expect("processes");
+    let early = successor(&bench, Behaviour::default());
+    assert!(matches!(bench.task.take_over(early), Err(Error::Fatal(_))), "there is something to commit");
+    commit(&mut [&mut bench.task], &mut bench.log, Guarantee::AtLeastOnce).expect("commits");
+    bench.add(0, &[(1, "foo", "b", 6)]);
+    let renamed = Behaviour { output: Some("r-repartition".to_owned()), ..Behaviour::default() };
+    let next = successor(&bench, renamed);
+    bench.task.take_over(next).expect("goes on");
+    bench.add(0, &[(2, "foo", "c", 7)]);
+    assert_eq!(bench.process().expect("processes"), [2]);
+    assert_eq!(bench.written("counts"), ["foo=1@5"]);
+    assert_eq!(bench.written("app-r-repartition"), ["foo=2@6", "foo=3@7"]);
+}
+
+#[test]
+fn a_version_whose_init_fails_changes_nothing() {
+    let schedule = Some((Clock::WallClock, 10));
+    let mut bench = Bench::new(1, Behaviour { schedule, ..Behaviour::default() }, Settings::default());
+    let due = bench.task.next_wall_clock_ms();
+    let next = successor(&bench, Behaviour { init_fails: true, ..Behaviour::default() });
+    let refused = bench.task.take_over(next);
+    assert!(matches!(&refused, Err(Error::Guest(fault)) if fault.message.contains("not today")), "{refused:?}");
+    assert_eq!((bench.task.phase(), bench.task.next_wall_clock_ms()), (Phase::Running, due));
+    bench.add(0, &[(0, "foo", "a", 5)]);
+    assert_eq!(bench.process().expect("processes"), [1]);
+    assert_eq!(bench.written("counts"), ["foo=1@5"]);
+}
+
+#[test]
+fn a_version_with_other_stores_inputs_or_timestamps_does_not_take_a_task() {
+    let bench = Bench::new(1, Behaviour::default(), Settings::default());
+    let of = |change: fn(&mut TaskSpec)| {
+        let mut spec = TaskSpec::clone(bench.task.spec());
+        change(&mut spec);
+        bench.task.takes(&spec)
+    };
+    assert!(of(|spec| spec.outputs.clear()));
+    assert!(!of(|spec| spec.stores.clear()));
+    assert!(!of(|spec| spec.stores[0].cached = true));
+    assert!(!of(|spec| spec.inputs.clear()));
+    assert!(!of(|spec| spec.inputs[0].extracts_timestamps = true));
+    let extracting = Bench::new(1, Behaviour { extract: true, ..Behaviour::default() }, Settings::default());
+    assert!(!extracting.task.takes(extracting.task.spec()));
+}

@@ -23,9 +23,19 @@ pub enum Purpose {
     Repartition,
     /// Of the store named.
     Changelog(String),
+    /// Versions of the module.
+    Modules,
 }
 
 impl InternalTopic {
+    /// Where the versions of the module are: in the first partition what they are, in the second the components.
+    #[must_use]
+    pub fn modules(application_id: &str) -> Self {
+        let configs = [("cleanup.policy", "compact"), ("max.message.bytes", "1048588")];
+        let name = format!("{application_id}-modules");
+        Self { name, partitions: 2, configs: with_create_time(&configs), purpose: Purpose::Modules }
+    }
+
     pub(super) fn repartition(name: String, partitions: u32) -> Self {
         let configs = [("cleanup.policy", "delete"), ("segment.bytes", "52428800"), ("retention.ms", "-1")];
         Self { name, partitions, configs: with_create_time(&configs), purpose: Purpose::Repartition }

@@ -1,18 +1,35 @@
-//! `millrace check`: says whether an application could start, and what it would be, without a
-//! broker. Must not know how it is run.
+//! `millrace check`: says whether an application could start, and what it would be; without a broker, unless its module
+//! is there. Must not know how it is run.
 
 use std::fmt::Write as _;
 
+use anyhow::Context;
 use millrace_engine::topology::{Layout, Plan, Store, Subtopology};
 
-use crate::app::Application;
-use crate::config::{Config, Guarantee};
+use crate::app::{Application, refuse};
+use crate::config::{Config, Guarantee, ModuleSource};
 use crate::guest::CONTRACT;
 
 pub(super) fn run(config: &Config) -> anyhow::Result<()> {
     let application = Application::load(config)?;
     application.check_offered()?;
-    super::print(&report(config, &application))
+    super::print(&report(config, &application))?;
+    let state = config.state_dir.join(&config.application_id);
+    let found = application.differences_from_state(&state);
+    if !found.is_empty() {
+        super::print(&format!(
+            "\nsince the state in {} was made:\n{}",
+            state.display(),
+            super::module::report(&found)
+        ))?;
+    }
+    if config.module.source != ModuleSource::Uploaded {
+        refuse(&found, &config.module.allow).context("the state does not fit; accept what is named in module.allow")?;
+    }
+    super::print(match config.module.source {
+        ModuleSource::File(_) => "\nconfiguration and module are sound; brokers and topics were not asked\n",
+        ModuleSource::Uploaded => "\nconfiguration and active version are sound; source topics were not asked for\n",
+    })
 }
 
 fn report(config: &Config, application: &Application) -> String {
@@ -21,13 +38,12 @@ fn report(config: &Config, application: &Application) -> String {
         Guarantee::ExactlyOnce => "exactly_once_v2",
     };
     let mut text = format!("application      {}, {guarantee}\n", config.application_id);
-    let _ = writeln!(text, "module           {}", config.module.source.display());
+    let _ = writeln!(text, "module           {}", config.module.source);
     let _ = writeln!(text, "digest           {}", application.module().digest());
     let _ = writeln!(text, "contract         millrace:streams@{CONTRACT}");
     let _ = writeln!(text, "brokers          {}", config.kafka.bootstrap_servers);
     let _ = writeln!(text, "state            {}", config.state_dir.join(&config.application_id).display());
     text.push_str(&topology(application.plan()));
-    text.push_str("\nconfiguration and module are sound; brokers and topics were not asked\n");
     text
 }
 

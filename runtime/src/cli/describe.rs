@@ -45,7 +45,7 @@ pub(super) fn run(log: &LogArgs, args: &DescribeArgs) -> anyhow::Result<()> {
 }
 
 /// A module alone has no application id and no brokers, and neither shows in what is printed.
-fn without_file(log: &LogArgs, module: &Path) -> anyhow::Result<Config> {
+pub(super) fn without_file(log: &LogArgs, module: &Path) -> anyhow::Result<Config> {
     log.start()?;
     let options = Options { module: Some(module.to_owned()), ..Options::default() };
     let text = "application.id = 'topology'\nkafka.bootstrap.servers = 'none'";

@@ -6,6 +6,7 @@ mod describe;
 mod dev;
 mod embedded;
 mod logging;
+mod module;
 mod new;
 
 use std::io::{ErrorKind, Write};
@@ -66,10 +67,15 @@ enum Command {
         #[command(flatten)]
         config: ConfigArgs,
     },
-    /// Validate configuration and module, without a broker
+    /// Validate configuration and module, also against the state there is, without a broker
     Check(ConfigArgs),
     /// Print the topology of a module
     Describe(describe::DescribeArgs),
+    /// Look into a component; push, activate, list and compare versions of the module
+    Module {
+        #[command(subcommand)]
+        command: module::ModuleCommand,
+    },
     /// Write a topology project that builds and tests
     New(new::NewArgs),
     /// Print the configuration in force, where it comes from, and no secret
@@ -113,6 +119,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Demo { config } => demo::run(log.load(&config)?),
         Command::Check(config) => check::run(&log.load(&config)?),
         Command::Describe(args) => describe::run(log, &args),
+        Command::Module { command } => module::run(log, command),
         Command::New(args) => new::run(&args),
         Command::Config { reference: true, .. } => print(&config::reference()),
         Command::Config { config, reference: false } => print(&config::effective(&log.load(&config)?)),

@@ -2,7 +2,7 @@
 //! the names of environment variables, the listing and `docs/configuration.md` all follow from it.
 //! Must not know where values come from.
 
-use super::value::Kind::{self, Brokers, Bytes, Choice, Filter, Flag, Name, Names, Number, Path, Topic};
+use super::value::Kind::{self, Brokers, Bytes, Choice, Differences, Filter, Flag, Name, Names, Number, Path, Topic};
 
 /// What a key is when nothing is given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,7 +110,25 @@ pub(super) const KEYS: &[Key] = &[
         "module.source",
         Path,
         Required,
-        "The WebAssembly component. In the file: relative to the file's directory; elsewhere: to the current one.",
+        "The WebAssembly component, or `uploaded`: the version made active by `millrace module push`. A path in the file is relative to the file's directory, elsewhere to the current one.",
+    ),
+    key(
+        "module.allow",
+        Differences,
+        Is(""),
+        "Differences from the topology that ran before which the start is to accept, as the refusal names them: `store:counts`. Not for `uploaded`, where push says so.",
+    ),
+    key(
+        "module.trial.ms",
+        ms(0),
+        Is("300000"),
+        "How long a version that was pushed is on trial: if it fails meanwhile, the version before is made active again for all instances. 0: no trial.",
+    ),
+    key(
+        "module.trial.faults",
+        count(1_000_000),
+        Is("10"),
+        "Records left out for faults, within a minute and at one instance, that end a trial. Where the policy is `fail`, the first fault ends it.",
     ),
     key("module.env", Names, Is(""), "Environment variables of the host that the module may read. It sees no others."),
     key(

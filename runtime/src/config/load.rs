@@ -14,7 +14,8 @@ use super::keys::{BOOTSTRAP_SERVERS, FAULTS_ON, Fallback, KEYS, Key, MODULE_SOUR
 use super::problem::{Invalid, Origin, Problem, SIMILAR, nearest};
 use super::value::{Kind, Raw, Size, Value};
 use super::{
-    Config, FaultPolicy, Faults, GroupProtocol, Guarantee, LogConfig, LogFormat, ModuleConfig, RocksDbConfig, Setting,
+    Config, FaultPolicy, Faults, GroupProtocol, Guarantee, LogConfig, LogFormat, ModuleConfig, ModuleSource,
+    RocksDbConfig, Setting, UPLOADED,
 };
 
 /// What the command line says. It goes before the environment, which goes before the file.
@@ -222,8 +223,19 @@ impl Resolved {
                 }
             }
         }
+        let source = match self.text(MODULE_SOURCE).as_str() {
+            UPLOADED => ModuleSource::Uploaded,
+            _ => ModuleSource::File(self.path(MODULE_SOURCE, path)),
+        };
+        let allow = match self.values.get("module.allow") {
+            Some((Value::List(names), _)) => names.clone(),
+            _ => Vec::new(),
+        };
         ModuleConfig {
-            source: self.path(MODULE_SOURCE, path),
+            source,
+            allow,
+            trial_ms: self.size("module.trial.ms"),
+            trial_faults: self.size("module.trial.faults"),
             env,
             memory_bytes: self.size("module.memory.bytes"),
             call_timeout_ms: self.size("module.call.timeout.ms"),

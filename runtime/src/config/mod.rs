@@ -78,7 +78,13 @@ pub struct Config {
 
 #[derive(Clone, PartialEq, Eq)]
 pub struct ModuleConfig {
-    pub source: PathBuf,
+    pub source: ModuleSource,
+    /// Differences from the topology before that are accepted, as the gate calls them.
+    pub allow: Vec<String>,
+    /// How long a version is on trial after it became active.
+    pub trial_ms: u64,
+    /// Faults within a minute, at one instance, for which a version on trial is taken back.
+    pub trial_faults: u32,
     /// What the module sees of the environment.
     pub env: Vec<(String, String)>,
     pub memory_bytes: usize,
@@ -86,6 +92,26 @@ pub struct ModuleConfig {
     pub output_bytes: usize,
     pub state_bytes: usize,
 }
+
+/// Where the module comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ModuleSource {
+    File(PathBuf),
+    /// The active version of those pushed to the application's own topic.
+    Uploaded,
+}
+
+impl fmt::Display for ModuleSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => write!(f, "{}", path.display()),
+            Self::Uploaded => f.write_str(UPLOADED),
+        }
+    }
+}
+
+/// What stands for [`ModuleSource::Uploaded`] in place of a path.
+const UPLOADED: &str = "uploaded";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RocksDbConfig {
@@ -163,6 +189,9 @@ impl fmt::Debug for ModuleConfig {
         let names: Vec<&str> = self.env.iter().map(|(name, _)| name.as_str()).collect();
         f.debug_struct("ModuleConfig")
             .field("source", &self.source)
+            .field("allow", &self.allow)
+            .field("trial_ms", &self.trial_ms)
+            .field("trial_faults", &self.trial_faults)
             .field("env", &names)
             .field("memory_bytes", &self.memory_bytes)
             .field("call_timeout_ms", &self.call_timeout_ms)

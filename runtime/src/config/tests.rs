@@ -32,7 +32,7 @@ fn defaults() {
     let config = good("", &[]);
     assert_eq!(config.application_id, "app");
     assert_eq!(config.instance_id, None);
-    assert_eq!(config.module.source, PathBuf::from("dir/a.wasm"));
+    assert_eq!(config.module.source, ModuleSource::File("dir/a.wasm".into()));
     assert_eq!(config.module.memory_bytes, 256 << 20);
     assert_eq!(
         (config.module.call_timeout_ms, config.module.output_bytes, config.module.state_bytes),
@@ -95,7 +95,7 @@ fn the_environment_goes_before_the_file_and_options_before_both() {
     ];
     let config = good("commit.interval.ms = 5\ngroup.instance.id = 'kept'", &variables);
     assert_eq!((config.commit_interval_ms, config.store_cache_bytes), (20, 1 << 20));
-    assert_eq!(config.module.source, PathBuf::from("b.wasm"));
+    assert_eq!(config.module.source, ModuleSource::File("b.wasm".into()));
     assert_eq!(config.instance_id.as_deref(), Some("kept"));
     assert_eq!(config.kafka.bootstrap_servers, "one:9092,two:1");
 
@@ -106,7 +106,7 @@ fn the_environment_goes_before_the_file_and_options_before_both() {
         Options { module: Some("c.wasm".into()), log_format: Some("json".into()), log_level: Some("debug".into()) };
     let environment = Environment::of(variables);
     let config = Config::parse(Path::new("dir/f.toml"), GOOD, &environment, &options).expect("is valid");
-    assert_eq!(config.module.source, PathBuf::from("c.wasm"));
+    assert_eq!(config.module.source, ModuleSource::File("c.wasm".into()));
     assert_eq!(config.log, LogConfig { filter: "debug".to_owned(), format: LogFormat::Json });
 }
 

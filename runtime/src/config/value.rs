@@ -38,6 +38,8 @@ pub(super) enum Kind {
     Flag,
     /// Names of environment variables.
     Names,
+    /// Differences between topologies, as `store:counts`.
+    Differences,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,9 +65,9 @@ impl Kind {
                 self.in_range(*number).ok_or_else(|| self.wrong(raw))
             }
             (Self::Flag, Raw::Flag(flag)) => Ok(Value::Text(flag.to_string())),
-            (Self::Names, Raw::List(items)) => {
+            (Self::Names | Self::Differences, Raw::List(items)) => {
                 let names = items.iter().map(|item| match item {
-                    Raw::Text(name) if is_variable(name) => Ok(name.clone()),
+                    Raw::Text(name) if self.is_listed(name) => Ok(name.clone()),
                     _ => Err(self.wrong(item)),
                 });
                 names.collect::<Result<_, _>>().map(Value::List)
@@ -79,10 +81,10 @@ impl Kind {
         let sound = match self {
             Self::Number { .. } => return self.in_range(text.trim().parse().ok()?),
             Self::Bytes { .. } => return self.in_range(bytes(text)?),
-            Self::Names => {
+            Self::Names | Self::Differences => {
                 let names = text.split(',').map(str::trim).filter(|name| !name.is_empty());
                 let names: Vec<String> = names.map(str::to_owned).collect();
-                return names.iter().all(|name| is_variable(name)).then_some(Value::List(names));
+                return names.iter().all(|name| self.is_listed(name)).then_some(Value::List(names));
             }
             Self::Brokers => return brokers(text).map(Value::Text),
             Self::Flag => matches!(text, "true" | "false"),
@@ -93,6 +95,11 @@ impl Kind {
             Self::Filter => is_filter(text),
         };
         sound.then(|| Value::Text(text.to_owned()))
+    }
+
+    fn is_listed(self, name: &str) -> bool {
+        let kinds = ["store:", "input:", "internal-topic:", "subtopology:"];
+        is_variable(name) && (self != Self::Differences || kinds.iter().any(|kind| name.starts_with(kind)))
     }
 
     fn in_range(self, number: i64) -> Option<Value> {
@@ -193,6 +200,12 @@ impl fmt::Display for Kind {
             }
             Self::Flag => write!(f, "true or false"),
             Self::Names => write!(f, "a list of names of environment variables"),
+            Self::Differences => {
+                write!(
+                    f,
+                    "a list of differences, each `store:`, `input:`, `internal-topic:` or `subtopology:` and a name"
+                )
+            }
         }
     }
 }

@@ -76,8 +76,8 @@ pub(super) fn of_component(component: &Component, error: &wasmtime::Error) -> Mo
     let engine = component.engine();
     let exports: Vec<String> = ty.exports(engine).map(|(name, _)| name.to_owned()).collect();
     let imports: Vec<String> = ty.imports(engine).map(|(name, _)| name.to_owned()).collect();
-    let versions = exports.iter().chain(&imports).filter(|name| name.starts_with(PACKAGE));
-    if let Some(module) = versions.filter_map(|name| name.split('@').nth(1)).find(|version| !is_compatible(version)) {
+    let mut versions = exports.iter().chain(&imports).filter_map(|name| contract_version(name));
+    if let Some(module) = versions.find(|version| !is_compatible(version)) {
         return ModuleError::Version { module: module.to_owned(), host: CONTRACT };
     }
     if !exports.iter().any(|name| name.split('@').next() == Some(EXPORT)) {
@@ -88,6 +88,11 @@ pub(super) fn of_component(component: &Component, error: &wasmtime::Error) -> Mo
         return ModuleError::Imports(foreign);
     }
     ModuleError::Misfit(format!("{error:#}"))
+}
+
+/// The version in the name of one of our interfaces.
+pub(super) fn contract_version(interface: &str) -> Option<&str> {
+    interface.strip_prefix(PACKAGE)?.split('@').nth(1)
 }
 
 /// Within 0.1 modules built earlier go on running.

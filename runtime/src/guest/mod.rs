@@ -17,12 +17,14 @@ mod convert;
 mod graph;
 mod fault;
 mod error;
+mod cache;
 mod module;
 mod instance;
 #[cfg(test)]
 mod tests;
 
+pub use cache::CodeCache;
 pub use error::{CONTRACT, ModuleError};
 pub use instance::TaskInfo;
 pub use limits::Limits;
-pub use module::{Module, Settings};
+pub use module::{Inspection, Module, Settings};

@@ -7,10 +7,11 @@ use std::sync::Arc;
 use millrace_engine::ports::{Fault, Guest};
 use millrace_engine::topology::Topology;
 use sha2::{Digest, Sha256};
-use wasmtime::Store;
 use wasmtime::component::Component;
+use wasmtime::{Engine, Store};
 
 use super::bindings::{self, TopologyPre};
+use super::cache::CodeCache;
 use super::engine::{engine, ticks};
 use super::error::{self, ModuleError};
 use super::fault;
@@ -48,17 +49,24 @@ impl fmt::Debug for Module {
 }
 
 impl Module {
-    /// Compiles a component and checks that it fits the contract. Nothing of it runs yet.
-    pub fn load(bytes: &[u8], settings: Settings) -> Result<Self, ModuleError> {
+    /// Compiles a component, unless its code is at hand, and checks that it fits the contract. Nothing of it runs yet.
+    pub fn load(bytes: &[u8], settings: Settings, cache: Option<&CodeCache>) -> Result<Self, ModuleError> {
         error::check_preamble(bytes)?;
         let engine = engine().map_err(ModuleError::Host)?;
-        let component = Component::from_binary(&engine, bytes).map_err(|e| ModuleError::Damaged(format!("{e:#}")))?;
+        let digest = digest(bytes);
+        let component = match cache.and_then(|cache| cache.load(&engine, &digest)) {
+            Some(component) => component,
+            None => {
+                let component = compile(&engine, bytes)?;
+                cache.inspect(|cache| cache.store(&component, &digest));
+                component
+            }
+        };
         let linker = host::linker(&engine).map_err(|e| ModuleError::Host(format!("{e:#}")))?;
         let pre = linker
             .instantiate_pre(&component)
             .and_then(TopologyPre::new)
             .map_err(|e| error::of_component(&component, &e))?;
-        let digest = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
         Ok(Self(Arc::new(Compiled { pre, digest, settings })))
     }
 
@@ -122,6 +130,47 @@ impl Module {
             module: self.0.digest[..SHORT_DIGEST].to_owned(),
         })
     }
+}
+
+/// What a component says of itself, whether this host can run it or not.
+#[derive(Debug)]
+pub struct Inspection {
+    pub digest: String,
+    pub exports: Vec<String>,
+    pub imports: Vec<String>,
+}
+
+impl Inspection {
+    pub fn of(bytes: &[u8]) -> Result<Self, ModuleError> {
+        error::check_preamble(bytes)?;
+        let engine = engine().map_err(ModuleError::Host)?;
+        let component = compile(&engine, bytes)?;
+        let ty = component.component_type();
+        let mut exports: Vec<String> = ty.exports(&engine).map(|(name, _)| name.to_owned()).collect();
+        let mut imports: Vec<String> = ty.imports(&engine).map(|(name, _)| name.to_owned()).collect();
+        exports.sort();
+        imports.sort();
+        Ok(Self { digest: digest(bytes), exports, imports })
+    }
+
+    /// Versions of the contract that it names: one, if it was built properly.
+    #[must_use]
+    pub fn contracts(&self) -> Vec<&str> {
+        let names = self.exports.iter().chain(&self.imports).map(String::as_str);
+        let mut versions: Vec<&str> = names.filter_map(error::contract_version).collect();
+        versions.sort_unstable();
+        versions.dedup();
+        versions
+    }
+}
+
+/// SHA-256 in hexadecimal.
+fn digest(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn compile(engine: &Engine, bytes: &[u8]) -> Result<Component, ModuleError> {
+    Component::from_binary(engine, bytes).map_err(|e| ModuleError::Damaged(format!("{e:#}")))
 }
 
 /// From now on the call's time counts.

@@ -232,6 +232,26 @@ impl Clients {
         settings
     }
 
+    /// Writes versions of the module, or what an instance runs. With `alone`, the one that may change what is active:
+    /// who registers next takes that right from it.
+    #[must_use]
+    pub fn module_writer(&self, alone: bool) -> ClientConfig {
+        let mut settings = self.base("modules", PRODUCER);
+        // People wait for it.
+        settings.set("message.timeout.ms", "30000");
+        overlay(&mut settings, self.kafka.for_producer());
+        if alone {
+            settings.set("message.timeout.ms", "10000").set("transaction.timeout.ms", "10000");
+            settings.set("transactional.id", format!("{}-modules", self.application_id));
+        }
+        settings
+    }
+
+    #[must_use]
+    pub fn application_id(&self) -> &str {
+        &self.application_id
+    }
+
     #[must_use]
     pub fn admin(&self) -> ClientConfig {
         let mut settings = self.base("admin", &[]);

@@ -18,6 +18,7 @@ mod members;
 mod rebalance;
 mod restore;
 mod routes;
+mod swap;
 
 pub use restore::TaskFactory;
 
@@ -41,6 +42,7 @@ use janitor::Janitor;
 use members::Members;
 use restore::{Restored, Restorer};
 use routes::{Bounds, Parcel, Routes};
+use swap::Swaps;
 
 /// Records taken from the consumer before the rest of the loop has its turn.
 const TURN_RECORDS: usize = 4_000;
@@ -79,6 +81,9 @@ pub struct Settings {
     /// Other members that keep a copy of the state of each task.
     pub standby_replicas: usize,
     pub farewell: Farewell,
+    /// Set when the application is to start anew with other inputs: whoever comes back under its name without having
+    /// left gets what it had.
+    pub anew: Arc<AtomicBool>,
 }
 
 /// What a stopping member tells the group.
@@ -101,6 +106,7 @@ pub struct Source {
     /// When consumers were broken beyond repair.
     broken: Vec<Instant>,
     workers: Vec<Handle>,
+    factory: Arc<dyn TaskFactory>,
     restorer: Restorer,
     janitor: Janitor,
     /// If there are to be standbys.
@@ -116,6 +122,7 @@ pub struct Source {
     routes: Routes,
     /// Restored, and with no worker yet.
     restored: Vec<Restored>,
+    swaps: Swaps,
     /// Between a revocation and the assignment that follows nothing is handed over.
     assigned: bool,
     stop: Arc<AtomicBool>,
@@ -132,7 +139,7 @@ impl Source {
     ) -> std::io::Result<Self> {
         let clients = settings.clients.clone();
         let restorer = Restorer::start(clients.clone(), settings.guarantee, Arc::clone(&factory), reports)?;
-        let janitor = Janitor::start(clients, Arc::clone(&membership), factory)?;
+        let janitor = Janitor::start(clients, Arc::clone(&membership), Arc::clone(&factory))?;
         let members = if settings.standby_replicas > 0 {
             let (group, instance_id) = (settings.application_id.clone(), settings.instance_id.clone());
             Some(Members::start(Arc::clone(&membership), group, instance_id)?)
@@ -146,6 +153,7 @@ impl Source {
             membership,
             broken: Vec::new(),
             workers,
+            factory,
             restorer,
             janitor,
             members,
@@ -156,6 +164,7 @@ impl Source {
             standbys: BTreeSet::new(),
             routes: Routes::new(bounds),
             restored: Vec::new(),
+            swaps: Swaps::default(),
             assigned: false,
             stop,
         })
@@ -201,6 +210,7 @@ impl Source {
     fn turn(&mut self) -> Result<(), Error> {
         self.take_reports()?;
         self.take_restored()?;
+        self.take_version()?;
         self.choose_standbys();
         if self.has_room() {
             self.poll()?;
@@ -287,6 +297,9 @@ impl Source {
         loop {
             match self.reports.try_recv() {
                 Ok(Report::Flow { task, pause, resume }) => self.flow(task, &pause, &resume)?,
+                Ok(Report::Faults { count, example }) => self.factory.faulted(count, example),
+                Ok(Report::Swapped(swapped)) => self.swapped(swapped)?,
+                Ok(Report::Task { task, error: Error::Guest(fault) }) => self.condemn(task, fault)?,
                 Ok(Report::Task { task, error }) => self.task_failed(task, error)?,
                 Ok(Report::Worker { tasks, culprit, error }) => self.worker_failed(&tasks, culprit, error)?,
                 Err(TryRecvError::Empty) => break,
@@ -387,7 +400,8 @@ impl Source {
         let outcomes = self.ask_workers(|done| Order::Stop { done });
         let committed = outcomes.len() == self.workers.len() && outcomes.iter().all(|committed| *committed);
         self.consumer.context().close();
-        match self.settings.farewell {
+        let anew = self.settings.anew.load(Ordering::Relaxed);
+        match if anew { Farewell::Leave } else { self.settings.farewell } {
             Farewell::Leave => self.consumer.unsubscribe(),
             // Dropped by its last owner, the consumer says so.
             Farewell::Return => {}

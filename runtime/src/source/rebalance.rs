@@ -297,6 +297,7 @@ impl Source {
         let partitions: Vec<TopicPartition> = self.routes.of_task(id).cloned().collect();
         self.workers[worker].order(Order::Adopt(restored.task));
         self.placements.insert(id, Placement::At(worker));
+        self.swap_if_stale(id, worker)?;
         resume(&self.consumer, &partitions).map_err(|error| classify("read on after a restore", &error))?;
         tracing::info!(task = %id, worker, running = self.running(), of = self.placements.len(), "task running");
         self.tell_if_running();

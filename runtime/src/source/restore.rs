@@ -21,14 +21,15 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use millrace_engine::commit::Guarantee;
-use millrace_engine::ports::{Committed, Error, Positions};
+use millrace_engine::ports::{Committed, Error, Fault, Positions};
 use millrace_engine::record::{Offset, TaskId, TopicPartition};
 use millrace_engine::restore::{Facts, Plan, Replay, plan};
-use millrace_engine::task::Task;
+use millrace_engine::task::{Successor, Task};
+use millrace_engine::topology::Partitioning;
 
 use super::rebalance::{CommittedOffsets, Offsets};
 use crate::kafka::Clients;
-use crate::worker::Report;
+use crate::worker::{Report, Swapped};
 use reader::{Read, Readers};
 use standbys::Standbys;
 
@@ -55,6 +56,18 @@ pub trait TaskFactory: Send + Sync {
     fn set_aside(&self, id: TaskId, inputs: &[usize], why: &str) -> Result<(), Error>;
     /// Deletes the state of tasks that are not in `keep` and have not been for long.
     fn clean(&self, keep: &BTreeSet<TaskId>);
+    /// Makes tasks of the next version of the module from now on, if there is one, and says what topics it reads: the
+    /// same in the same partitions, but it may begin elsewhere in them. An error: this one can't go on, and no other
+    /// comes in its place.
+    fn advance(&self) -> Result<Option<Arc<Partitioning>>, Error>;
+    /// What a task of the current version is that goes on where one of the version before is.
+    fn successor(&self, id: TaskId, inputs: &[usize]) -> Result<Successor, Error>;
+    /// All tasks at hand are with the current version, or it was refused.
+    fn swapped(&self, swapped: Swapped);
+    /// The module failed so often on records that were left out.
+    fn faulted(&self, count: u32, example: String);
+    /// The module failed on a record that must not be left out. Says whether the version is taken back for that.
+    fn condemn(&self, fault: &Fault) -> bool;
 }
 
 /// A task that is ready to run.

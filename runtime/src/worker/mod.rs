@@ -11,10 +11,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use millrace_engine::ports::Error;
 use millrace_engine::record::{TaskId, TopicPartition};
-use millrace_engine::task::{Chunk, Task};
+use millrace_engine::task::{Chunk, Successor, Task};
 
 /// What the source asks of a worker. Orders are carried out in the order they were sent.
 pub enum Order {
@@ -23,6 +24,8 @@ pub enum Order {
     Records { task: TaskId, partition: TopicPartition, chunk: Chunk, bytes: usize },
     /// The task is restored: it is this worker's from now on.
     Adopt(Box<Task>),
+    /// At the next commit these tasks go on with another version of the module. Answered by [`Report::Swapped`].
+    Swap { successors: Vec<Successor> },
     /// Commit, then stop processing but keep the tasks open. Answered when done.
     Suspend { done: Sender<()> },
     /// Go on with what was suspended.
@@ -40,8 +43,27 @@ pub enum Report {
     /// This task can't go on: it is suspended if it was the module that failed, else dropped. The
     /// others do go on.
     Task { task: TaskId, error: Error },
+    /// The module failed so often on records that were left out; `example` is one of those faults.
+    Faults { count: u32, example: String },
+    /// A swap is through.
+    Swapped(Swapped),
     /// None of the worker's tasks can go on: they were all dropped. `culprit` is the one that failed, if it was one.
     Worker { tasks: Vec<TaskId>, culprit: Option<TaskId>, error: Error },
+}
+
+/// What became of a swap.
+#[derive(Debug, Default)]
+pub struct Swapped {
+    /// Orders that it was the answer to.
+    pub orders: usize,
+    /// How long the tasks stood still for it, the commit included.
+    pub pause: Duration,
+    /// Tasks that went on with the new version.
+    pub tasks: usize,
+    /// Tasks that can't go on as they are, and have to be made again.
+    pub reopen: Vec<TaskId>,
+    /// The new version failed before it had processed anything: some tasks are still with the one before.
+    pub refused: Option<Error>,
 }
 
 /// A running worker, as the source sees it.

@@ -11,9 +11,9 @@ use millrace_engine::commit::{Failure, Fate, Guarantee, commit};
 use millrace_engine::ports::{Error, Fault, Log};
 use millrace_engine::quarantine::{Incident, Policy};
 use millrace_engine::record::{TaskId, TopicPartition};
-use millrace_engine::task::{BufferLimits, Chunk, Phase, Task};
+use millrace_engine::task::{BufferLimits, Chunk, Phase, Successor, Task};
 
-use super::{Budget, Order, Report};
+use super::{Budget, Order, Report, Swapped};
 
 /// How long a worker without anything to do waits for orders: how late a wall-clock punctuation
 /// or a commit may be.
@@ -46,6 +46,9 @@ pub struct Worker {
     /// Bytes of records received since the budget was settled.
     received: usize,
     reports: Sender<Report>,
+    /// Orders to swap that are due, and what the tasks are to go on with.
+    swaps: usize,
+    successors: BTreeMap<TaskId, Successor>,
     committed_at: Instant,
     /// No work before this: something failed that may pass.
     retry_at: Option<Instant>,
@@ -68,6 +71,8 @@ impl Worker {
             budget,
             received: 0,
             reports,
+            swaps: 0,
+            successors: BTreeMap::new(),
             committed_at: Instant::now(),
             retry_at: None,
         }
@@ -89,6 +94,7 @@ impl Worker {
                 }
                 self.obey(order);
             }
+            self.swap();
             self.settle();
         }
     }
@@ -139,14 +145,14 @@ impl Worker {
     fn advance(&mut self, id: TaskId) -> Result<bool, Error> {
         let Some(task) = self.tasks.get_mut(&id) else { return Ok(false) };
         let processed = process(task, &mut *self.log);
-        tell(task);
+        tell(task, &self.reports);
         let more = processed?;
         if !self.commit_in_time() {
             return Ok(false);
         }
         let Some(task) = self.tasks.get_mut(&id) else { return Ok(false) };
         let punctuated = task.punctuate(now_ms(), &mut *self.log);
-        tell(task);
+        tell(task, &self.reports);
         punctuated?;
         if !is_budgeted(task) {
             self.tell_flow(id);
@@ -187,7 +193,7 @@ impl Worker {
         let started = Instant::now();
         let mut tasks: Vec<&mut Task> = self.tasks.values_mut().collect();
         let committed = commit(&mut tasks, &mut *self.log, self.pace.guarantee);
-        tasks.into_iter().for_each(tell);
+        tasks.into_iter().for_each(|task| tell(task, &self.reports));
         match committed {
             Ok(done) => {
                 self.committed_at = Instant::now();
@@ -225,6 +231,10 @@ impl Worker {
             Order::Adopt(task) => {
                 self.tasks.insert(task.id(), *task);
             }
+            Order::Swap { successors } => {
+                self.swaps += 1;
+                self.successors.extend(successors.into_iter().map(|successor| (successor.spec.id, successor)));
+            }
             Order::Suspend { done } => {
                 self.suspend();
                 // The source may have given up waiting; the tasks are suspended all the same.
@@ -240,6 +250,35 @@ impl Worker {
             }
             Order::Stop { done } => self.stop(&done),
         }
+    }
+
+    /// Commits, and goes on with another version of the module. A commit that fails is made again before.
+    fn swap(&mut self) {
+        if self.swaps == 0 || self.retry_at.is_some_and(|at| Instant::now() < at) {
+            return;
+        }
+        let started = Instant::now();
+        if !self.commit() {
+            return;
+        }
+        let mut swapped = Swapped { orders: std::mem::take(&mut self.swaps), ..Swapped::default() };
+        for (id, successor) in std::mem::take(&mut self.successors) {
+            let Some(task) = self.tasks.get_mut(&id) else { continue };
+            if !task.takes(&successor.spec) {
+                swapped.reopen.push(id);
+                continue;
+            }
+            match task.take_over(successor) {
+                Ok(()) => swapped.tasks += 1,
+                Err(error @ Error::Guest(_)) => {
+                    swapped.refused = Some(error);
+                    break;
+                }
+                Err(error) => self.failed(id, error),
+            }
+        }
+        swapped.pause = started.elapsed();
+        self.report(Report::Swapped(swapped));
     }
 
     fn add(&mut self, id: TaskId, partition: &TopicPartition, chunk: Chunk, bytes: usize) {
@@ -353,10 +392,18 @@ fn process(task: &mut Task, log: &mut dyn Log) -> Result<bool, Error> {
     Ok(more)
 }
 
-/// Logs what a task left out, and why.
-fn tell(task: &mut Task) {
+/// Logs what a task left out, and why, and reports faults: a version of the module may have too many.
+fn tell(task: &mut Task, reports: &Sender<Report>) {
     let id = task.id();
-    for Incident { place, key, value, fault, policy, .. } in task.take_incidents() {
+    let incidents = task.take_incidents();
+    let left_out = incidents.iter().filter(|incident| incident.policy != Policy::Fail);
+    if let Some(example) = left_out.clone().next() {
+        let count = u32::try_from(left_out.count()).unwrap_or(u32::MAX);
+        let example = format!("{}: {:?}: {}", example.place, example.fault.kind, example.fault);
+        // Nobody takes it: the source is gone, and says so where it matters.
+        let _ = reports.send(Report::Faults { count, example });
+    }
+    for Incident { place, key, value, fault, policy, .. } in incidents {
         let Fault { kind, node, message, lines, .. } = fault;
         if policy == Policy::Fail {
             tracing::error!(task = %id, at = place, node, fault = ?kind, %policy, key, value, ?lines, "{message}");

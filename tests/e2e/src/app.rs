@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context, Result};
@@ -139,6 +139,32 @@ impl App {
         command.env_clear().envs(&self.environment);
         command.arg(subcommand).arg("-c").arg(self.config(instance)?);
         Ok(command)
+    }
+
+    /// Runs a command of `millrace` to its end: its arguments, then the config of an instance.
+    pub fn call(&self, instance: &str, arguments: &[&str]) -> Result<Output> {
+        let mut command = Command::new(setting::millrace()?);
+        command.env_clear().envs(&self.environment).args(arguments).arg("-c").arg(self.config(instance)?);
+        command.output().with_context(|| format!("run millrace {arguments:?}"))
+    }
+
+    /// The same, which has to succeed; gives back what it printed.
+    pub fn ask(&self, instance: &str, arguments: &[&str]) -> Result<String> {
+        let output = self.call(instance, arguments)?;
+        let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        anyhow::ensure!(output.status.success(), "millrace {arguments:?} ended with {}:\n{out}{err}", output.status);
+        Ok(out.into_owned())
+    }
+
+    /// The same, which has to fail with all of these words.
+    pub fn denied(&self, instance: &str, arguments: &[&str], words: &[&str]) -> Result<()> {
+        let output = self.call(instance, arguments)?;
+        let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        anyhow::ensure!(!output.status.success(), "millrace {arguments:?} succeeded:\n{text}");
+        for word in words {
+            anyhow::ensure!(text.contains(word), "no word of \"{word}\" from millrace {arguments:?}:\n{text}");
+        }
+        Ok(())
     }
 
     /// Starts an instance.

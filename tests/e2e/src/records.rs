@@ -146,6 +146,17 @@ pub fn write(kafka: &Kafka, topic: &str, records: &[Record]) -> Result<()> {
     writer.finish()
 }
 
+/// To one partition, keys and values only.
+pub fn write_to(kafka: &Kafka, topic: &str, partition: i32, records: &[Record]) -> Result<()> {
+    let writer = Writer::new(kafka)?;
+    for Record { key, value, .. } in records {
+        let record = BaseRecord::<[u8], [u8]>::to(topic).partition(partition);
+        let record = record.key(key.as_deref().unwrap_or_default()).payload(value.as_deref().unwrap_or_default());
+        writer.send(record)?;
+    }
+    writer.finish()
+}
+
 /// Reads a topic from its beginning, committed records only.
 pub struct Reader {
     consumer: BaseConsumer,

@@ -76,7 +76,7 @@ fn nothing_is_reached_but_what_is_granted() {
 
 #[test]
 fn the_word_count_counts() {
-    let module = Module::load(&component("guest-wordcount"), settings(&[])).unwrap();
+    let module = Module::load(&component("guest-wordcount"), settings(&[]), None).unwrap();
     let mut guest = module.instantiate(TaskInfo { topics: vec!["input-topic".to_owned()], ..task(0) });
     let mut context = context_with("count-store");
     guest.reset(&mut context).unwrap();

@@ -1,7 +1,10 @@
 //! What is refused before anything runs, and describing.
 
+use std::path::{Path, PathBuf};
+
 use millrace_engine::topology::Layout;
 
+use super::super::CodeCache;
 use super::*;
 
 /// Every occurrence of `from` in the component replaced by `to`, which is as long.
@@ -18,7 +21,7 @@ fn patched(from: &str, to: &str) -> Vec<u8> {
 }
 
 fn refused(bytes: &[u8], parts: &[&str]) -> ModuleError {
-    let error = Module::load(bytes, settings(&[])).unwrap_err();
+    let error = Module::load(bytes, settings(&[]), None).unwrap_err();
     let message = error.to_string();
     for part in parts {
         assert!(message.contains(part), "{part:?} is missing in: {message}");
@@ -100,8 +103,46 @@ fn a_describe_that_fails_is_cut_off_and_named() {
 
 #[test]
 fn the_word_count_describes_itself() {
-    let module = Module::load(&component("guest-wordcount"), settings(&[])).unwrap();
+    let module = Module::load(&component("guest-wordcount"), settings(&[]), None).unwrap();
     let topology = module.describe().unwrap();
     assert_eq!(topology.sources[0].topics, ["input-topic"]);
     assert_eq!(topology.stores[0].name, "count-store");
+}
+
+#[test]
+fn compiled_code_is_kept_and_nothing_else_is_run() {
+    let (ours, others) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let cache = CodeCache::open(ours.path()).unwrap();
+    let load = |cache: &CodeCache| Module::load(&hostile(), settings(&[]), Some(cache)).unwrap();
+    let module = load(&cache);
+    let (engine, digest) = (super::super::engine::engine().unwrap(), module.digest().to_owned());
+    assert!(cache.load(&engine, &digest).is_some());
+    assert_eq!(load(&cache).describe().unwrap(), module.describe().unwrap());
+
+    let files = |directory: &Path| -> Vec<PathBuf> {
+        let paths = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+        paths.filter(|path| path.extension().is_some_and(|suffix| suffix == "cwasm")).collect()
+    };
+    let file = files(ours.path()).pop().unwrap();
+    let sound = std::fs::read(&file).unwrap();
+    let refused = |bytes: &[u8]| {
+        std::fs::write(&file, bytes).unwrap();
+        assert!(cache.load(&engine, &digest).is_none());
+        // It is compiled, and the file put right.
+        assert_eq!(load(&cache).digest(), digest);
+        assert!(cache.load(&engine, &digest).is_some());
+    };
+    refused(b"");
+    refused(&sound[..sound.len() / 2]);
+    let mut flipped = sound.clone();
+    flipped[sound.len() / 2] ^= 1;
+    refused(&flipped);
+    // Made by somebody else, or of another module.
+    load(&CodeCache::open(others.path()).unwrap());
+    refused(&std::fs::read(files(others.path()).pop().unwrap()).unwrap());
+    let renamed = file.to_string_lossy().replace(&digest, &"0".repeat(64));
+    std::fs::copy(&file, renamed).unwrap();
+    assert!(cache.load(&engine, &"0".repeat(64)).is_none());
+    // Where nothing can be kept, nothing is.
+    assert!(CodeCache::open(&file.join("below")).is_none());
 }

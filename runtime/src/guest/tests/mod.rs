@@ -57,7 +57,7 @@ fn settings(environment: &[(&str, &str)]) -> Settings {
 
 fn module(environment: &[(&str, &str)]) -> Module {
     static PLAIN: OnceLock<Module> = OnceLock::new();
-    let load = || Module::load(&hostile(), settings(environment)).unwrap();
+    let load = || Module::load(&hostile(), settings(environment), None).unwrap();
     if environment.is_empty() { PLAIN.get_or_init(load).clone() } else { load() }
 }
 

@@ -9,6 +9,7 @@ mod exactly_once;
 mod rebalance;
 mod handover;
 mod modules;
+mod versions;
 mod topics;
 mod state_directory;
 mod faults;

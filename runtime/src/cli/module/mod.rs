@@ -1,0 +1,174 @@
+//! `millrace module`: looks into a component, and pushes, activates and lists the versions of an application.
+
+mod change;
+mod inspect;
+mod show;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use clap::Subcommand;
+
+pub(super) use show::report;
+
+use super::{ConfigArgs, LogArgs};
+use crate::app::Application;
+use crate::config::{Config, ModuleSource};
+use crate::kafka::Clients;
+use crate::module::{COMPONENT_MAX_BYTES, Reader};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ModuleCommand {
+    /// Say what a component is: imports, exports, contract, size, topology
+    Inspect {
+        /// The WebAssembly component
+        file: PathBuf,
+    },
+    /// Store a component as the next version and make it active: running instances take it up
+    Push {
+        /// The WebAssembly component
+        file: PathBuf,
+        /// A difference of the topology that is accepted, as the refusal names it: store:counts
+        #[arg(long, value_name = "DIFFERENCE")]
+        allow: Vec<String>,
+        /// What the version is, for `list`
+        #[arg(long, value_name = "TEXT")]
+        note: Option<String>,
+        #[command(flatten)]
+        config: ConfigArgs,
+    },
+    /// List versions, which one is active, and what each instance runs
+    List(ConfigArgs),
+    /// Print a version with its topology
+    Show {
+        version: u64,
+        /// Write the component to this file, too
+        #[arg(short, long, value_name = "FILE")]
+        output: Option<PathBuf>,
+        #[command(flatten)]
+        config: ConfigArgs,
+    },
+    /// Make a version active
+    Activate {
+        version: u64,
+        /// A difference of the topology that is accepted, as the refusal names it: store:counts
+        #[arg(long, value_name = "DIFFERENCE")]
+        allow: Vec<String>,
+        #[command(flatten)]
+        config: ConfigArgs,
+    },
+    /// Make the version active that was so before
+    Rollback {
+        /// Why, for `list`
+        #[arg(long, value_name = "TEXT", default_value = "by hand")]
+        reason: String,
+        #[command(flatten)]
+        config: ConfigArgs,
+    },
+    /// Delete old versions
+    Prune {
+        /// Of the versions that are neither active nor the one before, keep so many
+        #[arg(long, default_value_t = 3)]
+        keep: usize,
+        #[command(flatten)]
+        config: ConfigArgs,
+    },
+    /// Say in what two topologies differ, and whether the second may take the place of the first
+    Diff {
+        /// A version or a file; the active version if only one is given
+        first: String,
+        /// A version or a file
+        second: Option<String>,
+        #[command(flatten)]
+        config: ConfigArgs,
+    },
+}
+
+pub(super) fn run(log: &LogArgs, command: ModuleCommand) -> anyhow::Result<()> {
+    match command {
+        ModuleCommand::Inspect { file } => inspect::run(log, &file),
+        ModuleCommand::Push { file, allow, note, config } => change::push(&log.load(&config)?, &file, allow, note),
+        ModuleCommand::List(config) => show::list(&log.load(&config)?),
+        ModuleCommand::Show { version, output, config } => show::show(&log.load(&config)?, version, output.as_deref()),
+        ModuleCommand::Activate { version, allow, config } => change::activate(&log.load(&config)?, version, allow),
+        ModuleCommand::Rollback { reason, config } => change::rollback(&log.load(&config)?, reason),
+        ModuleCommand::Prune { keep, config } => change::prune(&log.load(&config)?, keep),
+        ModuleCommand::Diff { first, second, config } => show::diff(&log.load(&config)?, &first, second.as_deref()),
+    }
+}
+
+/// Clients of a command, which process nothing.
+fn clients(config: &Config) -> Clients {
+    Clients::new(config, String::new())
+}
+
+/// The versions there are; the command has nothing to do without any.
+fn reader(config: &Config) -> anyhow::Result<Reader> {
+    match Reader::open(&clients(config))? {
+        Some(reader) => Ok(reader),
+        None => bail!(
+            "nothing was ever pushed for {}: `millrace module push FILE` makes a first version",
+            config.application_id
+        ),
+    }
+}
+
+fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
+    let doing = || format!("read module {}", file.display());
+    let size = std::fs::metadata(file).with_context(doing)?.len();
+    if size > COMPONENT_MAX_BYTES as u64 {
+        bail!(
+            "module {} has {}, and the most is {}: build it without debug information (strip = true), and keep data in topics",
+            file.display(),
+            bytes(size),
+            bytes(COMPONENT_MAX_BYTES as u64)
+        );
+    }
+    std::fs::read(file).with_context(doing)
+}
+
+/// A version of the module, ready to be compared.
+fn version(config: &Config, reader: &Reader, number: u64) -> anyhow::Result<Application> {
+    let Some(version) = reader.catalogue().versions.get(&number) else {
+        let known: Vec<String> = reader.catalogue().versions.keys().map(ToString::to_string).collect();
+        bail!("there is no version {number} of the module; there is {}", known.join(", "));
+    };
+    Application::of(&reader.fetch(version)?, &format!("version {number}"), config, None)
+}
+
+/// Versions only matter to instances that look for them.
+fn check_source(config: &Config) -> anyhow::Result<()> {
+    if config.module.source == ModuleSource::Uploaded {
+        return Ok(());
+    }
+    bail!(
+        "module.source is {}: instances of this configuration run that file and no version that is pushed; set module.source = \
+         \"uploaded\", push, then restart them",
+        config.module.source
+    )
+}
+
+/// For people.
+fn bytes(count: u64) -> String {
+    match count {
+        0..10_240 => format!("{count} B"),
+        10_240..10_485_760 => format!("{} KiB", count / 1024),
+        _ => format!("{} MiB", count / (1024 * 1024)),
+    }
+}
+
+/// How long ago that was, for people.
+fn age(at_ms: i64) -> String {
+    let seconds = (crate::app::now_ms() - at_ms).max(0) / 1000;
+    match seconds {
+        0..120 => format!("{seconds} s ago"),
+        120..7_200 => format!("{} min ago", seconds / 60),
+        7_200..172_800 => format!("{} h ago", seconds / 3_600),
+        _ => format!("{} days ago", seconds / 86_400),
+    }
+}
+
+/// The first digits of a digest, which tell versions apart.
+fn short(digest: &str) -> &str {
+    digest.get(..12).unwrap_or(digest)
+}

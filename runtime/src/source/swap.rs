@@ -1,0 +1,106 @@
+//! How the tasks of this member go on with another version of the module: in place where they can, made again on their
+//! stores where they can't. The group does not hear of it.
+
+use std::collections::BTreeSet;
+
+use millrace_engine::ports::{Error, Fault};
+use millrace_engine::record::TaskId;
+use millrace_engine::task::Successor;
+
+use super::{Placement, Source};
+use crate::worker::{Order, Swapped};
+
+/// Swaps that are under way, and what is to be swapped later.
+#[derive(Default)]
+pub(super) struct Swaps {
+    /// Orders to workers that are not carried out yet.
+    ordered: usize,
+    so_far: Swapped,
+    /// Tasks that may have been made of a version before: they were being restored, or are standbys.
+    stale: BTreeSet<TaskId>,
+    /// Tasks that the current version has failed on. They wait for another one.
+    condemned: BTreeSet<TaskId>,
+}
+
+impl Source {
+    /// Takes up the next version if there is one, as soon as it is known which tasks are at hand.
+    pub(super) fn take_version(&mut self) -> Result<(), Error> {
+        if !self.assigned || self.swaps.ordered > 0 {
+            return Ok(());
+        }
+        let Some(partitioning) = self.factory.advance()? else { return Ok(()) };
+        self.settings.partitioning = partitioning;
+        let restoring = self.placements.iter().filter(|(_, placement)| **placement == Placement::Restoring);
+        self.swaps.stale = restoring.map(|(id, _)| *id).chain(self.standbys.iter().copied()).collect();
+        let condemned = std::mem::take(&mut self.swaps.condemned);
+        for number in 0..self.workers.len() {
+            let here = |(id, placement): (&TaskId, &Placement)| {
+                (*placement == Placement::At(number) && !condemned.contains(id)).then_some(*id)
+            };
+            let tasks: Vec<TaskId> = self.placements.iter().filter_map(here).collect();
+            self.order_swap(number, &tasks)?;
+        }
+        self.reopen(&condemned.into_iter().collect::<Vec<_>>())
+    }
+
+    /// A task that was made of a version before is now at this worker.
+    pub(super) fn swap_if_stale(&mut self, id: TaskId, worker: usize) -> Result<(), Error> {
+        if self.swaps.stale.remove(&id) { self.order_swap(worker, &[id]) } else { Ok(()) }
+    }
+
+    fn order_swap(&mut self, worker: usize, tasks: &[TaskId]) -> Result<(), Error> {
+        let inputs = |id| self.at_hand.tasks.get(id).map_or(&[][..], Vec::as_slice);
+        let successors: Vec<Successor> =
+            tasks.iter().map(|id| self.factory.successor(*id, inputs(id))).collect::<Result<_, _>>()?;
+        self.workers[worker].order(Order::Swap { successors });
+        self.swaps.ordered += 1;
+        Ok(())
+    }
+
+    /// A worker is through with its part.
+    pub(super) fn swapped(&mut self, swapped: Swapped) -> Result<(), Error> {
+        let Swapped { orders, pause, tasks, reopen, refused } = swapped;
+        self.swaps.ordered = self.swaps.ordered.saturating_sub(orders);
+        let so_far = &mut self.swaps.so_far;
+        so_far.pause = so_far.pause.max(pause);
+        so_far.tasks += tasks;
+        so_far.reopen.extend(&reopen);
+        so_far.refused = so_far.refused.take().or(refused);
+        if self.swaps.ordered == 0 {
+            let all = std::mem::take(&mut self.swaps.so_far);
+            self.factory.swapped(all);
+        }
+        self.reopen(&reopen)
+    }
+
+    /// The module failed on a record of the task, and the policy is to stop. If the version is to be taken back for
+    /// that, the task waits for the one that comes in its place.
+    pub(super) fn condemn(&mut self, task: TaskId, fault: Fault) -> Result<(), Error> {
+        if !self.factory.condemn(&fault) {
+            return Err(Error::Guest(fault));
+        }
+        tracing::error!(%task, %fault, "the new version of the module fails: it is rolled back");
+        self.swaps.condemned.insert(task);
+        Ok(())
+    }
+
+    /// Makes tasks again, of the current version, on the state that they have.
+    fn reopen(&mut self, tasks: &[TaskId]) -> Result<(), Error> {
+        let here = tasks.iter().filter_map(|id| {
+            self.placements.get(id)?;
+            Some((*id, self.at_hand.tasks.get(id)?.clone()))
+        });
+        let here: Vec<(TaskId, Vec<usize>)> = here.collect();
+        let tasks: Vec<TaskId> = here.iter().map(|(id, _)| *id).collect();
+        if tasks.is_empty() {
+            return Ok(());
+        }
+        self.close(&tasks, true);
+        if !self.assigned {
+            // The next assignment makes them.
+            return Ok(());
+        }
+        self.at_hand.tasks.extend(here);
+        self.restore_again(&tasks, None)
+    }
+}

@@ -1,0 +1,337 @@
+//! Versions of the module: pushed through Kafka, taken up by instances that run, refused, rolled back.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use millrace_e2e::app::App;
+use millrace_e2e::counts::{Expect, Load, verify};
+use millrace_e2e::kafka::Kafka;
+use millrace_e2e::process::{Process, field};
+use millrace_e2e::records::{self, Record};
+use millrace_e2e::{setting, topics, wait};
+
+const SWAPPED: &str = "the module was swapped";
+
+/// An application whose instances run what is pushed.
+fn app(test: &str) -> Result<App> {
+    let mut app = App::new(&Kafka::shared()?, test)?;
+    app.set("module.source", "uploaded");
+    Ok(app)
+}
+
+/// The counting module in another version: see its `VERSION`.
+fn version(app: &App, word: &str) -> Result<PathBuf> {
+    let mut bytes = fs::read(setting::module("guest-counts")?).context("read the module")?;
+    let sign = b"counts-version:plain..";
+    let at = bytes.windows(sign.len()).position(|window| window == sign).context("the module has no version")?;
+    let padded = format!("{word:.<7}");
+    bytes[at + sign.len() - padded.len()..at + sign.len()].copy_from_slice(padded.as_bytes());
+    let path = app.path(&format!("{word}.wasm"));
+    fs::write(&path, bytes)?;
+    Ok(path)
+}
+
+fn push(app: &App, word: &str, options: &[&str]) -> Result<String> {
+    let file = version(app, word)?;
+    let file = file.to_string_lossy();
+    app.ask("a", &[&["module", "push", &*file], options].concat())
+}
+
+/// Writes 10,000 records a second until it is told that it is enough.
+fn load(app: &App, enough: &AtomicBool) -> Result<()> {
+    let mut seed = 1;
+    while !enough.load(Ordering::Relaxed) {
+        Load { records: 1_000, keys: 500, value_size: 20, seed }.write(&app.kafka, &app.input)?;
+        seed += 1;
+        thread::park_timeout(Duration::from_millis(100));
+    }
+    Ok(())
+}
+
+/// Of each output partition: records before the first one of version `padded`, and after it. Fails where both are mixed.
+fn parts(app: &App) -> Result<BTreeMap<i32, (usize, usize)>> {
+    let mut parts: BTreeMap<i32, (usize, usize)> = BTreeMap::new();
+    for found in records::read(&app.kafka, &app.output)? {
+        let (before, after) = parts.entry(found.partition).or_default();
+        if found.record.value.is_some_and(|value| value.len() == 12) {
+            *after += 1;
+        } else {
+            ensure!(*after == 0, "partition {} has the former version's output after the next one's", found.partition);
+            *before += 1;
+        }
+    }
+    Ok(parts)
+}
+
+fn assignments(instances: &[&Process]) -> usize {
+    instances.iter().map(|instance| instance.count(&["partitions assigned"])).sum()
+}
+
+/// Two instances take a version up under load, without a rebalance, and a third one starts with it.
+fn swap_under_load(test: &str, guarantee: &str, expect: Expect) -> Result<()> {
+    let mut app = app(test)?;
+    app.set("processing.guarantee", guarantee);
+    push(&app, "plain", &[])?;
+    let (mut a, mut b) = (app.start("a")?, app.start("b")?);
+    let group = app.group()?;
+    let enough = AtomicBool::new(false);
+    let (mut c, pauses) = thread::scope(|scope| {
+        let writing = scope.spawn(|| load(&app, &enough));
+        let outcome = (|| {
+            wait::until("both to have tasks, and some progress", wait::LONG, || {
+                let share = |of: &Process| of.has_line(&["partitions assigned", "partitions=2"]).is_some();
+                Ok((share(&a) && share(&b) && group.progress()? > 5_000).then_some(()))
+            })?;
+            let before = assignments(&[&a, &b]);
+            push(&app, "padded", &["--note", "with zeros"])?;
+            let lines = [a.line(&[SWAPPED, "version=2"])?, b.line(&[SWAPPED, "version=2"])?];
+            ensure!(assignments(&[&a, &b]) == before, "there was a rebalance");
+            let progress = group.progress()?;
+            wait::until("progress with the new version", wait::LONG, || {
+                Ok((group.progress()? > progress + 5_000).then_some(()))
+            })?;
+            let c = app.run("c")?;
+            let pauses = lines.map(|line| field(&line.text, "pause_ms").unwrap_or_default().to_owned());
+            Ok((c, pauses))
+        })();
+        enough.store(true, Ordering::Relaxed);
+        writing.join().expect("the load does not panic")?;
+        outcome
+    })?;
+    println!("{guarantee}: the pauses were {pauses:?} ms");
+    ensure!(c.has_line(&["starting", "version=2"]).is_some(), "the third instance runs another version:\n{}", c.tail());
+    group.caught_up()?;
+    let list = app.ask("a", &["module", "list"])?;
+    ensure!(list.contains("version 2    active") && list.contains("with zeros"), "{list}");
+    for instance in ["a", "b", "c"] {
+        ensure!(list.contains(&format!("instance {instance}: version 2")), "{list}");
+    }
+    for instance in [&mut a, &mut b, &mut c] {
+        instance.stop()?;
+    }
+    verify(&app.kafka, &app.input, &app.output, expect)?;
+    let parts = parts(&app)?;
+    ensure!(parts.len() == 4 && parts.values().all(|(before, after)| *before > 0 && *after > 0), "{parts:?}");
+    Ok(())
+}
+
+#[test]
+fn a_swap_under_load_exactly_once() -> Result<()> {
+    swap_under_load("swap-eos", "exactly_once_v2", Expect::EveryCount)
+}
+
+#[test]
+fn a_swap_under_load_at_least_once() -> Result<()> {
+    swap_under_load("swap-alos", "at_least_once", Expect::EveryCount)
+}
+
+/// Killed around the time of a swap, and started again on the same disk.
+#[test]
+fn kills_during_swaps() -> Result<()> {
+    let mut app = app("swap-kill")?;
+    app.set("processing.guarantee", "exactly_once_v2");
+    push(&app, "plain", &[])?;
+    let group = app.group()?;
+    let enough = AtomicBool::new(false);
+    let mut last = thread::scope(|scope| {
+        let writing = scope.spawn(|| load(&app, &enough));
+        let outcome = (|| {
+            // The version is ready, being swapped in, or in use.
+            for (round, line) in [(0, "is ready"), (1, "is ready"), (2, SWAPPED), (3, SWAPPED)] {
+                let mut instance = app.run("a")?;
+                let progress = group.progress()?;
+                wait::until("progress", wait::LONG, || Ok((group.progress()? > progress).then_some(())))?;
+                push(&app, if round % 2 == 0 { "padded" } else { "plain" }, &[])?;
+                instance.line(&[line])?;
+                instance.kill()?;
+            }
+            app.run("a")
+        })();
+        enough.store(true, Ordering::Relaxed);
+        writing.join().expect("the load does not panic")?;
+        outcome
+    })?;
+    group.caught_up()?;
+    last.stop()?;
+    verify(&app.kafka, &app.input, &app.output, Expect::EveryCount).map(drop)
+}
+
+/// A renamed store is refused and named; allowed by its name, it is taken up, as is a store more.
+#[test]
+fn stores_that_change() -> Result<()> {
+    let app = app("swap-stores")?;
+    push(&app, "plain", &[])?;
+    let mut instance = app.run("a")?;
+    app.write(&[Record::new("k", "1")])?;
+    app.counts(&[("k", 1)])?;
+
+    let renamed = version(&app, "renamed")?;
+    let renamed = renamed.to_string_lossy();
+    let words = ["store:count-store", "would be orphaned", "--allow"];
+    app.denied("a", &["module", "push", &renamed], &words)?;
+    ensure!(app.ask("a", &["module", "diff", &renamed])?.contains("store:tally-store: it is new (safe"));
+
+    push(&app, "added", &[])?;
+    instance.line(&[SWAPPED, "version=2", "reopened=4"])?;
+    instance.nth_line(&["state=RUNNING"], 2, wait::LONG)?;
+    app.write(&[Record::new("k", "2")])?;
+    app.counts(&[("k", 2)])?;
+    ensure!(topics::partition_count(&app.kafka, &format!("{}-second-store-changelog", app.id))? == Some(4));
+
+    app.ask("a", &["module", "rollback", "--reason", "it was only a test"])?;
+    instance.line(&[SWAPPED, "version=1"])?;
+    ensure!(app.ask("a", &["module", "list"])?.contains("because: it was only a test"));
+    app.ask("a", &["module", "push", &renamed, "--allow", "store:count-store"])?;
+    instance.line(&[SWAPPED, "version=3"])?;
+    app.write(&[Record::new("k", "3")])?;
+    app.counts(&[("k", 1)])?;
+    instance.stop()
+}
+
+/// A version that reads another topic is refused; allowed by its name, the instance starts anew with it, by itself.
+#[test]
+fn inputs_that_change() -> Result<()> {
+    let app = app("swap-inputs")?;
+    let more = format!("{}.more", app.input);
+    topics::create(&app.kafka, &more, 2, &[])?;
+    push(&app, "plain", &[])?;
+    let mut instance = app.run("a")?;
+    app.write(&[Record::new("k", "1")])?;
+    app.counts(&[("k", 1)])?;
+
+    let widened = version(&app, "widened")?;
+    let difference = format!("input:{more}");
+    app.denied("a", &["module", "push", &widened.to_string_lossy()], &[&difference, "--allow"])?;
+    push(&app, "widened", &["--allow", &difference])?;
+    instance.line(&["starts anew"])?;
+    instance.nth_line(&["state=RUNNING"], 2, wait::LONG)?;
+    app.write(&[Record::new("k", "2")])?;
+    records::write(&app.kafka, &more, &[Record::new("m", "7")])?;
+    app.counts(&[("k", 2), ("m", 7)])?;
+    ensure!(instance.restored() == 0, "state was restored:\n{}", instance.tail());
+    instance.stop()
+}
+
+/// A version that fails is taken back on all instances, and the one before goes on where it was.
+fn rolled_back(test: &str, settings: &[(&str, &str)], records: usize) -> Result<()> {
+    let mut app = app(test)?;
+    settings.iter().for_each(|(key, value)| app.set(key, value));
+    push(&app, "plain", &[])?;
+    let (mut a, mut b) = (app.start("a")?, app.start("b")?);
+    wait::until("both to have tasks", wait::LONG, || {
+        let share = |of: &Process| of.has_line(&["partitions assigned", "partitions=2"]).is_some();
+        Ok((share(&a) && share(&b)).then_some(()))
+    })?;
+    app.write(&[Record::new("k", "1")])?;
+    app.counts(&[("k", 1)])?;
+    push(&app, "faulty", &[])?;
+    for instance in [&a, &b] {
+        instance.line(&[SWAPPED, "version=2"])?;
+    }
+    let poison: Vec<Record> = (0..records).map(|_| Record::new("k", "2")).collect();
+    app.write(&poison)?;
+    for instance in [&a, &b] {
+        instance.line(&[SWAPPED, "version=1"])?;
+    }
+    app.write(&[Record::new("other", "1")])?;
+    app.counts(&[("other", 1)])?;
+    let list = app.ask("a", &["module", "list"])?;
+    ensure!(list.contains("version 2    rolled back") && list.contains("is beyond me"), "{list}");
+    if settings.is_empty() {
+        app.counts(&[("k", 2)])?;
+    }
+    a.stop()?;
+    b.stop()
+}
+
+#[test]
+fn a_version_that_fails_is_rolled_back() -> Result<()> {
+    rolled_back("swap-fail", &[], 1)
+}
+
+#[test]
+fn a_version_that_leaves_too_much_out_is_rolled_back() -> Result<()> {
+    rolled_back("swap-skip", &[("faults.policy", "skip"), ("module.trial.faults", "5")], 5)
+}
+
+/// An instance that is there before the first version waits for it. What is wrong with a push changes nothing.
+#[test]
+fn what_is_wrong_is_said() -> Result<()> {
+    let mut app = app("push-wrong")?;
+    app.denied("a", &["module", "list"], &["nothing was ever pushed", "millrace module push"])?;
+    app.denied("a", &["module", "rollback"], &["no version of the module is active"])?;
+    let mut instance = app.start("a")?;
+    instance.line(&["no version of the module is active", "trying again"])?;
+
+    let plain = version(&app, "plain")?;
+    let half = app.path("half.wasm");
+    let bytes = fs::read(&plain)?;
+    fs::write(&half, &bytes[..bytes.len() / 2])?;
+    app.denied("a", &["module", "push", &half.to_string_lossy()], &["half.wasm", "truncated or damaged"])?;
+    let large = app.path("large.wasm");
+    fs::File::create(&large)?.set_len(300 << 20)?;
+    app.denied("a", &["module", "push", &large.to_string_lossy()], &["300 MiB", "256 MiB"])?;
+    app.set_for("file", "module.source", &plain.to_string_lossy());
+    app.denied("file", &["module", "push", &plain.to_string_lossy()], &["module.source = \"uploaded\""])?;
+    ensure!(instance.is_running()?, "it gave up:\n{}", instance.tail());
+
+    push(&app, "plain", &[])?;
+    instance.line(&["state=RUNNING"])?;
+    ensure!(push(&app, "plain", &[])?.contains("active already"));
+    app.denied("a", &["module", "activate", "7"], &["no version 7", "there is 1"])?;
+
+    // Chunks that are not there: what runs goes on.
+    let topic = format!("{}-modules", app.id);
+    let damaged = r#"{"format":1,"number":2,"digest":"00","size":9,"upload":"u","chunks":[90,91],"contract":"0.1.0","pushed_at_ms":5}"#;
+    let active = r#"{"format":1,"change":2,"version":2,"previous":1,"reason":"pushed","at_ms":5}"#;
+    let records = [Record::new("version/2", damaged), Record::new("active", active)];
+    records::write_to(&app.kafka, &topic, 0, &records)?;
+    instance.line(&["can't be taken up", "2 of its 2 chunks are not there any more"])?;
+    app.write(&[Record::new("k", "1")])?;
+    app.counts(&[("k", 1)])?;
+    ensure!(app.ask("a", &["module", "list"])?.contains("instance a: version 1"));
+
+    // And a good version can be pushed all the same.
+    push(&app, "padded", &[])?;
+    instance.line(&[SWAPPED, "version=3"])?;
+    instance.stop()
+}
+
+/// Of several pushes at once each one is made as a whole, or not at all.
+#[test]
+fn pushes_at_once() -> Result<()> {
+    let app = app("push-race")?;
+    push(&app, "plain", &[])?;
+    let words = ["padded", "added", "renamed"];
+    let files: Vec<PathBuf> = words.iter().map(|word| version(&app, word)).collect::<Result<_>>()?;
+    let outcomes: Vec<bool> = thread::scope(|scope| {
+        let pushing = files.iter().map(|file| {
+            let app = &app;
+            scope.spawn(move || {
+                let allow =
+                    ["--allow", "store:count-store", "--allow", "store:tally-store", "--allow", "store:second-store"];
+                let file = file.to_string_lossy();
+                app.call("a", &[&["module", "push", &*file], &allow[..]].concat())
+            })
+        });
+        let pushing: Vec<_> = pushing.collect();
+        let outcomes = pushing.into_iter().map(|pushing| {
+            let output = pushing.join().expect("a push does not panic")?;
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            ensure!(output.status.success() || said.contains("at the same moment"), "{said}");
+            Ok(output.status.success())
+        });
+        outcomes.collect::<Result<_>>()
+    })?;
+    let made = outcomes.iter().filter(|made| **made).count();
+    ensure!(made > 0, "all were refused");
+    let list = app.ask("a", &["module", "list"])?;
+    ensure!(list.lines().filter(|line| line.starts_with("version")).count() == made + 1, "{made} were made:\n{list}");
+    // What is active can be run.
+    app.run("a")?.stop()
+}
