@@ -15,7 +15,6 @@
 mod rows;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use crate::context::Entries;
 use crate::ports::{Database, Error, Positions, StoreIndex, Write};
@@ -289,7 +288,7 @@ fn torn(key: &[u8]) -> Error {
 }
 
 /// Keys of dirty rows in order, for scans.
-type Order = BTreeMap<Arc<[u8]>, u32>;
+type Order = BTreeMap<Box<[u8]>, u32>;
 
 #[cfg(test)]
 mod tests;

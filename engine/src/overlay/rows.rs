@@ -1,15 +1,17 @@
 //! Owns the rows of one store in the overlay: a slab found by hash, the undo log of the call at hand,
 //! the clock that evicts clean rows. Must not know of the database.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
+use std::hash::BuildHasher;
 use std::ops::Bound;
-use std::sync::Arc;
+
+use hashbrown::{DefaultHashBuilder, HashTable};
 
 use super::{Order, TIMESTAMP_BYTES, parse};
 use crate::record::{Changes, Header};
 
 /// What a row costs beside its key and value: slab, hash entry, allocator.
-const ROW_BYTES: usize = 160;
+const ROW_BYTES: usize = 120;
 
 /// What a header costs beside its key and value.
 const HEADER_BYTES: usize = 48;
@@ -22,7 +24,7 @@ type RowHeader = (String, Option<Vec<u8>>);
 
 #[derive(Debug)]
 struct Row {
-    key: Arc<[u8]>,
+    key: Box<[u8]>,
     value: Value,
     dirty: bool,
     /// Used since the clock's hand last passed.
@@ -33,11 +35,17 @@ struct Row {
     changed: u64,
     /// The timestamp of the last change; a deletion has one too.
     timestamp: i64,
-    /// Cached stores: the value at the last flush, from the first change after it on.
-    old: Option<Value>,
-    /// It was dirty before that change too: the database does not have `old`.
+    /// Cached stores: what the next flush needs, from the first change after the last one on.
+    unflushed: Option<Box<Unflushed>>,
+}
+
+#[derive(Debug)]
+struct Unflushed {
+    /// The value at the last flush.
+    old: Value,
+    /// The row was dirty before the first change since, too: the database does not have `old`.
     old_dirty: bool,
-    /// Cached stores: those of the last change, until the flush.
+    /// Those of the last change.
     headers: Vec<RowHeader>,
 }
 
@@ -50,8 +58,8 @@ struct Undo {
     dirty: bool,
     changed: u64,
     timestamp: i64,
-    had_old: bool,
-    headers: Vec<RowHeader>,
+    /// Of a row that waits for a flush: the headers it had. `None`: it did not.
+    headers: Option<Vec<RowHeader>>,
     /// Bytes of the value in the arena; `None`: there was no entry.
     value: Option<usize>,
 }
@@ -59,7 +67,9 @@ struct Undo {
 #[derive(Debug, Default)]
 pub(super) struct Store {
     cached: bool,
-    index: HashMap<Arc<[u8]>, u32>,
+    /// Rows by the hashes of their keys.
+    index: HashTable<u32>,
+    hashes: DefaultHashBuilder,
     rows: Vec<Option<Row>>,
     free: Vec<u32>,
     dirty: Vec<u32>,
@@ -109,7 +119,8 @@ impl Store {
     }
 
     pub(super) fn find(&mut self, key: &[u8]) -> Option<u32> {
-        let row = *self.index.get(key)?;
+        let rows = &self.rows;
+        let row = *self.index.find(self.hashes.hash_one(key), |&row| key_of(rows, row) == key)?;
         self.row_mut(row).recent = true;
         Some(row)
     }
@@ -137,18 +148,15 @@ impl Store {
     }
 
     fn insert(&mut self, key: &[u8], value: Value) -> u32 {
-        let key: Arc<[u8]> = key.into();
         let row = Row {
-            key: key.clone(),
+            key: key.into(),
             value,
             dirty: false,
             recent: true,
             call: 0,
             changed: 0,
             timestamp: 0,
-            old: None,
-            old_dirty: false,
-            headers: Vec::new(),
+            unflushed: None,
         };
         let number = match self.free.pop() {
             Some(number) => {
@@ -160,8 +168,17 @@ impl Store {
                 u32::try_from(self.rows.len() - 1).expect("memory limits keep rows far below 2^32")
             }
         };
-        self.index.insert(key, number);
+        let (rows, hashes) = (&self.rows, &self.hashes);
+        self.index.insert_unique(hashes.hash_one(key), number, |&row| hashes.hash_one(key_of(rows, row)));
         number
+    }
+
+    fn remove(&mut self, number: u32) {
+        let hash = self.hashes.hash_one(key_of(&self.rows, number));
+        let entry = self.index.find_entry(hash, |&other| other == number);
+        entry.expect("every row is in the index").remove();
+        self.rows[number as usize] = None;
+        self.free.push(number);
     }
 
     pub(super) fn change(&mut self, number: u32, timestamp: i64, value: Option<&[u8]>, headers: &[Header]) {
@@ -174,14 +191,14 @@ impl Store {
         let was_dirty = std::mem::replace(&mut row.dirty, true);
         row.changed = changes;
         row.timestamp = timestamp;
-        let first_since_flush = cached && row.old.is_none();
-        if first_since_flush {
-            row.old = Some(row.value.clone());
-            row.old_dirty = was_dirty;
-        }
+        let first_since_flush = cached && row.unflushed.is_none();
         if cached {
-            row.headers.clear();
-            row.headers.extend(headers.iter().map(|header| (header.key.clone(), header.value.clone())));
+            let old = &row.value;
+            let unflushed = row.unflushed.get_or_insert_with(|| {
+                Box::new(Unflushed { old: old.clone(), old_dirty: was_dirty, headers: Vec::new() })
+            });
+            unflushed.headers.clear();
+            unflushed.headers.extend(headers.iter().map(|header| (header.key.clone(), header.value.clone())));
         }
         match value {
             Some(value) => {
@@ -242,18 +259,18 @@ impl Store {
             self.arena.extend_from_slice(value);
             value.len()
         });
-        let (dirty, changed, timestamp, had_old) = (row.dirty, row.changed, row.timestamp, row.old.is_some());
-        let headers = row.headers.clone();
-        self.undo.push(Undo { row: number, new, dirty, changed, timestamp, had_old, headers, value });
+        let (dirty, changed, timestamp) = (row.dirty, row.changed, row.timestamp);
+        let headers = row.unflushed.as_ref().map(|unflushed| unflushed.headers.clone());
+        self.undo.push(Undo { row: number, new, dirty, changed, timestamp, headers, value });
     }
 
     pub(super) fn rollback(&mut self) {
         while let Some(undo) = self.undo.pop() {
-            let mut row = self.rows[undo.row as usize].take().expect("only clean rows are ever evicted");
+            let row = self.rows[undo.row as usize].as_mut().expect("only clean rows are ever evicted");
             if row.dirty {
-                self.dirty_bytes -= cost(&row);
+                self.dirty_bytes -= cost(row);
             } else {
-                self.clean_bytes -= cost(&row);
+                self.clean_bytes -= cost(row);
             }
             row.value = undo.value.map(|bytes| self.arena.split_off(self.arena.len() - bytes));
             if !undo.dirty
@@ -262,24 +279,22 @@ impl Store {
                 order.remove(&row.key);
             }
             if undo.new {
-                self.index.remove(&row.key);
-                self.free.push(undo.row);
+                self.remove(undo.row);
                 continue;
             }
             row.dirty = undo.dirty;
             row.changed = undo.changed;
             row.timestamp = undo.timestamp;
-            row.headers = undo.headers;
             row.call = 0;
-            if !undo.had_old {
-                row.old = None;
+            match (&mut row.unflushed, undo.headers) {
+                (Some(unflushed), Some(headers)) => unflushed.headers = headers,
+                (unflushed, _) => *unflushed = None,
             }
             if row.dirty {
-                self.dirty_bytes += cost(&row);
+                self.dirty_bytes += cost(row);
             } else {
-                self.clean_bytes += cost(&row);
+                self.clean_bytes += cost(row);
             }
-            self.rows[undo.row as usize] = Some(row);
         }
         self.dirty.truncate(self.dirty_at_savepoint);
         self.changed.truncate(self.changed_at_savepoint);
@@ -298,7 +313,7 @@ impl Store {
         (from, to): (Option<&'a [u8]>, Option<&'a [u8]>),
         reverse: bool,
     ) -> Box<dyn Iterator<Item = (&'a [u8], u32)> + 'a> {
-        static NONE: BTreeMap<Arc<[u8]>, u32> = BTreeMap::new();
+        static NONE: Order = BTreeMap::new();
         let bounds = (from.map_or(Bound::Unbounded, Bound::Included), to.map_or(Bound::Unbounded, Bound::Excluded));
         let rows = self.order.as_ref().unwrap_or(&NONE).range::<[u8], _>(bounds).map(|(key, &row)| (&**key, row));
         if reverse { Box::new(rows.rev()) } else { Box::new(rows) }
@@ -314,8 +329,8 @@ impl Store {
         for number in changed {
             let row = self.row_mut(number);
             let before = cost(row);
-            let old = row.old.take().flatten();
-            let headers = std::mem::take(&mut row.headers);
+            let unflushed = row.unflushed.take().expect("a changed row waits for the flush");
+            let Unflushed { old, old_dirty, headers } = *unflushed;
             let freed = before - cost(row);
             let (was_dirty, stays) = (row.dirty, old.is_some() || row.value.is_some());
             if stays {
@@ -325,7 +340,7 @@ impl Store {
                 changes.old_values.push(old.as_deref().and_then(parse).map(|(_, value)| value));
                 changes.new_values.push(row.value.as_deref().and_then(parse).map(|(_, value)| value));
                 changes.timestamps.push(row.timestamp);
-            } else if !row.old_dirty {
+            } else if !old_dirty {
                 row.dirty = false;
                 vanished = true;
             }
@@ -355,20 +370,26 @@ impl Store {
     }
 
     pub(super) fn dirty(&mut self, mut visit: impl FnMut(&[u8], i64, Option<&[u8]>)) {
-        let mut dirty = std::mem::take(&mut self.dirty);
-        dirty.sort_unstable_by_key(|&row| self.row(row).changed);
-        for &row in &dirty {
-            let value = self.value(row).map(|(_, value)| value);
-            visit(&self.row(row).key, self.row(row).timestamp, value);
+        // Sorted by copies of what they are sorted by: the rows themselves are all over the memory.
+        let mut dirty: Vec<(u64, u32)> = self.dirty.iter().map(|&row| (self.row(row).changed, row)).collect();
+        dirty.sort_unstable();
+        for (place, &(_, number)) in self.dirty.iter_mut().zip(&dirty) {
+            *place = number;
         }
-        self.dirty = dirty;
+        for (_, number) in dirty {
+            let row = self.row(number);
+            visit(&row.key, row.timestamp, self.value(number).map(|(_, value)| value));
+        }
     }
 
     /// The dirty rows by key, in stored form: databases write ascending keys faster.
     pub(super) fn sorted_dirty<'a>(&'a self, mut visit: impl FnMut(&'a [u8], Option<&'a [u8]>)) {
-        let mut rows: Vec<&Row> = self.dirty.iter().map(|&row| self.row(row)).collect();
-        rows.sort_unstable_by(|a, b| a.key.cmp(&b.key));
-        for row in rows {
+        let rows = || self.dirty.iter().map(|&row| self.row(row));
+        // Most comparisons need only the bytes in which keys begin to differ, which are copied side by side.
+        let common = common_prefix(rows().map(|row| &*row.key));
+        let mut sorted: Vec<([u8; 8], &Row)> = rows().map(|row| (begin(&row.key[common..]), row)).collect();
+        sorted.sort_unstable_by(|(a, x), (b, y)| a.cmp(b).then_with(|| x.key.cmp(&y.key)));
+        for (_, row) in sorted {
             visit(&row.key, row.value.as_deref());
         }
     }
@@ -401,20 +422,38 @@ impl Store {
             self.hand = (self.hand + 1) % self.rows.len();
             let Some(row) = &mut self.rows[self.hand] else { continue };
             // A row that waits for a flush is needed although it is durable.
-            if row.dirty || row.old.is_some() || std::mem::take(&mut row.recent) {
+            if row.dirty || row.unflushed.is_some() || std::mem::take(&mut row.recent) {
                 continue;
             }
             self.clean_bytes -= cost(row);
-            let key = row.key.clone();
-            self.rows[self.hand] = None;
-            self.index.remove(&key);
-            self.free.push(u32::try_from(self.hand).expect("row numbers fit"));
+            self.remove(u32::try_from(self.hand).expect("row numbers fit"));
         }
     }
 }
 
+fn key_of(rows: &[Option<Row>], number: u32) -> &[u8] {
+    rows[number as usize].as_ref().map_or(&[], |row| &row.key)
+}
+
+/// How many bytes all of these keys begin with.
+fn common_prefix<'a>(mut keys: impl Iterator<Item = &'a [u8]>) -> usize {
+    let Some(first) = keys.next() else { return 0 };
+    keys.fold(first.len(), |common, key| first[..common].iter().zip(key).take_while(|(a, b)| a == b).count())
+}
+
+/// The first bytes of a key; a shorter one is filled up with the least there are.
+fn begin(key: &[u8]) -> [u8; 8] {
+    let mut begin = [0; 8];
+    let length = key.len().min(8);
+    begin[..length].copy_from_slice(&key[..length]);
+    begin
+}
+
 fn cost(row: &Row) -> usize {
     let size = |value: &Value| value.as_ref().map_or(0, Vec::len);
-    let headers = row.headers.iter().map(|(key, value)| HEADER_BYTES + key.len() + size(value));
-    ROW_BYTES + row.key.len() + size(&row.value) + row.old.as_ref().map_or(0, size) + headers.sum::<usize>()
+    let unflushed = row.unflushed.as_ref().map_or(0, |unflushed| {
+        let headers = unflushed.headers.iter().map(|(key, value)| HEADER_BYTES + key.len() + size(value));
+        size(&unflushed.old) + headers.sum::<usize>()
+    });
+    ROW_BYTES + row.key.len() + size(&row.value) + unflushed
 }

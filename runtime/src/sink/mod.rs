@@ -379,7 +379,8 @@ fn queue(
     mut record: BaseRecord<'_, [u8], [u8], usize>,
     abandon: &AtomicBool,
 ) -> Result<(), KafkaError> {
-    let mut told = Instant::now();
+    // The clock is read only where there is something to wait for.
+    let mut told = None;
     loop {
         match producer.send(record) {
             Ok(()) => return Ok(()),
@@ -388,8 +389,8 @@ fn queue(
             {
                 record = back;
                 producer.poll(Duration::from_millis(10));
-                if told.elapsed() > FLUSH_TIMEOUT {
-                    told = Instant::now();
+                if told.get_or_insert_with(Instant::now).elapsed() > FLUSH_TIMEOUT {
+                    told = None;
                     tracing::warn!(topic = record.topic, "waiting for the broker to take records");
                 }
             }
