@@ -162,6 +162,7 @@ impl Application {
         let pace = Pace {
             guarantee,
             commit_interval: Duration::from_millis(config.commit_interval_ms),
+            commit_early: config.commit_early,
             overlay_bytes: config.overlay_bytes / config.threads.max(1),
             buffer: BufferLimits {
                 records: config.buffered_records_per_partition,

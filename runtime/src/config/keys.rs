@@ -202,7 +202,7 @@ pub(super) const KEYS: &[Key] = &[
         "commit.interval.ms",
         ms(0),
         ByGuarantee("1000", "100"),
-        "Time between commits. Shorter means fewer records done again after a crash, and more writes.",
+        "Time between commits. Shorter means fewer records done again after a crash, and more writes. Unless it is set, a worker under `exactly_once_v2` commits earlier when it has nothing to process, so that its output can be read.",
     ),
     key(
         "statestore.uncommitted.max.bytes",

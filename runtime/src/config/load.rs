@@ -146,6 +146,7 @@ impl Resolved {
             state_cleanup_delay_ms: self.size("state.cleanup.delay.ms"),
             guarantee,
             commit_interval_ms: self.size("commit.interval.ms"),
+            commit_early: guarantee == Guarantee::ExactlyOnce && self.is_default("commit.interval.ms"),
             threads: self.size("num.stream.threads"),
             standby_replicas: self.size("num.standby.replicas"),
             store_cache_bytes: self.size("statestore.cache.max.bytes"),
@@ -286,6 +287,10 @@ impl Resolved {
     /// Ranges are checked when a value is read, so that what does not fit is not there.
     fn size<T: TryFrom<i64> + Default>(&self, name: &str) -> T {
         T::try_from(self.number(name)).unwrap_or_default()
+    }
+
+    fn is_default(&self, name: &str) -> bool {
+        matches!(self.values.get(name), Some((_, Origin::Default)))
     }
 
     /// A path in the file is relative to the file, one from elsewhere to the current directory.

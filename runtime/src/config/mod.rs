@@ -46,6 +46,9 @@ pub struct Config {
     pub state_cleanup_delay_ms: u64,
     pub guarantee: Guarantee,
     pub commit_interval_ms: u64,
+    /// Commit before the interval is over when there is nothing to process: what a transaction wrote is read by nobody
+    /// before. Whoever sets an interval has it kept.
+    pub commit_early: bool,
     pub threads: usize,
     /// Copies of each task's state at other instances.
     pub standby_replicas: usize,

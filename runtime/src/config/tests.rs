@@ -41,6 +41,7 @@ fn defaults() {
     assert_eq!(config.kafka.bootstrap_servers, "k:9092");
     assert_eq!(config.state_dir, PathBuf::from("dir/state"));
     assert_eq!((config.guarantee, config.commit_interval_ms), (Guarantee::AtLeastOnce, 1000));
+    assert!(!config.commit_early);
     assert_eq!((config.threads, config.store_cache_bytes, config.overlay_bytes), (1, 10 << 20, 64 << 20));
     assert_eq!((config.max_task_idle_ms, config.replication_factor), (Some(0), -1));
     assert_eq!(config.standby_replicas, 0);
@@ -60,12 +61,14 @@ fn values_of_every_type() {
                 log = { level = 'warn,millrace_runtime=debug', format = 'json' }\n[state]\ndir = '/data/x'\n";
     let config = good(text, &[]);
     assert_eq!((config.guarantee, config.commit_interval_ms), (Guarantee::ExactlyOnce, 100));
+    assert!(config.commit_early);
     assert_eq!((config.max_task_idle_ms, config.store_cache_bytes), (None, 0));
     assert_eq!(config.auto_offset_reset, OffsetReset::Latest);
     assert_eq!(config.faults.policy, FaultPolicy::DeadLetter("bad".to_owned()));
     assert_eq!(config.log, LogConfig { filter: "warn,millrace_runtime=debug".to_owned(), format: LogFormat::Json });
     assert_eq!(config.state_dir, PathBuf::from("/data/x"));
-    assert_eq!(good("processing.guarantee = 'exactly_once_v2'\ncommit.interval.ms = 7", &[]).commit_interval_ms, 7);
+    let config = good("processing.guarantee = 'exactly_once_v2'\ncommit.interval.ms = 7", &[]);
+    assert_eq!((config.commit_interval_ms, config.commit_early), (7, false));
 }
 
 #[test]

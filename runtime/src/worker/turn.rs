@@ -18,6 +18,8 @@ use super::{Budget, Order, Report, Swapped};
 /// How long a worker without anything to do waits for orders: how late a wall-clock punctuation
 /// or a commit may be.
 const IDLE_WAIT: Duration = Duration::from_millis(10);
+/// The least time between two commits, when there is nothing else to do.
+const EARLY_PAUSE: Duration = Duration::from_millis(5);
 /// Pause after an error that may pass, so that a broker that is away is not asked in a tight loop.
 const RETRY_WAIT: Duration = Duration::from_millis(200);
 /// How long a turn goes on with the parts of a batch that failed: most are through long before, and orders wait
@@ -29,10 +31,23 @@ const ISOLATION_MAX: Duration = Duration::from_millis(100);
 pub struct Pace {
     pub guarantee: Guarantee,
     pub commit_interval: Duration,
+    /// Commit earlier when there is nothing to process.
+    pub commit_early: bool,
     /// Uncommitted state of all tasks of the worker; past it a commit is due.
     pub overlay_bytes: usize,
     /// Of tasks with several inputs, which wait for each other; the others have the budget.
     pub buffer: BufferLimits,
+}
+
+impl Pace {
+    /// How long until the next commit is due. A worker that commits early when it is idle waits at least as long as the
+    /// last commit took, so that it never spends more than half of its time on them, nor makes many small transactions
+    /// where they are expensive.
+    fn until_commit(&self, idle: bool, since_last: Duration, last_took: Duration) -> Duration {
+        let early = last_took.max(EARLY_PAUSE).min(self.commit_interval);
+        let pause = if idle && self.commit_early { early } else { self.commit_interval };
+        pause.saturating_sub(since_last)
+    }
 }
 
 /// The tasks of one thread, and the log they write to.
@@ -50,6 +65,8 @@ pub struct Worker {
     swaps: usize,
     successors: BTreeMap<TaskId, Successor>,
     committed_at: Instant,
+    /// How long the last commit took.
+    commit_took: Duration,
     /// No work before this: something failed that may pass.
     retry_at: Option<Instant>,
 }
@@ -74,6 +91,7 @@ impl Worker {
             swaps: 0,
             successors: BTreeMap::new(),
             committed_at: Instant::now(),
+            commit_took: Duration::ZERO,
             retry_at: None,
         }
     }
@@ -106,7 +124,9 @@ impl Worker {
     }
 
     fn wait_for(&self, orders: &Receiver<Order>) -> Option<Order> {
-        match orders.recv_timeout(IDLE_WAIT) {
+        let waits = self.retry_at.is_none() && self.is_commit_needed();
+        let wait = if waits { self.until_commit(true).min(IDLE_WAIT) } else { IDLE_WAIT };
+        match orders.recv_timeout(wait) {
             Ok(order) => Some(order),
             Err(RecvTimeoutError::Timeout) => None,
             // The source is gone without a word: it panicked, and so the process ends.
@@ -136,7 +156,7 @@ impl Worker {
             }
         }
         self.settle();
-        if self.is_commit_due() {
+        if self.is_commit_due(!busy) {
             self.commit();
         }
         busy && self.retry_at.is_none()
@@ -171,16 +191,23 @@ impl Worker {
         }
     }
 
-    fn is_commit_due(&self) -> bool {
+    fn is_commit_needed(&self) -> bool {
+        self.tasks.values().any(Task::is_commit_needed)
+    }
+
+    fn is_commit_due(&self, idle: bool) -> bool {
         let dirty: usize = self.tasks.values().map(Task::dirty_bytes).sum();
-        let due = dirty >= self.pace.overlay_bytes || self.committed_at.elapsed() >= self.pace.commit_interval;
+        let due = dirty >= self.pace.overlay_bytes || self.until_commit(idle).is_zero();
         self.tasks.values().any(|task| task.is_commit_due() || (due && task.is_commit_needed()))
+    }
+
+    fn until_commit(&self, idle: bool) -> Duration {
+        self.pace.until_commit(idle, self.committed_at.elapsed(), self.commit_took)
     }
 
     /// Commits if the interval is over and there is anything to commit; says whether nothing failed.
     fn commit_in_time(&mut self) -> bool {
-        let due = self.committed_at.elapsed() >= self.pace.commit_interval;
-        if !due || !self.tasks.values().any(Task::is_commit_needed) {
+        if !self.until_commit(false).is_zero() || !self.is_commit_needed() {
             return true;
         }
         // Before the commit, which waits for the broker: the source can fetch meanwhile.
@@ -198,6 +225,7 @@ impl Worker {
             Ok(done) => {
                 self.committed_at = Instant::now();
                 if done.tasks > 0 {
+                    self.commit_took = started.elapsed();
                     let ms = started.elapsed().as_millis();
                     tracing::debug!(tasks = done.tasks, changelog_records = done.changelog_records, ms, "committed");
                 }
@@ -430,4 +458,25 @@ fn buffered(task: &Task) -> usize {
 pub(crate) fn now_ms() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_worker_commits_early_but_not_all_the_time() {
+        let ms = Duration::from_millis;
+        let buffer = BufferLimits { records: 1, bytes: 1 };
+        let guarantee = Guarantee::ExactlyOnce;
+        let early = Pace { guarantee, commit_interval: ms(100), commit_early: true, overlay_bytes: 1, buffer };
+        assert_eq!(early.until_commit(true, ms(0), ms(0)), EARLY_PAUSE);
+        assert_eq!(early.until_commit(true, ms(10), ms(30)), ms(20));
+        assert_eq!(early.until_commit(true, ms(40), ms(30)), ms(0));
+        assert_eq!(early.until_commit(true, ms(10), ms(400)), ms(90));
+        assert_eq!(early.until_commit(false, ms(40), ms(30)), ms(60));
+        let kept = Pace { commit_early: false, ..early };
+        assert_eq!(kept.until_commit(true, ms(40), ms(30)), ms(60));
+        assert_eq!(kept.until_commit(true, ms(140), ms(30)), ms(0));
+    }
 }
