@@ -6,6 +6,7 @@ mod client;
 mod embedded;
 mod error;
 mod group;
+mod linger;
 mod members;
 mod topics;
 
@@ -14,6 +15,7 @@ pub use client::{ClientLog, Clients};
 pub use embedded::{EmbeddedBroker, Feeder, Seen, Tail};
 pub use error::{classify, classify_question, is_record_error};
 pub use group::{GroupConsumer, Membership, Rebalance, from_list, is_incremental, number, resume, to_list};
+pub use linger::send_now;
 pub use members::{GroupMember, member_id, members};
 pub use objections::{Objection, Objections};
 pub use topics::Topics;

@@ -26,7 +26,7 @@ use rdkafka::message::{Header as KafkaHeader, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
 use crate::config::Guarantee;
-use crate::kafka::{Clients, Membership, Topics, classify, create_with, is_record_error, number};
+use crate::kafka::{Clients, Membership, Topics, classify, create_with, is_record_error, number, send_now};
 use deliveries::{Deliveries, Refused};
 
 /// How long one wait for acknowledgements lasts before the worker looks at its other duties.
@@ -294,6 +294,7 @@ impl Log for Sink {
 
     fn flush(&mut self) -> Result<Vec<(TopicPartition, Offset)>, Error> {
         let until = Instant::now() + FLUSH_TIMEOUT;
+        send_now(self.producer()?);
         loop {
             let flushed = self.producer()?.flush(FLUSH_STEP);
             // First: a transaction with a record that was refused is never flushed.
