@@ -41,11 +41,13 @@ const HOMES: &[(&[&str], &[&str], &str)] = &[
     ),
     (&["rocksdb"], &["store"], "RocksDB has one home: go through store"),
     (&["wasmtime", "wasmtime_wasi"], &["guest"], "wasmtime has one home: go through guest"),
+    (&["axum", "tower_http", "utoipa", "utoipa_axum"], &["api"], "HTTP has one home: go through api"),
     (&["crate::source"], &["source", "app"], "adapters don't import each other"),
     (&["crate::guest"], &["guest", "app", "cli"], "adapters don't import each other"),
     (&["crate::store"], &["store", "app"], "adapters don't import each other"),
     (&["crate::module"], &["module", "app", "cli"], "adapters don't import each other"),
     (&["crate::sink"], &["sink", "app"], "adapters don't import each other"),
+    (&["crate::api"], &["api", "app"], "adapters don't import each other"),
     (
         &["std::env::var", "std::env::vars", "std::env::var_os"],
         &["config"],

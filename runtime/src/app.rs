@@ -7,6 +7,7 @@ mod follower;
 mod tasks;
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
@@ -18,14 +19,16 @@ use millrace_engine::ports::Error;
 use millrace_engine::task::BufferLimits;
 use millrace_engine::topology::{PartitionCounts, Partitioning, Plan, Topology, TopologyError};
 
+use crate::api::Server;
 use crate::config::{Config, GroupProtocol, Guarantee};
 use crate::guest::Module;
 use crate::kafka::{Clients, Membership, Topics};
 use crate::module::Activation;
 use crate::sink::{Sink, Switches};
 use crate::source::{Farewell, Settings as SourceSettings, Source};
+use crate::status::{Identity, Status};
 use crate::store::{Budget as StoreBudget, Resources, StateDirectory};
-use crate::worker::{Budget, Handle, Pace, Worker};
+use crate::worker::{Budget, Handle, Meter, Pace, Worker};
 use follower::Follower;
 use tasks::Tasks;
 use versions::{Version, Versions};
@@ -100,12 +103,19 @@ impl Application {
         self.check_offered()?;
         let state = StateDirectory::open(&config.state_dir, &config.application_id)?;
         self.check_state(state.path(), config)?;
+        let process_id = state.process_id()?;
+        let status = Arc::new(Status::new(Identity {
+            application_id: config.application_id.clone(),
+            instance: config.instance_id.clone().unwrap_or_else(|| process_id.clone()),
+            threads: config.threads,
+        }));
+        status.runs(self.module.digest());
+        let server = serve(config, &status)?;
         tracing::info!(
             application = config.application_id, module = self.module.digest(),
             version = self.activation.as_ref().map(|active| active.version),
             state = %state.path().display(), threads = config.threads, "starting"
         );
-        let process_id = state.process_id()?;
         let mut clients = Clients::new(config, process_id.clone());
         let (topics, partitioning) = prepare_topics(&self.plan, config, &clients)?;
         clients.hold_limits(&self.record_limits(&topics, &partitioning, config));
@@ -116,7 +126,7 @@ impl Application {
         let version = Version { module, plan, partitioning };
         let versions = Arc::new(Versions::new(version, activation.is_some().then_some(told)));
         let ends = Ends::default();
-        let source = Self::wire(config, &clients, state, &versions, ends.clone())?;
+        let source = Self::wire(config, &clients, state, &versions, ends.clone(), status)?;
         if let Some(activation) = activation {
             let follower = Follower {
                 config: config.clone(),
@@ -135,7 +145,7 @@ impl Application {
             .name("source".to_owned())
             .spawn(move || source.run().map_err(|error| anyhow!("{error}")))
             .context("start the source thread")?;
-        Ok(Running { ends, thread })
+        Ok(Running { ends, thread, server })
     }
 
     /// Of the topics that are written to. To read them is a right of its own, which the application can do without.
@@ -155,6 +165,7 @@ impl Application {
         state: StateDirectory,
         versions: &Arc<Versions>,
         ends: Ends,
+        status: Arc<Status>,
     ) -> anyhow::Result<Source> {
         let membership = Arc::new(Membership::new(clients)?);
         let (reports, received) = channel();
@@ -175,7 +186,9 @@ impl Application {
             let switches = Switches { lease: Arc::clone(&lease), abandon: Arc::clone(&ends.abandon) };
             let log = Sink::new(clients, number, config.guarantee, Arc::clone(&membership), switches);
             let budget = Arc::new(Budget::new(config.input_buffer_bytes / config.threads.max(1)));
-            let worker = Worker::new(Box::new(log), pace, Arc::clone(&lease), Arc::clone(&budget), reports.clone());
+            let meter = Meter::new(Arc::clone(&status), number);
+            let (leased, budgeted) = (Arc::clone(&lease), Arc::clone(&budget));
+            let worker = Worker::new(Box::new(log), pace, leased, budgeted, reports.clone(), meter);
             let handle = Handle::start(format!("worker-{number}"), lease, budget, |orders| worker.run(&orders))
                 .context("start a worker thread")?;
             workers.push(handle);
@@ -188,7 +201,7 @@ impl Application {
             // at-least-once that is what makes its counts exact.
             write_ahead_log: true,
         });
-        let tasks = Tasks::new(Arc::clone(versions), state, resources, config);
+        let tasks = Tasks::new(Arc::clone(versions), state, resources, config, Arc::clone(&status));
         let settings = SourceSettings {
             clients: clients.clone(),
             guarantee,
@@ -201,6 +214,7 @@ impl Application {
             standby_replicas: config.standby_replicas,
             farewell: farewell(config),
             anew: ends.again,
+            status,
         };
         Source::new(settings, membership, workers, Arc::new(tasks), (reports, received), ends.stop)
             .context("start the threads of the source")
@@ -221,6 +235,7 @@ struct Ends {
 pub struct Running {
     ends: Ends,
     thread: JoinHandle<anyhow::Result<()>>,
+    server: Option<Server>,
 }
 
 impl Running {
@@ -247,7 +262,17 @@ impl Running {
             }
             std::thread::sleep(Duration::from_millis(5));
         }
-        self.thread.join().unwrap_or_else(|_| bail!("the source thread panicked; its message is above"))
+        let ended = self.thread.join();
+        if let Some(server) = self.server {
+            server.stop();
+        }
+        ended.unwrap_or_else(|_| bail!("the source thread panicked; its message is above"))
+    }
+
+    /// Where it is served over HTTP.
+    #[must_use]
+    pub fn http(&self) -> Option<SocketAddr> {
+        self.server.as_ref().map(Server::address)
     }
 }
 
@@ -294,6 +319,16 @@ fn run_once(config: &Config) -> anyhow::Result<bool> {
         }
         None => Ok(false),
     }
+}
+
+/// From the beginning on: probes are answered while brokers are waited for.
+fn serve(config: &Config, status: &Arc<Status>) -> anyhow::Result<Option<Server>> {
+    let Some(listen) = config.http.listen else { return Ok(None) };
+    let server = Server::start(listen, Arc::clone(status), config.http.acceptable_recovery_lag).with_context(|| {
+        format!("serve HTTP on {listen}; set http.listen, or MILLRACE_HTTP_LISTEN, to another address or to `off`")
+    })?;
+    tracing::info!(address = %server.address(), "serving HTTP");
+    Ok(Some(server))
 }
 
 fn farewell(config: &Config) -> Farewell {

@@ -2,6 +2,7 @@
 //! Builds the binary `millrace`.
 
 pub mod config;
+pub mod status;
 pub mod kafka;
 pub mod source;
 pub mod worker;
@@ -9,5 +10,6 @@ pub mod guest;
 pub mod store;
 pub mod sink;
 pub mod module;
+pub mod api;
 pub mod cli;
 pub mod app;

@@ -79,7 +79,12 @@ impl Bench {
         match side {
             Side::Contract => {
                 let topics = spec.inputs.iter().map(|input| input.name.clone()).collect();
-                Ok(self.module.instantiate(TaskInfo { id: spec.id, topics, caching: spec.caching }))
+                Ok(self.module.instantiate(TaskInfo {
+                    id: spec.id,
+                    topics,
+                    caching: spec.caching,
+                    usage: std::sync::Arc::default(),
+                }))
             }
             Side::Native => {
                 let topology = millrace::module::Declares::declare(&wordcount::topology);

@@ -15,6 +15,7 @@ use super::versions::{News, Version, Versions};
 use crate::config::{Config, FaultPolicy, Faults};
 use crate::guest::TaskInfo;
 use crate::source::TaskFactory;
+use crate::status::Status;
 use crate::store::{Resources, StateDirectory};
 use crate::worker::Swapped;
 
@@ -30,10 +31,17 @@ pub(super) struct Tasks {
     /// Cached stores are flushed at commits; else every update is forwarded.
     caching: bool,
     cleanup_delay: Duration,
+    status: Arc<Status>,
 }
 
 impl Tasks {
-    pub(super) fn new(versions: Arc<Versions>, state: StateDirectory, resources: Resources, config: &Config) -> Self {
+    pub(super) fn new(
+        versions: Arc<Versions>,
+        state: StateDirectory,
+        resources: Resources,
+        config: &Config,
+        status: Arc<Status>,
+    ) -> Self {
         let settings = Settings {
             batch_records: config.batch_records,
             batch_bytes: config.batch_bytes,
@@ -46,13 +54,15 @@ impl Tasks {
         };
         let caching = config.store_cache_bytes > 0;
         let cleanup_delay = Duration::from_millis(config.state_cleanup_delay_ms);
-        Self { versions, state, resources, settings: Arc::new(settings), caching, cleanup_delay }
+        let settings = Arc::new(settings);
+        Self { versions, state, resources, settings, caching, cleanup_delay, status }
     }
 
     fn successor_of(&self, version: &Version, id: TaskId, inputs: &[usize]) -> Result<Successor, Error> {
         let spec = self.spec(version, id, inputs)?;
         let topics = spec.inputs.iter().map(|input| input.name.clone()).collect();
-        let guest = version.module.instantiate(TaskInfo { id, topics, caching: self.caching });
+        let usage = Arc::clone(&self.status.task(id).guest);
+        let guest = version.module.instantiate(TaskInfo { id, topics, caching: self.caching, usage });
         Ok(Successor { spec: Arc::new(spec), guest })
     }
 
@@ -89,7 +99,11 @@ impl TaskFactory for Tasks {
     }
 
     fn advance(&self) -> Result<Option<Arc<Partitioning>>, Error> {
-        self.versions.advance()
+        let advanced = self.versions.advance()?;
+        if advanced.is_some() {
+            self.status.runs(self.versions.current().module.digest());
+        }
+        Ok(advanced)
     }
 
     fn successor(&self, id: TaskId, inputs: &[usize]) -> Result<Successor, Error> {

@@ -35,6 +35,9 @@ pub(super) fn run(config: Config, args: &DevArgs) -> anyhow::Result<()> {
     eprintln!("gone when this process ends; for anything else there is a real Kafka: ./mill kafka start");
     eprintln!("state in {}", state.path().display());
     let running = embedded.run()?;
+    if let Some(address) = running.http() {
+        eprintln!("metrics on http://{address}/metrics, tasks on http://{address}/v1/tasks");
+    }
     let finish = Arc::new(AtomicBool::new(false));
     let printer = print_outputs(embedded.tail()?, Arc::clone(&finish))?;
     if std::io::stdin().is_terminal() {

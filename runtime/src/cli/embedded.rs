@@ -1,6 +1,7 @@
 //! What `millrace dev` and `millrace demo` share: an application that runs in this process
 //! against the embedded broker. Must not know where its input comes from or who reads its output.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 
 use anyhow::{Context, bail};
@@ -45,6 +46,8 @@ impl Embedded {
         config.instance_id = None;
         config.leave_on_stop = true;
         config.state_dir = state.to_owned();
+        // Beside whatever else runs on the machine.
+        config.http.listen = config.http.listen.map(|_| SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
         let plan = application.plan();
         let inputs: Vec<String> = plan.external_topics().iter().map(|topic| (*topic).to_owned()).collect();
         let outputs = application.output_topics();

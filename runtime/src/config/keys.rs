@@ -2,7 +2,9 @@
 //! the names of environment variables, the listing and `docs/configuration.md` all follow from it.
 //! Must not know where values come from.
 
-use super::value::Kind::{self, Brokers, Bytes, Choice, Differences, Filter, Flag, Name, Names, Number, Path, Topic};
+use super::value::Kind::{
+    self, Brokers, Bytes, Choice, Differences, Filter, Flag, Listen, Name, Names, Number, Path, Topic,
+};
 
 /// What a key is when nothing is given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -282,6 +284,18 @@ pub(super) const KEYS: &[Key] = &[
         Topic,
         Unset,
         "Where failing records go under `dead-letter`, with what went wrong as headers. It has to exist.",
+    ),
+    key(
+        "http.listen",
+        Listen,
+        Is("127.0.0.1:8642"),
+        "Where health, metrics and queries are served. Whoever can reach it can read them; `off`: nobody can.",
+    ),
+    key(
+        "acceptable.recovery.lag",
+        Number { min: 0, max: i64::MAX },
+        Is("10000"),
+        "Records that a task may still have to restore for this instance to count as ready.",
     ),
     key(
         "log.level",

@@ -14,8 +14,8 @@ use super::keys::{BOOTSTRAP_SERVERS, FAULTS_ON, Fallback, KEYS, Key, MODULE_SOUR
 use super::problem::{Invalid, Origin, Problem, SIMILAR, nearest};
 use super::value::{Kind, Raw, Size, Value};
 use super::{
-    Config, FaultPolicy, Faults, GroupProtocol, Guarantee, LogConfig, LogFormat, ModuleConfig, ModuleSource,
-    RocksDbConfig, Setting, UPLOADED,
+    Config, FaultPolicy, Faults, GroupProtocol, Guarantee, HttpConfig, LogConfig, LogFormat, ModuleConfig,
+    ModuleSource, RocksDbConfig, Setting, UPLOADED,
 };
 
 /// What the command line says. It goes before the environment, which goes before the file.
@@ -168,6 +168,11 @@ impl Resolved {
             },
             startup_deadline_ms: self.size("startup.deadline.ms"),
             faults,
+            http: HttpConfig {
+                // What is no address is `off`.
+                listen: self.text("http.listen").parse().ok(),
+                acceptable_recovery_lag: self.size("acceptable.recovery.lag"),
+            },
             log: LogConfig {
                 filter: self.text("log.level"),
                 format: if self.text("log.format") == "json" { LogFormat::Json } else { LogFormat::Text },

@@ -19,6 +19,7 @@ mod listing;
 mod tests;
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use millrace_engine::ports::FaultKind;
@@ -72,6 +73,7 @@ pub struct Config {
     /// How long brokers and source topics may be absent at start.
     pub startup_deadline_ms: u64,
     pub faults: Faults,
+    pub http: HttpConfig,
     pub log: LogConfig,
     /// Every key with its value and where it came from, secrets redacted.
     pub settings: Vec<Setting>,
@@ -162,6 +164,14 @@ pub enum FaultPolicy {
     Skip,
     /// It goes to this topic.
     DeadLetter(String),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HttpConfig {
+    /// `None`: nowhere.
+    pub listen: Option<SocketAddr>,
+    /// Records that a task of a ready instance may still have to restore.
+    pub acceptable_recovery_lag: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -2,6 +2,7 @@
 //! messages. Must not know which key is which.
 
 use std::fmt;
+use std::net::SocketAddr;
 
 /// What was written, before anybody knows what it should be.
 #[derive(Debug, Clone, PartialEq)]
@@ -24,6 +25,8 @@ pub(super) enum Kind {
     Topic,
     Path,
     Brokers,
+    /// Where to listen, or `off`.
+    Listen,
     /// Directives for the log.
     Filter,
     Choice(&'static [&'static str]),
@@ -92,6 +95,7 @@ impl Kind {
             Self::Name => is_name(text, MAX_NAME),
             Self::Topic => is_name(text, MAX_TOPIC),
             Self::Path => !text.is_empty(),
+            Self::Listen => text == OFF || text.parse::<SocketAddr>().is_ok(),
             Self::Filter => is_filter(text),
         };
         sound.then(|| Value::Text(text.to_owned()))
@@ -115,6 +119,9 @@ impl Kind {
         Wrong { wanted: self.to_string(), got: raw.to_string() }
     }
 }
+
+/// What a switch says that is no flag.
+pub(super) const OFF: &str = "off";
 
 /// Kafka allows 249 characters in a topic's name; a store's name and `-changelog` must find room.
 const MAX_NAME: usize = 150;
@@ -190,6 +197,7 @@ impl fmt::Display for Kind {
             Self::Topic => write!(f, "the name of a topic"),
             Self::Path => write!(f, "a path"),
             Self::Brokers => write!(f, "`host` or `host:port`, comma-separated"),
+            Self::Listen => write!(f, "an address and a port, as `0.0.0.0:8642`, or `{OFF}`"),
             Self::Filter => {
                 write!(f, "a level (off, error, warn, info, debug, trace) and `target=level`, comma-separated")
             }
@@ -271,6 +279,16 @@ mod tests {
         check(size, "512", "512");
         for bad in ["", "MiB", "-1", "1.5MiB", "1TiB", "99999999999GiB", "1mib"] {
             check(size, bad, "refused");
+        }
+    }
+
+    #[test]
+    fn an_address_to_listen_on_has_a_port() {
+        check(Kind::Listen, "off", "off");
+        check(Kind::Listen, "127.0.0.1:0", "127.0.0.1:0");
+        check(Kind::Listen, "[::]:8642", "[::]:8642");
+        for bad in ["", "8642", ":8642", "localhost:8642", "0.0.0.0", "OFF"] {
+            check(Kind::Listen, bad, "refused");
         }
     }
 

@@ -1,6 +1,9 @@
 //! Owns the instance of one task: its calls, and that it is gone after a failed one. Must not know
 //! what the calls are for.
 
+use std::sync::Arc;
+
+use cpu_time::ThreadTime;
 use millrace_engine::context::Context;
 use millrace_engine::ports::{Fault, FaultKind, Guest};
 use millrace_engine::record::{Changes, Input, Output, TaskId};
@@ -13,6 +16,7 @@ use super::fault;
 use super::host::Host;
 use super::lines::Lines;
 use super::module::{Module, begin_call};
+use crate::status::GuestUsage;
 
 /// What an instance is told of its task.
 #[derive(Debug, Clone)]
@@ -22,6 +26,8 @@ pub struct TaskInfo {
     pub topics: Vec<String>,
     /// Cached stores are flushed at commits.
     pub caching: bool,
+    /// Where it is counted what calls take.
+    pub usage: Arc<GuestUsage>,
 }
 
 pub(super) struct Instance {
@@ -59,9 +65,11 @@ impl Instance {
             return Err(Fault::new(FaultKind::Trap, message));
         };
         begin_call(&mut live.store, self.module.limits());
+        let started = ThreadTime::now();
         std::mem::swap(context, &mut live.store.data_mut().context);
         let mut handed = call(live.exports.millrace_streams_module(), &mut live.store);
         std::mem::swap(context, &mut live.store.data_mut().context);
+        self.task.usage.called(started.elapsed(), live.store.data().meter.used());
         if handed.is_ok() && live.store.data().has_overslept() {
             handed = Err(Trap::Interrupt.into());
         }

@@ -54,6 +54,10 @@ impl Meter {
     pub(super) fn new(limits: &Limits) -> Self {
         Self { allowed: limits.memory_bytes, used: 0 }
     }
+
+    pub(super) fn used(&self) -> usize {
+        self.used
+    }
 }
 
 impl ResourceLimiter for Meter {

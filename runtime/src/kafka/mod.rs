@@ -9,6 +9,7 @@ mod group;
 mod linger;
 mod members;
 mod topics;
+mod watermarks;
 
 pub(crate) use client::create_with;
 pub use client::{ClientLog, Clients};
@@ -19,3 +20,4 @@ pub use linger::send_now;
 pub use members::{GroupMember, member_id, members};
 pub use objections::{Objection, Objections};
 pub use topics::Topics;
+pub use watermarks::last_seen_end;

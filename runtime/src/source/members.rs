@@ -105,6 +105,7 @@ impl Source {
         tracing::info!(members = members.len(), tasks = ?names, "keeping standbys");
         self.restorer.keep_standbys(chosen.iter().map(|task| (*task, self.all_inputs(*task))).collect());
         self.standbys = chosen;
+        self.tell_placements();
         self.janitor.tell(self.holdings());
     }
 

@@ -19,6 +19,7 @@ mod rebalance;
 mod restore;
 mod routes;
 mod swap;
+mod tell;
 
 pub use restore::TaskFactory;
 
@@ -37,6 +38,7 @@ use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use crate::kafka::{Clients, GroupConsumer, Membership, classify, is_incremental, to_list};
+use crate::status::{State, Status};
 use crate::worker::{Handle, Order, Report};
 use janitor::Janitor;
 use members::Members;
@@ -84,6 +86,7 @@ pub struct Settings {
     /// Set when the application is to start anew with other inputs: whoever comes back under its name without having
     /// left gets what it had.
     pub anew: Arc<AtomicBool>,
+    pub status: Arc<Status>,
 }
 
 /// What a stopping member tells the group.
@@ -125,6 +128,8 @@ pub struct Source {
     swaps: Swaps,
     /// Between a revocation and the assignment that follows nothing is handed over.
     assigned: bool,
+    /// When it was last told how far the partitions go.
+    ends_told_at: Instant,
     stop: Arc<AtomicBool>,
 }
 
@@ -138,7 +143,8 @@ impl Source {
         stop: Arc<AtomicBool>,
     ) -> std::io::Result<Self> {
         let clients = settings.clients.clone();
-        let restorer = Restorer::start(clients.clone(), settings.guarantee, Arc::clone(&factory), reports)?;
+        let status = Arc::clone(&settings.status);
+        let restorer = Restorer::start(clients.clone(), settings.guarantee, Arc::clone(&factory), reports, status)?;
         let janitor = Janitor::start(clients, Arc::clone(&membership), Arc::clone(&factory))?;
         let members = if settings.standby_replicas > 0 {
             let (group, instance_id) = (settings.application_id.clone(), settings.instance_id.clone());
@@ -166,6 +172,7 @@ impl Source {
             restored: Vec::new(),
             swaps: Swaps::default(),
             assigned: false,
+            ends_told_at: Instant::now(),
             stop,
         })
     }
@@ -181,6 +188,7 @@ impl Source {
     fn subscribe(&self) -> Result<(), Error> {
         let topics: Vec<&str> = self.settings.partitioning.subscription().map(|input| &*input.full_name).collect();
         tracing::info!(?topics, "joining the group");
+        self.settings.status.enter(State::Rebalancing);
         self.consumer.subscribe(&topics).map_err(|error| classify("subscribe to the input topics", &error))
     }
 
@@ -208,6 +216,8 @@ impl Source {
     }
 
     fn turn(&mut self) -> Result<(), Error> {
+        self.settings.status.beat();
+        self.tell_ends();
         self.take_reports()?;
         self.take_restored()?;
         self.take_version()?;
@@ -349,6 +359,7 @@ impl Source {
             self.placements.remove(task);
             self.at_hand.tasks.remove(task);
         }
+        self.tell_placements();
         Ok(())
     }
 
@@ -396,6 +407,7 @@ impl Source {
     }
 
     fn shut_down(mut self) -> Result<(), Error> {
+        self.settings.status.enter(State::PendingShutdown);
         self.routes.clear();
         let outcomes = self.ask_workers(|done| Order::Stop { done });
         let committed = outcomes.len() == self.workers.len() && outcomes.iter().all(|committed| *committed);

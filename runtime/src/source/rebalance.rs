@@ -73,6 +73,7 @@ impl Source {
             self.drop_all();
         } else {
             self.forget_partitions();
+            self.tell_placements();
             let suspended = self.ask_workers(|done| Order::Suspend { done });
             if suspended.len() < self.workers.len() {
                 self.workers.iter().for_each(Handle::end_lease);
@@ -96,6 +97,7 @@ impl Source {
             tasks = ?assignment.tasks.keys().map(ToString::to_string).collect::<Vec<_>>(),
             "partitions assigned"
         );
+        self.settings.status.rebalanced();
         self.close(&change.close.iter().copied().collect::<Vec<_>>(), false);
         self.at_hand = assignment;
         self.placements.extend(change.start.iter().map(|id| (*id, Placement::Restoring)));
@@ -114,6 +116,7 @@ impl Source {
             worker.order(Order::Resume);
         }
         self.assigned = true;
+        self.tell_placements();
         self.tell_if_running();
         self.tell_holdings();
         Ok(())
@@ -263,6 +266,7 @@ impl Source {
         // The consumer is past what the tasks will need again, so it is told where to go whatever that is.
         let request = |id: &TaskId| self.request(*id, &committed, &Offsets::new(), corrupt == Some(*id));
         self.restorer.restore(tasks.iter().map(request).collect());
+        self.tell_placements();
         Ok(())
     }
 
@@ -300,6 +304,7 @@ impl Source {
         self.swap_if_stale(id, worker)?;
         resume(&self.consumer, &partitions).map_err(|error| classify("read on after a restore", &error))?;
         tracing::info!(task = %id, worker, running = self.running(), of = self.placements.len(), "task running");
+        self.tell_placements();
         self.tell_if_running();
         Ok(())
     }
@@ -347,5 +352,6 @@ impl Source {
             self.placements.remove(id);
             self.at_hand.tasks.remove(id);
         }
+        self.tell_placements();
     }
 }

@@ -29,6 +29,7 @@ use millrace_engine::topology::Partitioning;
 
 use super::rebalance::{CommittedOffsets, Offsets};
 use crate::kafka::Clients;
+use crate::status::Status;
 use crate::worker::{Report, Swapped};
 use reader::{Read, Readers};
 use standbys::Standbys;
@@ -41,6 +42,8 @@ const STANDBY_WAIT: Duration = Duration::from_millis(100);
 const OPENED_AT_ONCE: usize = 4;
 /// How often a long restore says how far it is.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
+/// How late the status of the process may be about what is left to read.
+const PUBLISH_INTERVAL: Duration = Duration::from_millis(500);
 /// Pause before a task is tried again whose restore failed for a passing reason.
 const RETRY_WAIT: Duration = Duration::from_secs(1);
 /// How often it is asked whether the transactions in a changelog are over.
@@ -122,6 +125,7 @@ impl Restorer {
         guarantee: Guarantee,
         factory: Arc<dyn TaskFactory>,
         reports: Sender<Report>,
+        status: Arc<Status>,
     ) -> std::io::Result<Self> {
         let (orders, receiver) = channel();
         let (sender, restored) = channel();
@@ -129,12 +133,18 @@ impl Restorer {
             guarantee,
             reports,
             restored: sender,
-            standbys: Standbys::new(Arc::clone(&factory), Readers::new(clients.clone(), Clients::standby)),
+            standbys: Standbys::new(
+                Arc::clone(&factory),
+                Readers::new(clients.clone(), Clients::standby),
+                Arc::clone(&status),
+            ),
+            status,
             factory,
             readers: Readers::new(clients, Clients::restore),
             restoring: BTreeMap::new(),
             waiting: Vec::new(),
             told_at: Instant::now(),
+            published_at: Instant::now(),
         };
         let thread = std::thread::Builder::new().name("restore".to_owned()).spawn(move || thread.run(&receiver))?;
         Ok(Self { orders, restored, thread })
@@ -209,6 +219,9 @@ struct Thread {
     /// To be tried again.
     waiting: Vec<Waiting>,
     told_at: Instant,
+    status: Arc<Status>,
+    /// When the status was last told how much is left.
+    published_at: Instant,
 }
 
 impl Thread {
@@ -297,6 +310,7 @@ impl Thread {
         task.restore(&plan)?;
         let done = task.replays().is_empty();
         self.readers.add(&task)?;
+        self.status.task(id).remain(self.readers.left(id));
         self.restoring.insert(id, Restoring { task, request, plan, records: 0, began: Instant::now() });
         if done {
             self.finish(id);
@@ -323,11 +337,18 @@ impl Thread {
             self.told_at = Instant::now();
             self.tell_progress();
         }
+        if self.published_at.elapsed() >= PUBLISH_INTERVAL {
+            self.published_at = Instant::now();
+            for id in self.restoring.keys() {
+                self.status.task(*id).remain(self.readers.left(*id));
+            }
+        }
     }
 
     fn apply(&mut self, read: &Read) {
         let Some(restoring) = self.restoring.get_mut(&read.task) else { return };
         restoring.records += read.chunk.offsets.len();
+        self.status.task(read.task).read_back(read.chunk.offsets.len());
         match restoring.task.replay(read.store, &read.chunk, read.next) {
             Ok(()) if restoring.task.replays().is_empty() => self.finish(read.task),
             Ok(()) => {}
@@ -340,6 +361,7 @@ impl Thread {
         let Restoring { mut task, request, plan, records, began, .. } = restoring;
         let ms = began.elapsed().as_millis();
         tracing::info!(task = %id, records, ms, "restored");
+        self.status.task(id).remain(0);
         if let Err(error) = task.start(&plan.starts, plan.stream_time, crate::worker::now_ms()) {
             // Closes its stores, in case it is made again.
             drop(task);

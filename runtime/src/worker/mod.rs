@@ -1,9 +1,11 @@
 //! Owns the loop of a worker thread. Must not know Kafka, RocksDB or wasmtime.
 
 mod budget;
+mod meter;
 mod turn;
 
 pub use budget::Budget;
+pub use meter::Meter;
 pub(crate) use turn::now_ms;
 pub use turn::{Pace, Worker};
 

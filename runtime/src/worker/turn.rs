@@ -8,12 +8,11 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use millrace_engine::commit::{Failure, Fate, Guarantee, commit};
-use millrace_engine::ports::{Error, Fault, Log};
-use millrace_engine::quarantine::{Incident, Policy};
+use millrace_engine::ports::{Error, Log};
 use millrace_engine::record::{TaskId, TopicPartition};
 use millrace_engine::task::{BufferLimits, Chunk, Phase, Successor, Task};
 
-use super::{Budget, Order, Report, Swapped};
+use super::{Budget, Meter, Order, Report, Swapped};
 
 /// How long a worker without anything to do waits for orders: how late a wall-clock punctuation
 /// or a commit may be.
@@ -64,6 +63,7 @@ pub struct Worker {
     /// Orders to swap that are due, and what the tasks are to go on with.
     swaps: usize,
     successors: BTreeMap<TaskId, Successor>,
+    meter: Meter,
     committed_at: Instant,
     /// How long the last commit took.
     commit_took: Duration,
@@ -79,6 +79,7 @@ impl Worker {
         lease: Arc<AtomicBool>,
         budget: Arc<Budget>,
         reports: Sender<Report>,
+        meter: Meter,
     ) -> Self {
         Self {
             tasks: BTreeMap::new(),
@@ -90,6 +91,7 @@ impl Worker {
             reports,
             swaps: 0,
             successors: BTreeMap::new(),
+            meter,
             committed_at: Instant::now(),
             commit_took: Duration::ZERO,
             retry_at: None,
@@ -164,16 +166,16 @@ impl Worker {
 
     fn advance(&mut self, id: TaskId) -> Result<bool, Error> {
         let Some(task) = self.tasks.get_mut(&id) else { return Ok(false) };
-        let processed = process(task, &mut *self.log);
-        tell(task, &self.reports);
+        let processed = process(task, &mut *self.log, &self.meter);
+        self.meter.tell(task, &self.reports);
         let more = processed?;
         if !self.commit_in_time() {
             return Ok(false);
         }
         let Some(task) = self.tasks.get_mut(&id) else { return Ok(false) };
         let punctuated = task.punctuate(now_ms(), &mut *self.log);
-        tell(task, &self.reports);
-        punctuated?;
+        self.meter.tell(task, &self.reports);
+        self.meter.punctuated(id, punctuated?);
         if !is_budgeted(task) {
             self.tell_flow(id);
         }
@@ -220,12 +222,13 @@ impl Worker {
         let started = Instant::now();
         let mut tasks: Vec<&mut Task> = self.tasks.values_mut().collect();
         let committed = commit(&mut tasks, &mut *self.log, self.pace.guarantee);
-        tasks.into_iter().for_each(|task| tell(task, &self.reports));
+        tasks.into_iter().for_each(|task| self.meter.tell(task, &self.reports));
         match committed {
             Ok(done) => {
                 self.committed_at = Instant::now();
                 if done.tasks > 0 {
                     self.commit_took = started.elapsed();
+                    self.meter.committed(self.commit_took, done.changelog_records);
                     let ms = started.elapsed().as_millis();
                     tracing::debug!(tasks = done.tasks, changelog_records = done.changelog_records, ms, "committed");
                 }
@@ -239,6 +242,7 @@ impl Worker {
     }
 
     fn commit_failed(&mut self, failure: Failure) {
+        self.meter.commit_failed();
         let Failure { error, task, fate } = failure;
         match (fate, task) {
             (Fate::Repeat, _) => {
@@ -257,6 +261,7 @@ impl Worker {
         match order {
             Order::Records { task, partition, chunk, bytes } => self.add(task, &partition, chunk, bytes),
             Order::Adopt(task) => {
+                self.meter.adopt(&task);
                 self.tasks.insert(task.id(), *task);
             }
             Order::Swap { successors } => {
@@ -346,6 +351,7 @@ impl Worker {
     fn close(&mut self, ids: &[TaskId]) {
         for id in ids {
             if let Some(mut task) = self.tasks.remove(id) {
+                self.meter.forget(*id);
                 task.close();
             }
         }
@@ -411,37 +417,20 @@ impl Worker {
 }
 
 /// One batch of a task; one that fails is isolated at once, unless that takes long.
-fn process(task: &mut Task, log: &mut dyn Log) -> Result<bool, Error> {
+fn process(task: &mut Task, log: &mut dyn Log, meter: &Meter) -> Result<bool, Error> {
     let started = Instant::now();
-    let mut more = task.process(now_ms(), log)?.more;
+    let mut more = process_part(task, log, meter)?;
     while task.is_isolating() && started.elapsed() < ISOLATION_MAX {
-        more = task.process(now_ms(), log)?.more;
+        more = process_part(task, log, meter)?;
     }
     Ok(more)
 }
 
-/// Logs what a task left out, and why, and reports faults: a version of the module may have too many.
-fn tell(task: &mut Task, reports: &Sender<Report>) {
-    let id = task.id();
-    let incidents = task.take_incidents();
-    let left_out = incidents.iter().filter(|incident| incident.policy != Policy::Fail);
-    if let Some(example) = left_out.clone().next() {
-        let count = u32::try_from(left_out.count()).unwrap_or(u32::MAX);
-        let example = format!("{}: {:?}: {}", example.place, example.fault.kind, example.fault);
-        // Nobody takes it: the source is gone, and says so where it matters.
-        let _ = reports.send(Report::Faults { count, example });
-    }
-    for Incident { place, key, value, fault, policy, .. } in incidents {
-        let Fault { kind, node, message, lines, .. } = fault;
-        if policy == Policy::Fail {
-            tracing::error!(task = %id, at = place, node, fault = ?kind, %policy, key, value, ?lines, "{message}");
-        } else {
-            tracing::warn!(task = %id, at = place, node, fault = ?kind, %policy, key, value, ?lines, "{message}");
-        }
-    }
-    for dropped in task.take_dropped() {
-        tracing::warn!(task = %id, node = dropped.node, count = dropped.count, "left out records: {}", dropped.reason);
-    }
+fn process_part(task: &mut Task, log: &mut dyn Log, meter: &Meter) -> Result<bool, Error> {
+    let started = Instant::now();
+    let done = task.process(now_ms(), log)?;
+    meter.processed(task, &done, started.elapsed());
+    Ok(done.more)
 }
 
 /// Whether the worker's budget bounds what the task buffers. A task that waits for one of several

@@ -61,6 +61,8 @@ impl App {
         app.set("module.source", &module.to_string_lossy());
         app.set("kafka.bootstrap.servers", &kafka.bootstrap);
         app.set("statestore.cache.max.bytes", "0");
+        // Many run side by side.
+        app.set("http.listen", "off");
         app.settings
             .insert("module.env".into(), "['COUNTS_INPUT', 'COUNTS_OUTPUT', 'COUNTS_STORE', 'COUNTS_MODE']".into());
         app.environment("COUNTS_INPUT", &app.input.clone());

@@ -10,6 +10,7 @@ pub mod records;
 pub mod group;
 pub mod counts;
 pub mod process;
+pub mod http;
 pub mod app;
 pub mod peer;
 pub mod eos;

@@ -62,7 +62,12 @@ fn module(environment: &[(&str, &str)]) -> Module {
 }
 
 fn task(partition: u32) -> TaskInfo {
-    TaskInfo { id: TaskId { subtopology: 0, partition }, topics: vec!["in".to_owned()], caching: false }
+    TaskInfo {
+        id: TaskId { subtopology: 0, partition },
+        topics: vec!["in".to_owned()],
+        caching: false,
+        usage: Arc::default(),
+    }
 }
 
 /// What a task with one store lends to its instance. The task is gone; its context is whole.

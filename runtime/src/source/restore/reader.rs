@@ -12,7 +12,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::{ClientConfig, TopicPartitionList};
 
-use crate::kafka::{ClientLog, Clients, classify, classify_question, create_with, number};
+use crate::kafka::{ClientLog, Clients, classify, classify_question, create_with, last_seen_end, number};
 
 /// Records of one topic taken in one turn: enough for a write to cost little per record.
 const TURN_RECORDS: usize = 10_000;
@@ -126,8 +126,12 @@ impl Readers {
     }
 
     /// Records a task still lacks, at the most: offsets of a compacted topic have gaps.
-    pub(super) fn left(&self, task: TaskId) -> i64 {
-        self.of_task(task).filter_map(|open| Some((open.end?.0 - open.next.0).max(0))).sum()
+    pub(super) fn left(&self, task: TaskId) -> u64 {
+        let of_reader = |reader: &Reader| {
+            let own = reader.partitions.iter().filter(|(_, open)| open.task == task);
+            own.map(|(partition, open)| reader.left(*partition, open)).sum::<u64>()
+        };
+        self.topics.values().map(of_reader).sum()
     }
 
     /// Whether there was nothing more for a task when its changelogs were read last.
@@ -185,6 +189,13 @@ fn ask(client: &BaseConsumer<ClientLog>, partition: &TopicPartition) -> Result<(
 impl Reader {
     fn new(topic: String, consumer: BaseConsumer<ClientLog>) -> Self {
         Self { topic, consumer, partitions: BTreeMap::new(), paused: BTreeSet::new() }
+    }
+
+    /// Up to the end that it is read to; what is followed, up to the end that was seen last.
+    fn left(&self, partition: u32, open: &Open) -> u64 {
+        let seen = || last_seen_end(&self.consumer, &TopicPartition::new(&*self.topic, partition));
+        let end = open.end.or_else(seen).map_or(0, |end| end.0);
+        u64::try_from(end.saturating_sub(open.next.0)).unwrap_or(0)
     }
 
     /// Takes up one partition and leaves the others alone: assigning them all anew would stop and start those under way,

@@ -13,7 +13,8 @@ use millrace_engine::record::TaskId;
 use millrace_engine::task::Task;
 
 use super::reader::{Read, Readers};
-use super::{RETRY_WAIT, TaskFactory};
+use super::{PUBLISH_INTERVAL, RETRY_WAIT, TaskFactory};
+use crate::status::Status;
 
 /// Pause before a standby is opened again that can't be kept for a reason that does not pass by itself.
 const FAILED_WAIT: Duration = Duration::from_secs(60);
@@ -28,6 +29,9 @@ pub(super) struct Standbys {
     open: BTreeMap<TaskId, Standby>,
     /// Those that failed are not opened before.
     failed: BTreeMap<TaskId, Instant>,
+    status: Arc<Status>,
+    /// When the status was last told how much is left.
+    published_at: Instant,
 }
 
 struct Standby {
@@ -39,8 +43,9 @@ struct Standby {
 }
 
 impl Standbys {
-    pub(super) fn new(factory: Arc<dyn TaskFactory>, readers: Readers) -> Self {
-        Self { factory, readers, chosen: Chosen::new(), open: BTreeMap::new(), failed: BTreeMap::new() }
+    pub(super) fn new(factory: Arc<dyn TaskFactory>, readers: Readers, status: Arc<Status>) -> Self {
+        let (open, failed, published_at) = (BTreeMap::new(), BTreeMap::new(), Instant::now());
+        Self { factory, readers, chosen: Chosen::new(), open, failed, status, published_at }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -95,6 +100,12 @@ impl Standbys {
                 tracing::info!(task = %id, records = standby.records, ms, lag = 0, "standby caught up");
             }
         }
+        if self.published_at.elapsed() >= PUBLISH_INTERVAL {
+            self.published_at = Instant::now();
+            for id in self.open.keys() {
+                self.status.task(*id).remain(self.readers.left(*id));
+            }
+        }
         opened || moved
     }
 
@@ -130,6 +141,7 @@ impl Standbys {
     fn apply(&mut self, read: &Read) {
         let Some(standby) = self.open.get_mut(&read.task) else { return };
         standby.records += read.chunk.offsets.len();
+        self.status.task(read.task).read_back(read.chunk.offsets.len());
         if let Err(error) = standby.task.replay(read.store, &read.chunk, read.next) {
             self.fail(read.task, error);
         }

@@ -13,5 +13,6 @@ mod versions;
 mod topics;
 mod state_directory;
 mod faults;
+mod operate;
 mod brokers;
 mod eos;

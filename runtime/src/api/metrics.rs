@@ -1,0 +1,215 @@
+//! `/metrics`, for Prometheus: every name with its help and its unit. The words are Kafka Streams', the units
+//! Prometheus'. What is counted is in the status of the process; here it is only read.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use axum::extract::State as Extract;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::IntoResponse;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::{Registry, Unit};
+
+use super::Served;
+use crate::status::{Stage, State, Status, TaskStatus};
+
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Counter,
+    Gauge,
+}
+use Kind::{Counter, Gauge};
+
+/// A metric with one value per set of labels.
+struct Metric {
+    name: &'static str,
+    kind: Kind,
+    unit: Option<Unit>,
+    help: &'static str,
+}
+
+const fn metric(name: &'static str, kind: Kind, unit: Option<Unit>, help: &'static str) -> Metric {
+    Metric { name, kind, unit, help }
+}
+
+/// Of the process.
+const STATE: Metric = metric("state", Gauge, None, "1 for the state the instance is in, 0 for the others");
+const THREADS: Metric = metric("alive_stream_threads", Gauge, None, "Worker threads");
+const UPTIME: Metric = metric("uptime", Gauge, Some(Unit::Seconds), "Time since the process started");
+const REBALANCES: Metric = metric("rebalances", Counter, None, "Assignments that the group has made");
+const TASKS: Metric = metric("tasks", Gauge, None, "Tasks of the instance, by state");
+const FAILED_COMMITS: Metric =
+    metric("commit_failures", Counter, None, "Commits that did not come to their end, and are repeated or given up");
+const CHANGELOG: Metric = metric("changelog_records", Counter, None, "Records written to changelogs");
+const PROCESS_LATENCY: &str = "process_latency";
+const COMMIT_LATENCY: &str = "commit_latency";
+
+/// Of each partition a task reads.
+const LAG: Metric = metric("records_lag", Gauge, None, "Records of a partition that were not processed yet");
+/// Of each kind of fault.
+const FAULTS: Metric =
+    metric("faults", Counter, None, "Records that the module failed on, by the kind of failure, whatever the policy");
+
+/// What every task has.
+type OfTask = (Metric, fn(&TaskStatus) -> Option<f64>);
+
+#[expect(clippy::cast_precision_loss, reason = "a metric is a float to Prometheus")]
+const fn float(number: u64) -> f64 {
+    number as f64
+}
+
+const OF_TASKS: [OfTask; 10] = [
+    (metric("process_records", Counter, None, "Records that were processed"), |task| {
+        Some(float(task.progress().records))
+    }),
+    (metric("process", Counter, Some(Unit::Bytes), "Keys, values and headers that were processed"), |task| {
+        Some(float(task.progress().bytes))
+    }),
+    (metric("punctuate", Counter, None, "Punctuations that were made"), |task| {
+        Some(float(task.progress().punctuations))
+    }),
+    (metric("dropped_records", Counter, None, "Records that were left out; the log says why"), |task| {
+        Some(float(task.progress().dropped))
+    }),
+    (metric("stream_time", Gauge, Some(Unit::Seconds), "Highest timestamp that was processed"), |task| {
+        Some(task.progress().stream_time_ms? as f64 / 1000.0)
+    }),
+    (
+        metric("restore_records", Counter, None, "Records read from changelogs, for a task to run or for a standby"),
+        |task| Some(float(task.restored().records)),
+    ),
+    (
+        metric("restore_remaining_records", Gauge, None, "Records of changelogs that the stores still lack, at most"),
+        |task| task.restored().remaining.map(float),
+    ),
+    (metric("guest_calls", Counter, None, "Calls of the module"), |task| Some(float(task.guest.calls()))),
+    (metric("guest_cpu", Counter, Some(Unit::Seconds), "Processor time of these calls, host calls included"), |task| {
+        Some(task.guest.cpu().as_secs_f64())
+    }),
+    (metric("guest_memory", Gauge, Some(Unit::Bytes), "Memory of the instance of the module"), |task| {
+        Some(float(task.guest.memory_bytes()))
+    }),
+];
+
+/// All metrics of the process.
+pub(super) struct Metrics(Registry);
+
+impl Metrics {
+    pub(super) fn new(status: &Arc<Status>) -> Self {
+        let mut registry = Registry::with_prefix("millrace");
+        let seconds = || Unit::Seconds;
+        let workers = &status.workers;
+        registry.register_with_unit(
+            PROCESS_LATENCY,
+            "Time of one batch in a worker",
+            seconds(),
+            workers.process_latency.clone(),
+        );
+        registry.register_with_unit(
+            COMMIT_LATENCY,
+            "Time of one commit of a worker",
+            seconds(),
+            workers.commit_latency.clone(),
+        );
+        registry.register_collector(Box::new(Reader(Arc::clone(status))));
+        Self(registry)
+    }
+
+    fn text(&self) -> Result<String, fmt::Error> {
+        let mut text = String::new();
+        encode(&mut text, &self.0)?;
+        Ok(text)
+    }
+}
+
+/// The metrics, in the text format of OpenMetrics.
+#[utoipa::path(get, path = "/metrics", responses(
+    (status = 200, description = "All metrics", body = String, content_type = "application/openmetrics-text"),
+))]
+pub(super) async fn show(Extract(served): Extract<Served>) -> impl IntoResponse {
+    // Writing to a string does not fail.
+    ([(CONTENT_TYPE, OPEN_METRICS)], served.metrics.text().unwrap_or_default())
+}
+
+/// Reads the status at each scrape.
+#[derive(Debug)]
+struct Reader(Arc<Status>);
+
+type Labels = Vec<(&'static str, String)>;
+
+impl Collector for Reader {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let status = &self.0;
+        let tasks = status.tasks();
+        let one = |value: u64| [(Labels::new(), float(value))];
+        let state = status.state();
+        let states = State::ALL.map(|each| (vec![("state", each.name().to_owned())], float(u64::from(each == state))));
+        write(&mut encoder, &STATE, states)?;
+        let stages = Stage::NAMES.map(|name| {
+            let count = tasks.iter().filter(|(_, stage, _)| stage.name() == name).count();
+            (vec![("state", name.to_owned())], float(count as u64))
+        });
+        write(&mut encoder, &TASKS, stages)?;
+        write(&mut encoder, &THREADS, one(status.identity.threads as u64))?;
+        write(&mut encoder, &UPTIME, [(Labels::new(), status.uptime().as_secs_f64())])?;
+        write(&mut encoder, &REBALANCES, one(status.rebalances()))?;
+        write(&mut encoder, &FAILED_COMMITS, one(status.workers.failed_commits.load(Ordering::Relaxed)))?;
+        write(&mut encoder, &CHANGELOG, one(status.workers.changelog_records.load(Ordering::Relaxed)))?;
+        for (metric, value) in &OF_TASKS {
+            let values = tasks.iter().filter_map(|(id, _, task)| Some((vec![("task", id.to_string())], value(task)?)));
+            write(&mut encoder, metric, values)?;
+        }
+        let lags = tasks.iter().flat_map(|(id, _, task)| {
+            let inputs = task.inputs().into_iter();
+            inputs.filter_map(move |(at, progress)| {
+                let labels = vec![
+                    ("task", id.to_string()),
+                    ("topic", at.topic.to_string()),
+                    ("partition", at.partition.to_string()),
+                ];
+                Some((labels, float(progress.lag()?)))
+            })
+        });
+        write(&mut encoder, &LAG, lags)?;
+        let faults = tasks.iter().flat_map(|(id, _, task)| {
+            let faults = task.faults().into_iter();
+            faults.map(move |(kind, count)| (vec![("task", id.to_string()), ("fault", kind.to_owned())], float(count)))
+        });
+        write(&mut encoder, &FAULTS, faults)
+    }
+}
+
+fn write(
+    encoder: &mut DescriptorEncoder<'_>,
+    metric: &Metric,
+    values: impl IntoIterator<Item = (Labels, f64)>,
+) -> fmt::Result {
+    let kind = match metric.kind {
+        Counter => MetricType::Counter,
+        Gauge => MetricType::Gauge,
+    };
+    let mut family = encoder.encode_descriptor(metric.name, metric.help, metric.unit.as_ref(), kind)?;
+    for (labels, value) in values {
+        // Of the process as a whole: braces without a label are none.
+        if labels.is_empty() {
+            return number(metric.kind, value, family);
+        }
+        number(metric.kind, value, family.encode_family(&labels)?)?;
+    }
+    Ok(())
+}
+
+fn number(kind: Kind, value: f64, encoder: MetricEncoder<'_>) -> fmt::Result {
+    match kind {
+        Counter => ConstCounter::new(value).encode(encoder),
+        Gauge => ConstGauge::new(value).encode(encoder),
+    }
+}

@@ -1,0 +1,141 @@
+//! Owns what the process serves over HTTP: health, metrics, what its tasks do. Must not know the record path, which
+//! writes what is served here into the status of the process.
+//!
+//! One thread, with a tokio runtime of its own. Nothing here can hold up a record.
+
+mod health;
+mod metrics;
+mod tasks;
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use axum::extract::DefaultBodyLimit;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use serde::Serialize;
+use tokio::runtime::Runtime;
+use tokio::sync::oneshot;
+use tower_http::timeout::TimeoutLayer;
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::status::Status;
+use metrics::Metrics;
+
+/// How long one answer may take.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// No request has a larger body: none of them needs one.
+const BODY_BYTES: usize = 16 << 10;
+/// How long a stop waits for answers that are under way.
+const STOP_PATIENCE: Duration = Duration::from_secs(1);
+
+/// What the server serves.
+#[derive(Clone)]
+struct Served {
+    status: Arc<Status>,
+    acceptable_lag: u64,
+    metrics: Arc<Metrics>,
+}
+
+/// The thread that serves.
+pub struct Server {
+    address: SocketAddr,
+    stop: oneshot::Sender<()>,
+    thread: JoinHandle<()>,
+}
+
+impl Server {
+    /// Serves from now on. A task that has at most `acceptable_lag` records left to restore counts as ready.
+    pub fn start(listen: SocketAddr, status: Arc<Status>, acceptable_lag: u64) -> io::Result<Self> {
+        let listener = TcpListener::bind(listen)?;
+        listener.set_nonblocking(true)?;
+        let address = listener.local_addr()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let metrics = Arc::new(Metrics::new(&status));
+        let router = router(Served { status, acceptable_lag, metrics });
+        let (stop, stopped) = oneshot::channel();
+        let thread = std::thread::Builder::new()
+            .name("http".to_owned())
+            .spawn(move || serve(&runtime, listener, router, stopped))?;
+        Ok(Self { address, stop, thread })
+    }
+
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub fn stop(self) {
+        drop(self.stop);
+        if self.thread.join().is_err() {
+            tracing::error!("the HTTP thread panicked; its message is above");
+        }
+    }
+}
+
+fn serve(runtime: &Runtime, listener: TcpListener, router: Router, stopped: oneshot::Receiver<()>) {
+    runtime.block_on(async {
+        let listener = match tokio::net::TcpListener::from_std(listener) {
+            Ok(listener) => listener,
+            Err(error) => return tracing::error!(%error, "serve HTTP"),
+        };
+        let (wind_down, winding_down) = oneshot::channel::<()>();
+        let serving = axum::serve(listener, router).with_graceful_shutdown(async {
+            let _ = winding_down.await;
+        });
+        let serving = tokio::spawn(serving.into_future());
+        // Either way it is over: a sender is never used but dropped.
+        let _ = stopped.await;
+        drop(wind_down);
+        let _ = tokio::time::timeout(STOP_PATIENCE, serving).await;
+    });
+}
+
+/// What is served, as OpenAPI describes it: paths and their answers come of the handlers.
+#[derive(OpenApi)]
+#[openapi(info(
+    title = "Millrace",
+    description = "One instance of an application: its health, its metrics, its tasks."
+))]
+struct Description;
+
+fn documented() -> OpenApiRouter<Served> {
+    OpenApiRouter::with_openapi(Description::openapi())
+        .routes(routes!(health::live))
+        .routes(routes!(health::ready))
+        .routes(routes!(metrics::show))
+        .routes(routes!(tasks::show))
+}
+
+fn router(served: Served) -> Router {
+    let (router, description) = documented().split_for_parts();
+    router
+        .route("/v1/openapi.json", get(async move || Json(description)))
+        .fallback(|| async { refuse(StatusCode::NOT_FOUND, "there is nothing under this path") })
+        .method_not_allowed_fallback(|| async {
+            refuse(StatusCode::METHOD_NOT_ALLOWED, "this path can't be asked that way")
+        })
+        .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, ANSWER_TIMEOUT))
+        .layer(DefaultBodyLimit::max(BODY_BYTES))
+        .with_state(served)
+}
+
+/// Why there is no other answer.
+#[derive(Serialize)]
+struct Refusal<'a> {
+    error: &'a str,
+}
+
+fn refuse(status: StatusCode, error: &str) -> Response {
+    (status, Json(Refusal { error })).into_response()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,141 @@
+//! The server as a client sees it, with a status that a test writes.
+
+use std::collections::BTreeSet;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::path::Path;
+use std::sync::Arc;
+
+use millrace_engine::ports::FaultKind;
+use millrace_engine::record::{Offset, TaskId, TopicPartition};
+
+use super::Server;
+use crate::status::{Identity, Stage, State, Status, Worker};
+
+const TASK: TaskId = TaskId { subtopology: 0, partition: 1 };
+
+fn status() -> Arc<Status> {
+    Arc::new(Status::new(Identity {
+        application_id: "counts-app".to_owned(),
+        instance: "pod-1".to_owned(),
+        threads: 2,
+    }))
+}
+
+fn serve(status: &Arc<Status>) -> Server {
+    Server::start(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), Arc::clone(status), 10).expect("listens")
+}
+
+/// Status line and body.
+fn ask(server: &Server, request: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(server.address()).expect("connects");
+    let request = format!("{request} HTTP/1.1\r\nHost: here\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
+    stream.write_all(request.as_bytes()).expect("asks");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("answers");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
+    let code = head.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status code");
+    (code, body.to_owned())
+}
+
+fn json(text: &str) -> serde_json::Value {
+    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
+#[test]
+fn probes_say_why_not() {
+    let status = status();
+    let server = serve(&status);
+    assert_eq!(ask(&server, "GET /healthz"), (200, "ok\n".to_owned()));
+    assert_eq!(ask(&server, "GET /readyz"), (503, "waiting for brokers and source topics\n".to_owned()));
+    status.place(State::Running, &[(TASK, Stage::Running(0))].into());
+    assert_eq!(ask(&server, "GET /readyz"), (200, "ready\n".to_owned()));
+    server.stop();
+}
+
+#[test]
+fn metrics_have_names_units_and_values() {
+    let status = status();
+    status.place(State::Running, &[(TASK, Stage::Running(1))].into());
+    let task = status.task(TASK);
+    task.processed(3, 30, 1);
+    task.failed(FaultKind::Trap);
+    let input = TopicPartition::new("in", 1);
+    task.position(&input, Offset(3));
+    task.end(&input, Offset(10));
+    status.workers.commit_latency.get_or_create(&Worker { worker: 1 }).observe(0.002);
+    let server = serve(&status);
+    let (code, text) = ask(&server, "GET /metrics");
+    assert_eq!(code, 200);
+    for line in [
+        "# TYPE millrace_process_records counter",
+        "# UNIT millrace_process_bytes bytes",
+        "millrace_process_records_total{task=\"0_1\"} 3.0",
+        "millrace_process_bytes_total{task=\"0_1\"} 30.0",
+        "millrace_records_lag{task=\"0_1\",topic=\"in\",partition=\"1\"} 7.0",
+        "millrace_faults_total{task=\"0_1\",fault=\"trap\"} 1.0",
+        "millrace_state{state=\"RUNNING\"} 1.0",
+        "millrace_state{state=\"CREATED\"} 0.0",
+        "millrace_tasks{state=\"RUNNING\"} 1.0",
+        "millrace_alive_stream_threads 2.0",
+        "millrace_commit_latency_seconds_bucket{le=\"0.003\",worker=\"1\"} 1",
+        "# EOF",
+    ] {
+        assert!(text.lines().any(|found| found == line), "no line {line} in\n{text}");
+    }
+    server.stop();
+}
+
+#[test]
+fn tasks_are_told_with_what_is_not_known_as_null() {
+    let status = status();
+    status.place(State::Rebalancing, &[(TASK, Stage::Restoring)].into());
+    status.task(TASK).position(&TopicPartition::new("in", 1), Offset(3));
+    let server = serve(&status);
+    let found = json(&ask(&server, "GET /v1/tasks").1);
+    assert_eq!((&found["application_id"], &found["instance"]), (&"counts-app".into(), &"pod-1".into()));
+    let task = &found["tasks"][0];
+    assert_eq!((&task["id"], &task["state"]), (&"0_1".into(), &"RESTORING".into()));
+    assert!(task["worker"].is_null() && task["remaining_records"].is_null(), "{task}");
+    let input = serde_json::json!({ "topic": "in", "partition": 1, "position": 3, "end": null, "lag": null });
+    assert_eq!(task["inputs"], serde_json::json!([input]));
+    server.stop();
+}
+
+/// What the description says is there, and what is not there is refused in the same form.
+#[test]
+fn every_path_of_the_description_answers() {
+    let server = serve(&status());
+    let description = json(&ask(&server, "GET /v1/openapi.json").1);
+    let paths = description["paths"].as_object().expect("paths");
+    assert!(paths.len() >= 4, "{paths:?}");
+    for path in paths.keys() {
+        let (code, body) = ask(&server, &format!("GET {path}"));
+        assert!(description["paths"][path]["get"]["responses"][code.to_string()].is_object(), "{path}: {code} {body}");
+    }
+    let (code, body) = ask(&server, "GET /nothing");
+    assert_eq!((code, json(&body)["error"].is_string()), (404, true));
+    let (code, body) = ask(&server, "POST /v1/tasks");
+    assert_eq!((code, json(&body)["error"].is_string()), (405, true));
+    server.stop();
+}
+
+/// `docs/operations.md` explains every metric, and none that does not exist.
+#[test]
+fn every_metric_is_in_the_documentation() {
+    let status = status();
+    // As a worker does when it starts.
+    drop(status.workers.process_latency.get_or_create(&Worker { worker: 0 }));
+    drop(status.workers.commit_latency.get_or_create(&Worker { worker: 0 }));
+    let server = serve(&status);
+    let (_, text) = ask(&server, "GET /metrics");
+    server.stop();
+    let counter = |name: &str, kind: &str| format!("{name}{}", if kind == "counter" { "_total" } else { "" });
+    let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
+    let served: BTreeSet<String> = types.map(|(name, kind)| counter(name, kind)).collect();
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/operations.md");
+    let documentation = std::fs::read_to_string(path).expect("read docs/operations.md");
+    let rows = documentation.lines().filter_map(|line| line.strip_prefix("| `millrace_")?.split('`').next());
+    let documented: BTreeSet<String> = rows.map(|name| format!("millrace_{name}")).collect();
+    assert_eq!(served, documented);
+}
