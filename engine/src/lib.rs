@@ -10,6 +10,7 @@ pub mod task;
 pub mod quarantine;
 pub mod context;
 pub mod overlay;
+pub mod expiry;
 pub mod commit;
 pub mod restore;
 pub mod memory;

@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
+use crate::expiry::Expiry;
 use crate::ports::{Database, Error, Positions, StoreIndex, Write};
+use crate::task::StoreSpec;
 
 /// State that ends with its owner.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -17,12 +19,44 @@ pub struct Memory {
 struct Store {
     name: String,
     rows: BTreeMap<Vec<u8>, Vec<u8>>,
+    expiry: Option<Expiry>,
+    /// Changes since entries that are gone by age were looked for, and how many entries were left then.
+    unswept: usize,
+    swept: usize,
+}
+
+/// Fewer changes are not worth a look at all entries.
+const SWEEP_MIN: usize = 1_000;
+
+impl Store {
+    /// Deletes what is gone by age, each time as much was written as was left the last time.
+    fn sweep(&mut self, observed: Option<i64>) {
+        let Some(expiry) = self.expiry.filter(|_| self.unswept >= self.swept.max(SWEEP_MIN)) else { return };
+        self.rows.retain(|key, _| !expiry.is_over(key, observed));
+        (self.unswept, self.swept) = (0, self.rows.len());
+    }
 }
 
 impl Memory {
     /// The names are those of the task's stores, in their order.
     pub fn new(stores: impl IntoIterator<Item = String>) -> Self {
         let stores = stores.into_iter().map(|name| Store { name, ..Store::default() });
+        Self { stores: stores.collect(), positions: Positions::default() }
+    }
+
+    /// Deletes all that is gone by age.
+    #[cfg(test)]
+    pub(crate) fn age(&mut self) {
+        for store in &mut self.stores {
+            store.unswept = usize::MAX;
+            store.sweep(self.positions.observed(&store.name));
+        }
+    }
+
+    /// For the stores of a task, whose entries age as they say.
+    pub fn of<'a>(stores: impl IntoIterator<Item = &'a StoreSpec>) -> Self {
+        let stores = stores.into_iter();
+        let stores = stores.map(|spec| Store { name: spec.name.clone(), expiry: spec.expiry, ..Store::default() });
         Self { stores: stores.collect(), positions: Positions::default() }
     }
 
@@ -73,11 +107,18 @@ impl Database for Memory {
             return Err(no_store(store));
         }
         for (store, key, value) in write.entries {
-            let rows = &mut self.stores[store].rows;
+            let Store { rows, unswept, .. } = &mut self.stores[store];
+            *unswept += 1;
             match value {
                 Some(value) => rows.insert(key.to_vec(), value.to_vec()),
                 None => rows.remove(key),
             };
+        }
+        for (name, time) in write.positions.observed {
+            self.positions.observe(&name, time);
+        }
+        for store in &mut self.stores {
+            store.sweep(self.positions.observed(&store.name));
         }
         merge(&mut self.positions.changelogs, write.positions.changelogs);
         merge(&mut self.positions.inputs, write.positions.inputs);
@@ -93,6 +134,7 @@ impl Database for Memory {
         let cleared = self.stores.get_mut(store).ok_or_else(|| no_store(store))?;
         cleared.rows.clear();
         self.positions.changelogs.retain(|(name, _)| *name != cleared.name);
+        self.positions.observed.retain(|(name, _)| *name != cleared.name);
         Ok(())
     }
 

@@ -123,6 +123,24 @@ pub struct Positions {
     pub inputs: Vec<(TopicPartition, Offset)>,
     /// Highest record timestamp processed.
     pub stream_time: Option<i64>,
+    /// Of each store whose entries age, by name: the highest time that a key written to it has named.
+    pub observed: Vec<(String, i64)>,
+}
+
+impl Positions {
+    /// Takes up the time a store has observed, unless it has observed a later one.
+    pub fn observe(&mut self, store: &str, time: i64) {
+        match self.observed.iter_mut().find(|(name, _)| name == store) {
+            Some((_, known)) => *known = time.max(*known),
+            None => self.observed.push((store.to_owned(), time)),
+        }
+    }
+
+    /// The time a store has observed.
+    #[must_use]
+    pub fn observed(&self, store: &str) -> Option<i64> {
+        self.observed.iter().find(|(name, _)| name == store).map(|&(_, time)| time)
+    }
 }
 
 /// Store, key, new value; `None` deletes.
@@ -132,7 +150,7 @@ pub type Change<'a> = (StoreIndex, &'a [u8], Option<&'a [u8]>);
 #[derive(Debug, Default)]
 pub struct Write<'a> {
     pub entries: Vec<Change<'a>>,
-    /// Merged into what is stored: positions it does not name stay.
+    /// Merged into what is stored: positions it does not name stay, and no store observes an earlier time.
     pub positions: Positions,
 }
 

@@ -227,8 +227,12 @@ impl Task {
             .filter_map(|((key, value), &timestamp)| Some((key?, value.map(|value| stored(timestamp, value)))))
             .collect();
         let entries: Vec<Change<'_>> = rows.iter().map(|(key, value)| (store, *key, value.as_deref())).collect();
-        let name = self.spec.stores[store].name.clone();
-        let positions = Positions { changelogs: vec![(name, position)], ..Positions::default() };
+        let spec = &self.spec.stores[store];
+        let mut positions = Positions { changelogs: vec![(spec.name.clone(), position)], ..Positions::default() };
+        let keys = entries.iter().map(|&(_, key, _)| key);
+        if let Some(time) = spec.expiry.and_then(|expiry| expiry.latest(keys)) {
+            positions.observe(&spec.name, time);
+        }
         self.context.overlay().database()?.write(Write { entries, positions })
     }
 }

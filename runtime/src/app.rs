@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, anyhow, bail};
 use millrace_engine::ports::Error;
 use millrace_engine::task::BufferLimits;
-use millrace_engine::topology::{PartitionCounts, Partitioning, Plan, Topology, TopologyError};
+use millrace_engine::topology::{Layout, PartitionCounts, Partitioning, Plan, Topology, TopologyError};
 
 use crate::api::Server;
 use crate::config::{Config, GroupProtocol, Guarantee};
@@ -94,6 +94,10 @@ impl Application {
                 global.store.name,
                 global.filled.topic
             );
+        }
+        let stores = self.plan.subtopologies().iter().flat_map(|subtopology| &subtopology.stores);
+        if let Some(store) = stores.into_iter().find(|store| matches!(store.layout, Layout::Versioned(_))) {
+            bail!("store {} can't keep versions yet: use a key-value store", store.name);
         }
         Ok(())
     }

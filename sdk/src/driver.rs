@@ -232,7 +232,7 @@ impl Driver {
             policies: Policies::default(),
             ..Settings::default()
         };
-        let database = Memory::new(spec.stores.iter().map(|store| store.name.clone()));
+        let database = Memory::of(&spec.stores);
         let guest = NativeGuest::new(Arc::clone(&topology), &spec);
         let offsets = vec![0; spec.inputs.len()];
         let mut task = Task::new(spec, Arc::new(settings), Box::new(guest), Box::new(database));
@@ -330,8 +330,10 @@ impl Driver {
 
 /// One task for the whole topology, with one partition of every topic.
 fn whole(plan: &Plan, config: &TestDriverConfig) -> Result<TaskSpec, TestDriverError> {
-    let topics = plan.external_topics().into_iter().map(str::to_owned).chain(config.pattern_topics.iter().cloned());
-    let counts = topics.map(|topic| (topic, 1)).collect();
+    let read = plan.external_topics().into_iter().map(str::to_owned).chain(config.pattern_topics.iter().cloned());
+    let sinks = plan.subtopologies().iter().flat_map(|subtopology| &subtopology.sinks);
+    let written = sinks.filter_map(|sink| sink.topic.clone()).filter(|topic| !plan.is_repartition(topic));
+    let counts = read.chain(written).map(|topic| (topic, 1)).collect();
     let partitioning = Partitioning::new(plan, &counts).map_err(TestDriverError::new)?;
     let mut whole: Option<TaskSpec> = None;
     for partitioned in partitioning.subtopologies() {

@@ -263,10 +263,21 @@ pub(crate) fn store_definition<K: Data, V: Data>(
     values: &SharedSerde<V>,
     options: &Materialized<K, V>,
 ) -> StoreDefinition {
+    stored_as(Layout::KeyValue, name, keys, values, options)
+}
+
+/// A store of that layout, whose keys the serde writes whole.
+pub(crate) fn stored_as<K: Data, V: Data, O>(
+    layout: Layout,
+    name: &str,
+    keys: &SharedSerde<K>,
+    values: &SharedSerde<V>,
+    options: &Materialized<O, V>,
+) -> StoreDefinition {
     StoreDefinition {
         declared: contract::Store {
             name: name.to_owned(),
-            layout: Layout::KeyValue,
+            layout,
             format: Format { key: keys.format(), value: values.format() },
             persistent: options.persistent,
             logged: options.logged,

@@ -10,18 +10,19 @@ use std::sync::Arc;
 use crate::graph::{SharedGraph, resolve, store_definition};
 use crate::kstream::{Repartition, repartition_source};
 use crate::ktable::{KTable, Lineage};
-use crate::logic::{Aggregate, Count, Fold, Step, TableState, TableStore};
+use crate::kwindowed::WindowedBy;
+use crate::logic::{Aggregate, Count, Fold, Logic, Step, TableState, TableStore};
 use crate::options::{Materialized, Named, Serdes};
 use crate::rows::{Data, Rows, Updates};
-use crate::serdes::LongSerde;
-use crate::topology::{Kind, Shape, Topology};
+use crate::serdes::{LongSerde, SharedSerde};
+use crate::topology::{Kind, Shape, StoreDefinition, Topology};
 
 /// Records grouped by key, to be aggregated into a table.
 ///
 /// Records with a null key or a null value are left out, and counted as dropped.
 pub struct KGroupedStream<K, V> {
-    graph: SharedGraph,
-    serdes: Serdes<K, V>,
+    pub(crate) graph: SharedGraph,
+    pub(crate) serdes: Serdes<K, V>,
     /// The name of the repartition topic.
     name: Option<String>,
     repartition: bool,
@@ -29,6 +30,16 @@ pub struct KGroupedStream<K, V> {
     /// The node of a repartition topic with a name, shared by all aggregations of this group.
     repartitioned: Rc<Cell<Option<usize>>>,
     next_name: Option<String>,
+}
+
+/// What an aggregation is called, and what it writes.
+pub(crate) struct Aggregation<K, A> {
+    pub(crate) store: String,
+    pub(crate) node: String,
+    /// As they were given.
+    pub(crate) serdes: Serdes<K, A>,
+    pub(crate) keys: SharedSerde<K>,
+    pub(crate) values: SharedSerde<A>,
 }
 
 impl<K, V> Clone for KGroupedStream<K, V> {
@@ -129,6 +140,13 @@ impl<K: Data, V: Data> KGroupedStream<K, V> {
         self.fold(AGGREGATE, serdes, materialized, initializer, Fold(aggregator))
     }
 
+    /// Cuts the group into windows, to be aggregated in each of them: [`crate::TimeWindows`],
+    /// [`crate::SlidingWindows`], [`crate::SessionWindows`] or [`crate::UnlimitedWindows`].
+    #[must_use]
+    pub fn windowed_by<W: WindowedBy<K, V>>(&self, windows: W) -> W::Stream {
+        windows.cut(self)
+    }
+
     fn fold<A: Data>(
         &self,
         prefix: &str,
@@ -137,22 +155,45 @@ impl<K: Data, V: Data> KGroupedStream<K, V> {
         start: impl Fn() -> Option<A> + Send + Sync + 'static,
         step: impl Step<K, V, A> + 'static,
     ) -> KTable<K, A> {
-        let store = {
-            let mut graph = self.graph.borrow_mut();
-            materialized.name.clone().unwrap_or_else(|| graph.generate_store(prefix))
-        };
-        let name = self.graph.borrow_mut().name(self.next_name.as_deref(), prefix);
-        let serdes = materialized.serdes.clone().or(inherited);
-        let (keys, values) = resolve(&self.graph, &name, &serdes);
+        let Aggregation { store, node, serdes, keys, values } = self.name_aggregation(prefix, inherited, &materialized);
         let definition = store_definition(&store, &keys, &values, &materialized);
         let state = Arc::new(TableState::default());
-        state.materialize();
         let store = TableStore { name: store, keys, values, cached: materialized.cached };
-        let parent = self.parent(&store.name);
         let logic = Arc::new(Aggregate { store, state: Arc::clone(&state), start, step, types: PhantomData });
+        self.attach(node, definition, state, logic, serdes)
+    }
+
+    /// The names of an aggregation, which come off the counter in this order, and its serdes.
+    pub(crate) fn name_aggregation<A: Data>(
+        &self,
+        prefix: &str,
+        inherited: Serdes<K, A>,
+        materialized: &Materialized<K, A>,
+    ) -> Aggregation<K, A> {
+        let (store, node) = {
+            let mut graph = self.graph.borrow_mut();
+            let store = materialized.name.clone().unwrap_or_else(|| graph.generate_store(prefix));
+            (store, graph.name(self.next_name.as_deref(), prefix))
+        };
+        let serdes = materialized.serdes.clone().or(inherited);
+        let (keys, values) = resolve(&self.graph, &node, &serdes);
+        Aggregation { store, node, serdes, keys, values }
+    }
+
+    /// Hangs an aggregation with its store on this group.
+    pub(crate) fn attach<K2: Data, A: Data>(
+        &self,
+        name: String,
+        definition: StoreDefinition,
+        state: Arc<TableState>,
+        logic: Arc<dyn Logic>,
+        serdes: Serdes<K2, A>,
+    ) -> KTable<K2, A> {
+        state.materialize();
+        let parent = self.parent(&definition.declared.name);
         let own = name.clone();
         let write = Box::new(move |topology: &mut Topology, parents: &[String]| {
-            let (takes, gives) = (Shape::of::<Rows<K, V>>(), Shape::of::<Updates<K, A>>());
+            let (takes, gives) = (Shape::of::<Rows<K, V>>(), Shape::of::<Updates<K2, A>>());
             topology.insert_below(&own, Kind::Inner { logic }, takes, Some(gives), parents)?;
             topology.insert_owned(&own, definition)
         });
@@ -183,5 +224,5 @@ impl<K: Data, V: Data> KGroupedStream<K, V> {
     }
 }
 
-const AGGREGATE: &str = "KSTREAM-AGGREGATE-";
-const REDUCE: &str = "KSTREAM-REDUCE-";
+pub(crate) const AGGREGATE: &str = "KSTREAM-AGGREGATE-";
+pub(crate) const REDUCE: &str = "KSTREAM-REDUCE-";

@@ -280,7 +280,9 @@ impl<K: Data, V: Data> KStream<K, V> {
                 Destination::Topic(topic) => Some(topic.clone()),
                 Destination::Extract(_) => None,
             };
-            let logic = Arc::new(Produce { destination, keys, values, partitioner: produced.partitioner });
+            let by_inner_key = keys.window_bytes() > 0;
+            let logic =
+                Arc::new(Produce { destination, keys, values, partitioner: produced.partitioner, by_inner_key });
             topology.insert_below(&own, Kind::Sink { logic, topic }, Shape::of::<Rows<K, V>>(), None, parents)
         });
         self.graph.borrow_mut().add(&[self.node], &name, write);

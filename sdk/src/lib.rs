@@ -49,6 +49,7 @@
 #![warn(missing_docs)]
 
 mod contract;
+mod windows;
 mod serdes;
 mod rows;
 mod host;
@@ -61,6 +62,7 @@ mod processor;
 mod stores;
 mod kgrouped;
 mod kgrouped_table;
+mod kwindowed;
 mod ktable;
 mod topology;
 #[cfg(not(target_arch = "wasm32"))]
@@ -78,6 +80,7 @@ pub use kgrouped::KGroupedStream;
 pub use kgrouped_table::KGroupedTable;
 pub use kstream::{Branched, BranchedKStream, KStream};
 pub use ktable::KTable;
+pub use kwindowed::{SessionWindowedKStream, TimeWindowedKStream, WindowedBy};
 pub use options::{
     Consumed, ConsumedRecord, Grouped, Materialized, Named, OffsetReset, Produced, RecordContext, Repartitioned,
 };
@@ -85,16 +88,21 @@ pub use processor::{
     ProcessError, ProcessResult, Processor, ProcessorContext, PunctuationType, Record, RecordMetadata, Schedule,
 };
 pub use rows::{Data, Headers};
-pub use serdes::{BytesSerde, DoubleSerde, IntegerSerde, JsonSerde, LongSerde, Serde, SerdeError, StringSerde};
+pub use serdes::{
+    BytesSerde, DoubleSerde, IntegerSerde, JsonSerde, LongSerde, Serde, SerdeError, SessionWindowedSerde, StringSerde,
+    TimeWindowedSerde,
+};
 pub use stores::{KeyValueStore, StoreBuilder, StoreIterator, Stores};
 pub use topology::Topology;
+pub use windows::{SessionWindows, SlidingWindows, TimeWindows, UnlimitedWindows, Window, Windowed};
 
 /// What a topology needs, in one `use`.
 pub mod prelude {
     pub use crate::{
         Branched, BytesSerde, Consumed, DoubleSerde, Grouped, Headers, IntegerSerde, JsonSerde, KGroupedStream,
         KGroupedTable, KStream, KTable, LongSerde, Materialized, Named, OffsetReset, ProcessError, ProcessResult,
-        Processor, ProcessorContext, Produced, PunctuationType, Record, Repartitioned, Schedule, Serde, Stores,
-        StreamsBuilder, StringSerde, Topology,
+        Processor, ProcessorContext, Produced, PunctuationType, Record, Repartitioned, Schedule, Serde,
+        SessionWindowedKStream, SessionWindowedSerde, SessionWindows, SlidingWindows, Stores, StreamsBuilder,
+        StringSerde, TimeWindowedKStream, TimeWindowedSerde, TimeWindows, Topology, UnlimitedWindows, Window, Windowed,
     };
 }

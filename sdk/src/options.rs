@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::contract::OffsetReset as Reset;
 use crate::rows::Headers;
@@ -324,6 +325,8 @@ pub struct Materialized<K, V> {
     pub(crate) logged: bool,
     pub(crate) cached: bool,
     pub(crate) changelog_config: Vec<(String, String)>,
+    /// How long entries of windows are kept; none: as long as they can change.
+    pub(crate) retention_ms: Option<i64>,
     /// Whether it was said at all.
     pub(crate) given: bool,
 }
@@ -339,6 +342,7 @@ impl<K, V> Materialized<K, V> {
             logged: true,
             cached: true,
             changelog_config: Vec::new(),
+            retention_ms: None,
             given: false,
         }
     }
@@ -367,6 +371,16 @@ impl<K, V> Materialized<K, V> {
     pub fn with_logging_enabled<C: Into<String>>(mut self, config: impl IntoIterator<Item = (C, C)>) -> Self {
         self.changelog_config = config.into_iter().map(|(key, value)| (key.into(), value.into())).collect();
         (self.logged, self.given) = (true, true);
+        self
+    }
+
+    /// Windows are kept for so long after their start, and sessions after their end, in stream time. It is at
+    /// least as long as they can change, which is what they are kept for without this. Tables without windows
+    /// don't age.
+    #[must_use]
+    pub fn with_retention(mut self, retention: Duration) -> Self {
+        self.retention_ms = Some(i64::try_from(retention.as_millis()).unwrap_or(i64::MAX));
+        self.given = true;
         self
     }
 

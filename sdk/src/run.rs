@@ -38,6 +38,8 @@ pub(crate) struct Instance {
     schedules: RefCell<HashMap<u32, usize>>,
     /// The highest timestamp of the records processed in earlier calls.
     stream_time: Cell<Option<i64>>,
+    /// Of each node, the highest timestamp it has seen, if it goes by that.
+    observed: Vec<Cell<Option<i64>>>,
 }
 
 impl Instance {
@@ -60,7 +62,9 @@ impl Instance {
             false => topic.clone(),
         };
         let topics = task.topics.iter().map(in_kafka).collect();
-        Ok(Self { topology, task, sources, topics, batched, processors, schedules: RefCell::default(), stream_time })
+        let observed = topology.nodes.iter().map(|_| Cell::new(None)).collect();
+        let schedules = RefCell::default();
+        Ok(Self { topology, task, sources, topics, batched, processors, schedules, stream_time, observed })
     }
 
     /// Initialises the processors in the order of the graph.
@@ -241,6 +245,13 @@ impl<'a> Run<'a> {
         time = time.max(input.records.timestamps[seen..=origin as usize].iter().copied().max());
         self.stream_time.set((origin as usize + 1, time));
         time
+    }
+
+    /// The node at work sees a timestamp; the highest it has seen is the answer.
+    pub(crate) fn observe(&self, timestamp: i64) -> i64 {
+        let observed = &self.instance.observed[self.node];
+        observed.set(observed.get().max(Some(timestamp)));
+        observed.get().unwrap_or(timestamp)
     }
 
     /// Sends rows to all children of the node at work, one by one unless batches may go on.

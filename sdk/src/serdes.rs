@@ -1,6 +1,8 @@
 //! Owns how keys and values become bytes, the same bytes as Kafka's own serdes make. Must not know
 //! where the bytes go.
 
+mod windowed;
+
 use std::any::{Any, TypeId};
 use std::convert;
 use std::fmt;
@@ -9,6 +11,8 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+
+pub use windowed::{SessionWindowedSerde, TimeWindowedSerde};
 
 /// A value that could not be written or read; the message says what was expected and what came.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,6 +94,11 @@ pub trait Serde: Send + Sync + 'static {
     #[doc(hidden)]
     fn identity(&self) -> Option<TypeId> {
         (size_of_val(self) == 0).then(TypeId::of::<Self>)
+    }
+    /// How many bytes at the end of a key name its window: in a topic it is partitioned by those before them.
+    #[doc(hidden)]
+    fn window_bytes(&self) -> usize {
+        0
     }
     /// What people are told the bytes are when they inspect a store: `string`, `long`, `integer`,
     /// `double`, `bytes`, `json` (the host can print these) or a name of your own.

@@ -132,6 +132,49 @@ fn tables_with_old_values() {
 }
 
 #[test]
+fn windows_that_overlap() {
+    check(|builder| {
+        let windows = TimeWindows::of_size_and_grace(Duration::from_millis(50), Duration::from_millis(100));
+        strings(builder)
+            .group_by_key(Grouped::default())
+            .windowed_by(windows.advance_by(Duration::from_millis(20)))
+            .count(Materialized::as_("counts"))
+            .filter(|_, count| count % 2 == 0)
+            .to_stream()
+            .to("out", Produced::default());
+    });
+}
+
+#[test]
+fn sliding_windows() {
+    check(|builder| {
+        strings(builder)
+            .group_by_key(Grouped::default())
+            .windowed_by(SlidingWindows::of_time_difference_and_grace(Duration::from_millis(9), Duration::from_secs(1)))
+            .reduce(|joined, words| format!("{joined}+{words}"), Materialized::as_("joined"))
+            .to_stream()
+            .to("out", Produced::default());
+    });
+}
+
+#[test]
+fn sessions_that_merge() {
+    check(|builder| {
+        strings(builder)
+            .group_by_key(Grouped::default())
+            .windowed_by(SessionWindows::of_inactivity_gap_and_grace(Duration::from_millis(9), Duration::from_secs(1)))
+            .aggregate(
+                || 0_i64,
+                |_, words, sum| sum + words.len() as i64,
+                |_, one, other| one + other,
+                Materialized::as_("sums"),
+            )
+            .to_stream()
+            .to("out", Produced::default());
+    });
+}
+
+#[test]
 fn branches_that_meet_again() {
     check(|builder| {
         let branches = strings(builder)

@@ -252,7 +252,10 @@ fn write_changelogs(task: &mut Task, log: &mut dyn Log) -> Result<usize, Error> 
 
 fn write_database(task: &mut Task, ends: &BTreeMap<TopicPartition, Offset>) -> Result<(), Error> {
     let mut positions = Positions { stream_time: task.context.stream_time, ..Positions::default() };
-    for store in &task.spec.stores {
+    for (index, store) in task.spec.stores.iter().enumerate() {
+        if let Some(time) = task.context.overlay().observed(index) {
+            positions.observe(&store.name, time);
+        }
         let Some(changelog) = &store.changelog else { continue };
         if let Some(&end) = ends.get(&TopicPartition::new(changelog.clone(), task.spec.id.partition)) {
             positions.changelogs.push((store.name.clone(), end));

@@ -141,6 +141,10 @@ impl Context {
             let (values, timestamps) = (entries.values.len(), entries.timestamps.len());
             return Err(Misuse(format!("{rows} keys, {values} values and {timestamps} timestamps put into a store")));
         }
+        if !self.overlay.suits(store, &entries.keys) {
+            let store = &self.stores[store];
+            return Err(Misuse(format!("a key put into {store} is too short to end in the times of its window")));
+        }
         let in_order = headers.windows(2).all(|pair| pair[0].index <= pair[1].index);
         if !in_order || headers.last().is_some_and(|last| last.index as usize >= rows) {
             return Err(Misuse(format!("headers out of order, or of other entries than the {rows} put into a store")));

@@ -17,6 +17,7 @@ mod rows;
 use std::collections::BTreeMap;
 
 use crate::context::Entries;
+use crate::expiry::Expiry;
 use crate::ports::{Database, Error, Positions, StoreIndex, Write};
 use crate::record::{Batch, Changes, Column, Header};
 use rows::Store;
@@ -41,10 +42,11 @@ pub fn parse(stored: &[u8]) -> Option<(i64, &[u8])> {
 }
 
 /// What a store is to the overlay.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct StoreKind {
     /// Its changes since the last flush are remembered with the values they replaced.
     pub(crate) cached: bool,
+    pub(crate) expiry: Option<Expiry>,
 }
 
 /// The state of a task that no commit has made durable yet, and the way to what is.
@@ -59,7 +61,7 @@ pub(crate) struct Overlay {
 
 impl Overlay {
     pub(crate) fn new(database: Box<dyn Database>, stores: &[StoreKind], cache_bytes: usize) -> Self {
-        let stores = stores.iter().map(|kind| Store::new(kind.cached)).collect();
+        let stores = stores.iter().map(|&kind| Store::new(kind)).collect();
         Self { database: Some(database), stores, cache_bytes, found: Vec::new() }
     }
 
@@ -92,8 +94,24 @@ impl Overlay {
     /// Drops everything uncommitted, and the cache with it.
     pub(crate) fn discard(&mut self) {
         for store in &mut self.stores {
-            *store = Store::new(store.is_cached());
+            *store = Store::new(store.kind());
         }
+    }
+
+    /// Whether each of the keys can be one of the store.
+    pub(crate) fn suits(&self, store: StoreIndex, keys: &Column) -> bool {
+        let Some(expiry) = self.stores[store].kind().expiry else { return true };
+        keys.iter().flatten().all(|key| expiry.time(key).is_some())
+    }
+
+    /// The highest time that a key written to a store has named, if its entries age.
+    pub(crate) fn observed(&self, store: StoreIndex) -> Option<i64> {
+        self.stores[store].observed()
+    }
+
+    /// Takes up what the database says a store has observed.
+    pub(crate) fn observe(&mut self, store: StoreIndex, time: Option<i64>) {
+        self.stores[store].observe(time);
     }
 
     /// Pushes the value and the timestamp of each key.
@@ -107,7 +125,7 @@ impl Overlay {
         let read = self.load(store, keys, &mut rows);
         if read.is_ok() {
             for &row in &rows {
-                found(self.stores[store].value(row));
+                found(self.stores[store].live(row));
             }
         }
         self.found = rows;
@@ -169,6 +187,7 @@ impl Overlay {
         let read = if cached { self.load(store, keys, &mut rows) } else { Ok(()) };
         if read.is_ok() {
             let known = &mut self.stores[store];
+            known.observe(known.latest(keys));
             for (index, ((key, value), &timestamp)) in keys.iter().zip(values.iter()).zip(timestamps).enumerate() {
                 let row = if cached { rows[index] } else { known.find_or_insert_unknown(key.unwrap_or_default()) };
                 let own = headers.iter().take_while(|header| header.index as usize == index).count();
@@ -221,14 +240,14 @@ impl Overlay {
         database.scan(store, range, reverse, &mut |key, value| {
             while going && let Some((ours, row)) = dirty.peek().copied().filter(|(ours, _)| !comes_first(key, ours)) {
                 dirty.next();
-                if let Some((timestamp, value)) = known.value(row) {
+                if let Some((timestamp, value)) = known.live(row) {
                     going = visit(ours, timestamp, value);
                 }
                 if ours == key {
                     return going;
                 }
             }
-            if going {
+            if going && !known.is_over(key) {
                 going = match parse(value) {
                     Some((timestamp, value)) => visit(key, timestamp, value),
                     None => {
@@ -243,7 +262,7 @@ impl Overlay {
             return Err(torn(&key));
         }
         while going && let Some((key, row)) = dirty.next() {
-            if let Some((timestamp, value)) = known.value(row) {
+            if let Some((timestamp, value)) = known.live(row) {
                 going = visit(key, timestamp, value);
             }
         }

@@ -7,8 +7,8 @@ use std::ops::Bound;
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 
-use super::{Order, TIMESTAMP_BYTES, parse};
-use crate::record::{Changes, Header};
+use super::{Order, StoreKind, TIMESTAMP_BYTES, parse};
+use crate::record::{Changes, Column, Header};
 
 /// What a row costs beside its key and value: slab, hash entry, allocator.
 const ROW_BYTES: usize = 120;
@@ -66,7 +66,10 @@ struct Undo {
 
 #[derive(Debug, Default)]
 pub(super) struct Store {
-    cached: bool,
+    kind: StoreKind,
+    /// The highest time that a key has named, if entries age.
+    observed: Option<i64>,
+    observed_at_savepoint: Option<i64>,
     /// Rows by the hashes of their keys.
     index: HashTable<u32>,
     hashes: DefaultHashBuilder,
@@ -89,12 +92,34 @@ pub(super) struct Store {
 }
 
 impl Store {
-    pub(super) fn new(cached: bool) -> Self {
-        Self { cached, ..Self::default() }
+    pub(super) fn new(kind: StoreKind) -> Self {
+        Self { kind, ..Self::default() }
+    }
+
+    pub(super) fn kind(&self) -> StoreKind {
+        self.kind
     }
 
     pub(super) fn is_cached(&self) -> bool {
-        self.cached
+        self.kind.cached
+    }
+
+    pub(super) fn observed(&self) -> Option<i64> {
+        self.observed
+    }
+
+    pub(super) fn observe(&mut self, time: Option<i64>) {
+        self.observed = self.observed.max(time);
+    }
+
+    /// The latest time that these keys name, if entries age.
+    pub(super) fn latest(&self, keys: &Column) -> Option<i64> {
+        self.kind.expiry?.latest(keys.iter().flatten())
+    }
+
+    /// Whether the entry of a key is gone by age.
+    pub(super) fn is_over(&self, key: &[u8]) -> bool {
+        self.kind.expiry.is_some_and(|expiry| expiry.is_over(key, self.observed))
     }
 
     pub(super) fn is_dirty(&self) -> bool {
@@ -125,8 +150,13 @@ impl Store {
         Some(row)
     }
 
-    pub(super) fn value(&self, row: u32) -> Option<(i64, &[u8])> {
+    fn value(&self, row: u32) -> Option<(i64, &[u8])> {
         parse(self.row(row).value.as_deref()?)
+    }
+
+    /// The value of a row whose entry is not gone by age.
+    pub(super) fn live(&self, row: u32) -> Option<(i64, &[u8])> {
+        self.value(row).filter(|_| !self.is_over(&self.row(row).key))
     }
 
     /// Remembers what the database has.
@@ -185,7 +215,7 @@ impl Store {
         self.log(number, false);
         self.changes += 1;
         let changes = self.changes;
-        let cached = self.cached;
+        let cached = self.kind.cached;
         let row = self.rows[number as usize].as_mut().expect("the caller has just found the row");
         let before = cost(row);
         let was_dirty = std::mem::replace(&mut row.dirty, true);
@@ -247,6 +277,7 @@ impl Store {
         self.arena.clear();
         self.dirty_at_savepoint = self.dirty.len();
         self.changed_at_savepoint = self.changed.len();
+        self.observed_at_savepoint = self.observed;
     }
 
     fn log(&mut self, number: u32, new: bool) {
@@ -298,6 +329,7 @@ impl Store {
         }
         self.dirty.truncate(self.dirty_at_savepoint);
         self.changed.truncate(self.changed_at_savepoint);
+        self.observed = self.observed_at_savepoint;
     }
 
     /// Has the dirty rows in key order from now on.

@@ -64,7 +64,8 @@ impl Pair {
         let mut random = Random::new(seed);
         // From none at all to more than everything there is.
         let cache_bytes = [0, 500, 5_000, 1 << 20][random.below(4)];
-        let overlay = Overlay::new(Box::new(Memory::new(["s".to_owned()])), &[StoreKind { cached }], cache_bytes);
+        let overlay =
+            Overlay::new(Box::new(Memory::new(["s".to_owned()])), &[StoreKind { cached, expiry: None }], cache_bytes);
         Self { overlay, model: Model::default(), saved: Model::default(), random }
     }
 
@@ -213,7 +214,7 @@ fn it_is_what_the_model_is() {
 
 #[test]
 fn the_cache_is_bounded() {
-    let mut overlay = Overlay::new(Box::new(Memory::new(["s".to_owned()])), &[StoreKind { cached: false }], 10_000);
+    let mut overlay = Overlay::new(Box::new(Memory::new(["s".to_owned()])), &[StoreKind::default()], 10_000);
     for round in 0_u32..1_000 {
         let keys: Vec<[u8; 4]> = (0..10).map(|i| (round * 10 + i).to_be_bytes()).collect();
         let keys: Column = keys.iter().map(|key| Some(&key[..])).collect();
@@ -231,9 +232,59 @@ fn a_torn_value_is_corruption() {
     let mut memory = Memory::new(["s".to_owned()]);
     let entries = vec![(0, &b"k"[..], Some(&b"short"[..]))];
     memory.write(Write { entries, positions: Positions::default() }).expect("memory does not fail");
-    let mut overlay = Overlay::new(Box::new(memory), &[StoreKind { cached: false }], 0);
+    let mut overlay = Overlay::new(Box::new(memory), &[StoreKind::default()], 0);
     let read = overlay.get(0, &Column::from_iter([Some(&b"k"[..])]), |_| {});
     assert!(matches!(read, Err(Error::Corrupt(_))));
     let read = overlay.scan(0, (None, None), false, |_, _, _| true);
     assert!(matches!(read, Err(Error::Corrupt(_))));
+}
+
+/// A key of a window store.
+fn window(key: &str, start: i64) -> Vec<u8> {
+    [key.as_bytes(), &start.to_be_bytes(), &[0; 4]].concat()
+}
+
+#[test]
+fn what_is_gone_by_age_is_not_seen() {
+    let expiry = Expiry { keys: crate::expiry::TimedKeys::Window, retention_ms: 10 };
+    let kind = StoreKind { cached: false, expiry: Some(expiry) };
+    let mut overlay = Overlay::new(Box::new(Memory::new(["s".to_owned()])), &[kind], 10_000);
+    let put = |overlay: &mut Overlay, start: i64| {
+        let keys = Column::from_iter([Some(&window("k", start)[..])]);
+        let entries = Entries { keys, values: Column::from_iter([Some(b"v".as_slice())]), timestamps: vec![start] };
+        overlay.put(0, &entries, &[]).expect("memory does not fail");
+    };
+    let check = |overlay: &mut Overlay, expected: &[i64]| {
+        let mut scanned = Vec::new();
+        let visit = |_: &[u8], timestamp, _: &[u8]| {
+            scanned.push(timestamp);
+            true
+        };
+        overlay.scan(0, (None, None), false, visit).expect("memory does not fail");
+        assert_eq!(scanned, expected);
+        let keys: Vec<Vec<u8>> = (0..40).map(|start| window("k", start)).collect();
+        let mut got = Vec::new();
+        let found = |found: Option<(i64, &[u8])>| got.extend(found.map(|(timestamp, _)| timestamp));
+        overlay.get(0, &keys.iter().map(|key| Some(&key[..])).collect(), found).expect("memory does not fail");
+        assert_eq!(got, expected);
+    };
+    overlay.savepoint();
+    put(&mut overlay, 1);
+    put(&mut overlay, 10);
+    check(&mut overlay, &[1, 10]);
+    overlay.write(Positions::default()).expect("memory does not fail");
+    overlay.savepoint();
+    put(&mut overlay, 11);
+    check(&mut overlay, &[10, 11]);
+    // What made it old did not happen.
+    overlay.rollback();
+    check(&mut overlay, &[1, 10]);
+    put(&mut overlay, 20);
+    put(&mut overlay, 5);
+    check(&mut overlay, &[20]);
+    // Yet it is written: Kafka Streams' changelogs have it, too.
+    let mut dirty = Vec::new();
+    overlay.dirty(0, |_, timestamp, _| dirty.push(timestamp));
+    assert_eq!(dirty, [20, 5]);
+    assert_eq!(overlay.observed(0), Some(20));
 }

@@ -20,7 +20,7 @@ fn spec(inputs: usize, logged: bool) -> TaskSpec {
         id: TaskId { subtopology: 0, partition: 3 },
         application_id: "app".to_owned(),
         inputs: (0..inputs).map(input).collect(),
-        stores: vec![StoreSpec { name: "s".to_owned(), cached: false, persistent: true, changelog }],
+        stores: vec![StoreSpec { name: "s".to_owned(), cached: false, persistent: true, changelog, expiry: None }],
         outputs: std::collections::BTreeMap::new(),
         dynamic_sinks: false,
         partition_counts: Arc::default(),
@@ -46,6 +46,7 @@ fn planned(case: &Case, guarantee: Guarantee, spec: &TaskSpec) -> Plan {
         inputs: stored_inputs.collect(),
         changelogs: changelogs.into_iter().collect(),
         stream_time: Some(50),
+        ..Positions::default()
     };
     let metadata = Metadata { partition_time: Some(70), ..Metadata::default() }.encode();
     let committed = case.inputs.iter().map(|&(_, committed)| {

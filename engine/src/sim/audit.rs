@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use crate::commit::Guarantee;
+use crate::expiry::{Expiry, TimedKeys};
 use crate::memory::Memory;
 use crate::overlay::parse;
 use crate::ports::{Database, Positions};
@@ -35,7 +36,12 @@ pub(crate) struct Kind {
     pub(crate) partitions: u32,
     /// The module is called for the wall clock, and forwards something.
     pub(crate) punctuates: bool,
+    /// Keys are those of windows, which age.
+    pub(crate) windows: bool,
 }
+
+/// More than records are late.
+const RETENTION_MS: i64 = 50;
 
 #[derive(Debug, Clone)]
 pub(crate) struct Audit {
@@ -50,6 +56,10 @@ impl Kind {
     /// Those the topology has of all stores.
     pub(crate) fn stores(&self) -> &'static [&'static str] {
         if self.cached { &STORES } else { &STORES[..1] }
+    }
+
+    pub(crate) fn expiry(&self) -> Option<Expiry> {
+        self.windows.then_some(Expiry { keys: TimedKeys::Window, retention_ms: RETENTION_MS })
     }
 }
 
@@ -127,8 +137,15 @@ impl Audit {
         highest
     }
 
-    /// Equal, or at least as high where something happened that allows it.
+    /// Equal, or at least as high where something happened that allows it. What is gone by age may still be there.
     fn compare(&self, what: &str, found: &Counts, expected: &Counts, exact: bool) {
+        let (found, expected) = (&mut found.clone(), &mut expected.clone());
+        if let Some(expiry) = self.kind.expiry() {
+            let latest = expiry.latest(found.keys().chain(expected.keys()).map(Vec::as_slice));
+            found.retain(|key, _| !expiry.is_over(key, latest));
+            expected.retain(|key, _| !expiry.is_over(key, latest));
+        }
+        let (found, expected) = (&*found, &*expected);
         let high_enough =
             || expected.iter().all(|(key, (count, _))| found.get(key).is_some_and(|(has, _)| has >= count));
         let good = if exact { found == expected } else { high_enough() };
@@ -159,7 +176,18 @@ impl Audit {
                     logged.remove(&key);
                     rows.remove(&key);
                 }
+                let observed = stored.observed(name);
+                if let Some(expiry) = self.kind.expiry() {
+                    logged.retain(|key, _| !expiry.is_over(key, observed));
+                    rows.retain(|key, _| !expiry.is_over(key, observed));
+                }
                 self.compare("a store is its changelog up to its position", &rows, &logged, true);
+                if let Some(expiry) = self.kind.expiry() {
+                    let latest = expiry.latest(logged.keys().map(Vec::as_slice));
+                    self.check(observed >= latest, || {
+                        format!("a store has observed {observed:?}, but {latest:?} is in its changelog")
+                    });
+                }
             }
         }
     }

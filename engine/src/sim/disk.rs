@@ -5,13 +5,21 @@ use std::sync::{Arc, Mutex};
 use crate::memory::Memory;
 use crate::ports::{Database, Error, Positions, StoreIndex, Write};
 use crate::sim::Random;
-use crate::sim::audit::{Audit, STORES};
+use crate::sim::audit::{Audit, Kind, STORES};
 use crate::sim::fuse::Fuse;
+use crate::task::StoreSpec;
 
 pub(crate) type Shared = Arc<Mutex<Memory>>;
 
-pub(crate) fn blank() -> Shared {
-    Arc::new(Mutex::new(Memory::new(STORES.map(str::to_owned))))
+pub(crate) fn blank(kind: Kind) -> Shared {
+    let stores = STORES.map(|name| StoreSpec {
+        name: name.to_owned(),
+        cached: false,
+        persistent: true,
+        changelog: None,
+        expiry: kind.expiry(),
+    });
+    Arc::new(Mutex::new(Memory::of(&stores)))
 }
 
 pub(crate) struct Disk {
@@ -19,6 +27,8 @@ pub(crate) struct Disk {
     pub(crate) fuse: Fuse,
     pub(crate) audit: Audit,
     pub(crate) partition: u32,
+    /// After some writes it deletes what is gone by age.
+    pub(crate) compaction: Random,
     /// Some commits find it full.
     pub(crate) full: Option<Random>,
     /// Some reads find it damaged.
@@ -56,6 +66,9 @@ impl Database for Disk {
         }
         let mut memory = self.memory.lock().expect("no test panics with it");
         memory.write(write)?;
+        if self.compaction.once_in(4) {
+            memory.age();
+        }
         self.audit.written(self.partition, &memory, commit, changes);
         drop(memory);
         self.fuse.after()

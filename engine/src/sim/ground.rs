@@ -52,7 +52,7 @@ impl Ground {
             rules: Rules::of(kind.guarantee),
             audit: Audit::new(kind),
             random,
-            disks: (0..INSTANCES).map(|_| (0..kind.partitions).map(|_| blank()).collect()).collect(),
+            disks: (0..INSTANCES).map(|_| (0..kind.partitions).map(|_| blank(kind)).collect()).collect(),
             unclean: vec![None; kind.partitions as usize],
             now_ms: 0,
             story: None,
@@ -82,6 +82,7 @@ impl Ground {
             cached: self.kind.cached && store == 0,
             persistent: self.kind.persistent[store],
             changelog: Some(changelog(store, partition).topic).filter(|_| self.kind.logged),
+            expiry: self.kind.expiry(),
         });
         spec.stores = stores.collect();
         spec
@@ -94,6 +95,7 @@ impl Ground {
             poison: Some(POISON.to_vec()),
             silent: self.random.once_in(2),
             cached: self.kind.cached,
+            expiry: self.kind.expiry(),
             schedule: Some((Clock::WallClock, PUNCTUATION_MS)).filter(|_| self.kind.punctuates),
             ..Behaviour::default()
         }
@@ -103,7 +105,7 @@ impl Ground {
         let slot = &mut self.disks[number][partition as usize];
         let stores = 0..self.kind.stores().len();
         if stores.clone().all(|store| !self.kind.persistent[store]) {
-            *slot = blank();
+            *slot = blank(self.kind);
         }
         for store in stores.filter(|&store| !self.kind.persistent[store]) {
             slot.lock().expect("no test panics with it").clear(store).expect("memory does not fail");
@@ -113,6 +115,7 @@ impl Ground {
             fuse: fuse.clone(),
             audit: self.audit.clone(),
             partition,
+            compaction: Random::new(self.random.next()),
             full: Some(Random::new(self.random.next())).filter(|_| self.random.once_in(4)),
             damaged: Some(Mutex::new(Random::new(self.random.next())))
                 .filter(|_| self.kind.logged && self.random.once_in(8)),
@@ -196,7 +199,7 @@ impl Ground {
     pub(crate) fn set_aside(&mut self, number: usize, partition: u32) {
         self.tell(|| format!("the disk of {number} for {partition} is damaged"));
         self.gone(number, partition);
-        self.disks[number][partition as usize] = blank();
+        self.disks[number][partition as usize] = blank(self.kind);
     }
 
     /// The state of an instance that was the only exact one is gone, or is no longer known to be exact.

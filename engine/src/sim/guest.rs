@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::context::{Clock, Context, Entries};
+use crate::expiry::Expiry;
 use crate::ports::{Fault, FaultKind, Guest};
 use crate::record::{Batch, Changes, Column, Input, Output};
 
@@ -20,6 +21,8 @@ pub(crate) struct Behaviour {
     pub(crate) cut_off: Arc<AtomicUsize>,
     /// Forwards at flushes only.
     pub(crate) cached: bool,
+    /// How its keys age.
+    pub(crate) expiry: Option<Expiry>,
     /// Punctuates: clock, interval.
     pub(crate) schedule: Option<(Clock, i64)>,
     /// The value is the timestamp, in decimal.
@@ -103,6 +106,12 @@ impl Guest for Count {
         let store = context.store("count-store").expect("the store of the tests");
         let mut records = Batch::default();
         let mut origins = Vec::new();
+        if let Some(expiry) = self.behaviour.expiry {
+            let seen = context.scan(store, (None, None), false, u32::MAX).map_err(|m| self.fail(None, &m.0))?;
+            let latest = expiry.latest(seen.keys.iter().flatten());
+            let over = seen.keys.iter().flatten().find(|key| expiry.is_over(key, latest));
+            assert_eq!(over, None, "{latest:?} is there, too");
+        }
         let rows: Vec<_> = input.records.keys.iter().zip(input.records.values.iter()).collect();
         for (index, (key, value)) in rows.into_iter().enumerate() {
             let Some(key) = key else {

@@ -13,7 +13,7 @@ impl World {
         self.ground.tell(|| format!("the disk of instance {number} is lost"));
         for partition in 0..self.ground.kind.partitions {
             self.ground.gone(number, partition);
-            self.ground.disks[number][partition as usize] = blank();
+            self.ground.disks[number][partition as usize] = blank(self.ground.kind);
         }
     }
 

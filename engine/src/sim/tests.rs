@@ -45,6 +45,7 @@ fn kinds() -> impl Iterator<Item = Kind> {
         inputs,
         partitions: 2,
         punctuates: false,
+        windows: inputs == 1,
     };
     guarantees.into_iter().flat_map(move |guarantee| {
         [false, true].into_iter().flat_map(move |cached| [1, 2].map(move |inputs| kind(guarantee, cached, inputs)))

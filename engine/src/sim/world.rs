@@ -27,14 +27,17 @@ impl World {
         let mut random = Random::new(seed);
         let guarantee = if random.once_in(2) { Guarantee::AtLeastOnce } else { Guarantee::ExactlyOnce };
         let logged = guarantee == Guarantee::ExactlyOnce || !random.once_in(4);
+        let windows = random.once_in(3);
         let kind = Kind {
             guarantee,
             cached: random.once_in(2),
             logged,
             persistent: [(); 2].map(|()| !logged || !random.once_in(4)),
-            inputs: 1 + random.below(2),
+            // With two of them a record may be late by any time.
+            inputs: if windows { 1 } else { 1 + random.below(2) },
             partitions: 1 + u32::try_from(random.below(3)).expect("small"),
             punctuates: random.once_in(4),
+            windows,
         };
         Self::of_kind(kind, random)
     }
@@ -192,9 +195,14 @@ impl World {
             let index = random.below(kind.inputs);
             let key = format!("{partition}{}", ["a", "b", "c"][random.below(3)]);
             let timestamp = i64::try_from(random.below(1_000)).expect("small");
+            let start = i64::try_from((self.produced * 2).saturating_sub(random.below(20))).expect("small");
+            let mut key = key.into_bytes();
+            if kind.windows {
+                key.extend(start.to_be_bytes().iter().chain(&[0; 4]));
+            }
             let value = if random.once_in(12) { POISON.to_vec() } else { self.produced.to_string().into_bytes() };
             let mut batch = Batch::default();
-            batch.push(Some(key.as_bytes()), Some(&value), timestamp);
+            batch.push(Some(&key), Some(&value), timestamp);
             self.produced += 1;
             self.ground.audit.cluster.lock().expect("no test panics with it").append(&input(index, partition), &batch);
         }

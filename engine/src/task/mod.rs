@@ -156,8 +156,9 @@ impl Task {
         guest: Box<dyn Guest>,
         database: Box<dyn Database>,
     ) -> Self {
+        let kind = |store: &StoreSpec| StoreKind { cached: store.cached, expiry: store.expiry };
         let stores: Vec<(String, StoreKind)> =
-            spec.stores.iter().map(|store| (store.name.clone(), StoreKind { cached: store.cached })).collect();
+            spec.stores.iter().map(|store| (store.name.clone(), kind(store))).collect();
         let partitions = spec.partition_counts.clone();
         let context = Context::new(database, &stores, partitions, settings.cache_bytes, settings.call);
         Self {
@@ -252,6 +253,10 @@ impl Task {
             positions.inputs.extend(start.offset.map(|offset| (self.partition(input), offset)));
         }
         self.context.overlay().database()?.write(Write { entries: Vec::new(), positions })?;
+        let stored = self.stored_positions()?;
+        for (store, spec) in self.spec.stores.iter().enumerate() {
+            self.context.overlay().observe(store, stored.observed(&spec.name));
+        }
         let latest = starts.iter().filter_map(|start| start.partition_time).max();
         self.context.stream_time = stream_time.max(latest);
         self.context.now_ms = now_ms;

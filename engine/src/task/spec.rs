@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::context::CallLimits;
+use crate::expiry::Expiry;
 use crate::quarantine::Policies;
 use crate::record::TaskId;
 
@@ -28,6 +29,8 @@ pub struct StoreSpec {
     pub persistent: bool,
     /// Its changelog as named in Kafka; `None`: the store is not logged.
     pub changelog: Option<Arc<str>>,
+    /// How its entries age; `None`: they stay until they are deleted.
+    pub expiry: Option<Expiry>,
 }
 
 /// One task of a subtopology.

@@ -25,6 +25,7 @@ pub(crate) fn spec(inputs: usize, behaviour: &Behaviour) -> TaskSpec {
             cached: behaviour.cached,
             persistent: true,
             changelog: Some("app-count-store-changelog".into()),
+            expiry: None,
         }],
         outputs: [("counts".to_owned(), "counts".into()), ("r-repartition".to_owned(), "app-r-repartition".into())]
             .into(),

@@ -80,7 +80,7 @@ impl StateDirectory {
     /// Opens or creates the database of a task with the stores of its subtopology. One that can't
     /// be trusted is set aside and made anew, empty, if changelogs can fill it again.
     pub fn open_task(&self, task: TaskId, stores: &[StoreSpec], resources: &Resources) -> Result<TaskDatabase, Error> {
-        let persistent: Vec<&str> = stores.iter().filter(|s| s.persistent).map(|s| s.name.as_str()).collect();
+        let persistent: Vec<&StoreSpec> = stores.iter().filter(|s| s.persistent).collect();
         if persistent.is_empty() {
             return Ok(TaskDatabase::new(None, stores));
         }

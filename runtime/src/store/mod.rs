@@ -19,6 +19,7 @@ mod lock;
 mod directory;
 mod aside;
 mod positions;
+mod ageing;
 mod rocks;
 mod task;
 #[cfg(test)]

@@ -10,6 +10,7 @@
 //! | `c` + store name | 8-byte changelog offset |
 //! | `i` + 4-byte partition + topic | 8-byte input offset |
 //! | `t` | 8-byte stream time |
+//! | `o` + store name | 8-byte time the store has observed, if its entries age |
 
 use millrace_engine::ports::Positions;
 use millrace_engine::record::{Offset, TopicPartition};
@@ -23,6 +24,7 @@ pub(super) const IDENTITY_KEY: &[u8] = b"identity";
 const CHANGELOG: u8 = b'c';
 const INPUT: u8 = b'i';
 const STREAM_TIME: u8 = b't';
+const OBSERVED: u8 = b'o';
 
 /// The range of the keys of all inputs, the end not in it. The key of the identity begins with the same
 /// letter and is after all of them: no topic has that many partitions.
@@ -33,6 +35,11 @@ pub(super) fn changelog_key(store: &str) -> Vec<u8> {
     [&[CHANGELOG], store.as_bytes()].concat()
 }
 
+/// The key of the time a store has observed.
+pub(super) fn observed_key(store: &str) -> Vec<u8> {
+    [&[OBSERVED], store.as_bytes()].concat()
+}
+
 /// Keys and values for what `positions` names.
 pub(super) fn encode(positions: &Positions) -> Vec<(Vec<u8>, [u8; 8])> {
     let changelogs = positions.changelogs.iter().map(|(store, offset)| (changelog_key(store), offset.0.to_be_bytes()));
@@ -41,7 +48,8 @@ pub(super) fn encode(positions: &Positions) -> Vec<(Vec<u8>, [u8; 8])> {
         (key, offset.0.to_be_bytes())
     });
     let time = positions.stream_time.iter().map(|time| (vec![STREAM_TIME], time.to_be_bytes()));
-    changelogs.chain(inputs).chain(time).collect()
+    let observed = positions.observed.iter().map(|(store, time)| (observed_key(store), time.to_be_bytes()));
+    changelogs.chain(inputs).chain(time).chain(observed).collect()
 }
 
 /// Takes one stored entry up; says whether it is one of format 1.
@@ -56,6 +64,10 @@ pub(super) fn decode(positions: &mut Positions, key: &[u8], value: &[u8]) -> boo
         [CHANGELOG, store @ ..] => {
             let Ok(store) = std::str::from_utf8(store) else { return false };
             positions.changelogs.push((store.to_owned(), Offset(value)));
+        }
+        [OBSERVED, store @ ..] => {
+            let Ok(store) = std::str::from_utf8(store) else { return false };
+            positions.observe(store, value);
         }
         [INPUT, a, b, c, d, topic @ ..] => {
             let Ok(topic) = std::str::from_utf8(topic) else { return false };
@@ -76,6 +88,7 @@ mod tests {
             changelogs: vec![("count-store".to_owned(), Offset(7))],
             inputs: vec![(TopicPartition::new("input-topic", 3), Offset(0x0102_0304_0506_0708))],
             stream_time: Some(-2),
+            observed: vec![("window-store".to_owned(), 5)],
         }
     }
 
@@ -88,6 +101,7 @@ mod tests {
             ("63636f756e742d73746f7265", "0000000000000007"),
             ("6900000003696e7075742d746f706963", "0102030405060708"),
             ("74", "fffffffffffffffe"),
+            ("6f77696e646f772d73746f7265", "0000000000000005"),
         ];
         assert_eq!(encoded, expected.map(|(k, v)| (k.to_owned(), v.to_owned())));
         assert_eq!((VERSION, VERSION_KEY, IDENTITY_KEY), (1, b"version".as_slice(), b"identity".as_slice()));

@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 
 use millrace_engine::ports::{Error, Positions, StoreIndex, Write};
 use millrace_engine::record::TaskId;
-use rocksdb::{ColumnFamily, ColumnFamilyDescriptor, DB, Options, ReadOptions, WriteBatch, WriteOptions};
+use millrace_engine::task::StoreSpec;
+use rocksdb::{ColumnFamily, ColumnFamilyDescriptor, DB, Options, ReadOptions, ReadTier, WriteBatch, WriteOptions};
 
+use super::ageing::Ageing;
 use super::error::from_rocksdb;
 use super::positions::{self, IDENTITY_KEY, VERSION, VERSION_KEY};
 use super::resources::Resources;
@@ -25,11 +27,19 @@ pub(super) struct Rocks {
     db: DB,
     /// Column families of the persistent stores, in their order.
     families: Vec<String>,
+    /// Of each of them, what its compactions delete.
+    ageing: Vec<Option<Ageing>>,
     write_options: WriteOptions,
 }
 
+const FAMILY: &str = "store/";
+
 fn family(store: &str) -> String {
-    format!("store/{store}")
+    format!("{FAMILY}{store}")
+}
+
+fn store_of(family: &str) -> &str {
+    family.strip_prefix(FAMILY).unwrap_or(family)
 }
 
 impl Rocks {
@@ -38,12 +48,12 @@ impl Rocks {
     pub(super) fn open(
         path: &Path,
         identity: &Identity<'_>,
-        stores: &[&str],
+        stores: &[&StoreSpec],
         unlogged: bool,
         resources: &Resources,
     ) -> Result<Self, Error> {
         let options = resources.database_options();
-        let families: Vec<String> = stores.iter().map(|store| family(store)).collect();
+        let families: Vec<String> = stores.iter().map(|store| family(&store.name)).collect();
         let mut all = if path.join("CURRENT").exists() {
             DB::list_cf(&options, path).map_err(|e| from_rocksdb("list the stores", path, &e))?
         } else {
@@ -53,11 +63,26 @@ impl Rocks {
         all.push(rocksdb::DEFAULT_COLUMN_FAMILY_NAME.to_owned());
         all.sort_unstable();
         all.dedup();
-        let descriptors = all.into_iter().map(|name| ColumnFamilyDescriptor::new(name, resources.family_options()));
+        let ageing: Vec<Option<Ageing>> = stores.iter().map(|store| store.expiry.map(Ageing::new)).collect();
+        let descriptors = all.into_iter().map(|name| {
+            let mut options = resources.family_options();
+            let known = families.iter().position(|family| *family == name);
+            if let Some(ageing) = known.and_then(|store| ageing[store].as_ref()) {
+                ageing.delete_in_compactions(&mut options);
+            }
+            ColumnFamilyDescriptor::new(name, options)
+        });
         let db = DB::open_cf_descriptors(&options, path, descriptors)
             .map_err(|e| from_rocksdb("open the task's database", path, &e))?;
-        let rocks = Self { path: path.to_owned(), db, families, write_options: resources.write_options(unlogged) };
+        let write_options = resources.write_options(unlogged);
+        let rocks = Self { path: path.to_owned(), db, families, ageing, write_options };
         rocks.check_identity(identity)?;
+        for (store, ageing) in rocks.families.iter().zip(&rocks.ageing) {
+            if let (Some(ageing), Some(time)) = (ageing, rocks.positions()?.observed(store_of(store))) {
+                ageing.observe(time);
+            }
+        }
+        rocks.age()?;
         Ok(rocks)
     }
 
@@ -170,7 +195,7 @@ impl Rocks {
     }
 
     /// One atomic write of entries and positions.
-    pub(super) fn write(&self, write: &Write<'_>) -> Result<(), Error> {
+    pub(super) fn write(&self, mut write: Write<'_>) -> Result<(), Error> {
         let families: Vec<&ColumnFamily> = (0..self.families.len()).map(|store| self.family(store)).collect();
         let mut batch = WriteBatch::default();
         for &(store, key, value) in &write.entries {
@@ -179,10 +204,40 @@ impl Rocks {
                 None => batch.delete_cf(families[store], key),
             }
         }
+        for (store, time) in &mut write.positions.observed {
+            let known = self.families.iter().position(|family| store_of(family) == store);
+            if let Some(ageing) = known.and_then(|store| self.ageing[store].as_ref()) {
+                *time = ageing.observe(*time);
+            }
+        }
         for (key, value) in positions::encode(&write.positions) {
             batch.put(key, value);
         }
-        self.commit(batch, "write a commit")
+        self.commit(batch, "write a commit")?;
+        if write.positions.observed.is_empty() { Ok(()) } else { self.age() }
+    }
+
+    /// Has compactions delete what is gone by age: as of what is on disk, where the write-ahead log is off. A crash
+    /// takes the stores back there, and then what was not gone by then has to be there.
+    fn age(&self) -> Result<(), Error> {
+        let mut options = ReadOptions::default();
+        options.set_read_tier(ReadTier::Persisted);
+        for (family, ageing) in self.families.iter().zip(&self.ageing) {
+            let Some(ageing) = ageing else { continue };
+            let key = positions::observed_key(store_of(family));
+            let observed = self.db.get_opt(key, &options).map_err(|e| self.failed("read the positions", &e))?;
+            if let Some(observed) = observed.and_then(|bytes| <[u8; 8]>::try_from(bytes).ok()) {
+                ageing.delete_as_of(i64::from_be_bytes(observed));
+            }
+        }
+        Ok(())
+    }
+
+    #[cfg(test)]
+    pub(super) fn compact(&self) {
+        for store in 0..self.families.len() {
+            self.db.compact_range_cf(self.family(store), None::<&[u8]>, None::<&[u8]>);
+        }
     }
 
     fn commit(&self, batch: WriteBatch, action: &str) -> Result<(), Error> {
@@ -216,6 +271,7 @@ impl Rocks {
         }
         rows.status().map_err(|e| self.failed("clear a store", &e))?;
         batch.delete(positions::changelog_key(name));
+        batch.delete(positions::observed_key(name));
         self.commit(batch, "clear a store")
     }
 

@@ -36,8 +36,14 @@ impl TaskDatabase {
             (store.name.clone(), place.expect("the ranges have no end"))
         });
         let places = places.collect();
-        let memory = Memory::new(stores.iter().filter(|store| !store.persistent).map(|store| store.name.clone()));
+        let memory = Memory::of(stores.iter().filter(|store| !store.persistent));
         Self { disk, memory, places }
+    }
+
+    /// Has everything compacted that compactions look at.
+    #[cfg(test)]
+    pub(super) fn compact(&self) {
+        self.rocks().compact();
     }
 
     fn rocks(&self) -> &Rocks {
@@ -83,9 +89,11 @@ impl Database for TaskDatabase {
         }
         let (on_disk, in_memory) =
             write.positions.changelogs.into_iter().partition(|(store, _)| self.is_on_disk(store));
-        let positions = Positions { changelogs: on_disk, ..write.positions };
-        rocks.write(&Write { entries: disk, positions })?;
-        let positions = Positions { changelogs: in_memory, ..Positions::default() };
+        let (observed, observed_in_memory) =
+            write.positions.observed.into_iter().partition(|(store, _)| self.is_on_disk(store));
+        let positions = Positions { changelogs: on_disk, observed, ..write.positions };
+        rocks.write(Write { entries: disk, positions })?;
+        let positions = Positions { changelogs: in_memory, observed: observed_in_memory, ..Positions::default() };
         self.memory.write(Write { entries: memory, positions })
     }
 
@@ -95,6 +103,7 @@ impl Database for TaskDatabase {
             let on_disk = rocks.positions()?;
             // A store that was persistent once and is in memory now has nothing at its old position.
             positions.changelogs.extend(on_disk.changelogs.into_iter().filter(|(store, _)| self.is_on_disk(store)));
+            positions.observed.extend(on_disk.observed.into_iter().filter(|(store, _)| self.is_on_disk(store)));
             positions.inputs = on_disk.inputs;
             positions.stream_time = on_disk.stream_time;
         }

@@ -52,6 +52,7 @@ pub(crate) fn repartition_source<K: Data, V: Data>(graph: &SharedGraph, wanted: 
             keys: Arc::clone(&keys),
             values: Arc::clone(&values),
             partitioner,
+            by_inner_key: false,
         });
         topology.insert_below(&sink, Kind::Sink { logic, topic: Some(topic.clone()) }, shape, None, &[filter])?;
         let logic = Arc::new(RecordSource { keys, values, extractor: None });

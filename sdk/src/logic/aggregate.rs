@@ -15,6 +15,11 @@ use crate::run::Run;
 /// What a value does to the aggregate of its key. Neither key nor value is null.
 pub(crate) trait Step<K, V, A>: Send + Sync {
     fn step(&self, rows: &Rows<K, V>, row: usize, aggregate: Option<A>) -> Option<A>;
+
+    /// Whether the value does not matter to it, so that it can be null.
+    fn takes_null(&self) -> bool {
+        false
+    }
 }
 
 /// Counts, without looking at what.
@@ -23,6 +28,10 @@ pub(crate) struct Count;
 impl<K, V> Step<K, V, i64> for Count {
     fn step(&self, _rows: &Rows<K, V>, _row: usize, count: Option<i64>) -> Option<i64> {
         count.map(|count| count.wrapping_add(1))
+    }
+
+    fn takes_null(&self) -> bool {
+        true
     }
 }
 
@@ -65,7 +74,7 @@ where
     }
 
     fn flush(&self, changes: &Changes, run: &mut Run<'_>) -> Result<(), Failure> {
-        forward_flushed(&self.store, &self.state, changes, run)
+        forward_flushed(&self.store, &self.state, changes, |_, timestamp| timestamp, run)
     }
 }
 
@@ -74,7 +83,8 @@ where
     I: Fn() -> Option<A> + Send + Sync,
     S: Step<K, V, A>,
 {
-    fn fold(&self, rows: &Rows<K, V>, run: &mut Run<'_>) -> Result<(), Failure> {
+    /// Folds rows without null keys.
+    pub(super) fn fold(&self, rows: &Rows<K, V>, run: &mut Run<'_>) -> Result<(), Failure> {
         let sends_old = self.state.sends_old();
         let mut keyed = Keyed::read(&self.store, &rows.keys, &rows.meta, false, run)?;
         let mut old = Vec::with_capacity(if sends_old { rows.len() } else { 0 });

@@ -37,7 +37,9 @@ where
     }
 
     fn flush(&self, changes: &Changes, run: &mut Run<'_>) -> Result<(), Failure> {
-        self.store.as_ref().map_or(Ok(()), |store| forward_flushed(store, &self.state, changes, run))
+        self.store
+            .as_ref()
+            .map_or(Ok(()), |store| forward_flushed(store, &self.state, changes, |_, timestamp| timestamp, run))
     }
 }
 

@@ -3,6 +3,10 @@
 mod aggregate;
 mod derive;
 mod keyed;
+mod timed;
+mod windows;
+mod sliding;
+mod sessions;
 mod process;
 mod regroup;
 mod sink;
@@ -20,12 +24,15 @@ pub(crate) use derive::Derive;
 pub(crate) use keyed::TableStore;
 pub(crate) use process::Process;
 pub(crate) use regroup::{AggregateChanges, ChangeSource, ProduceChanges, Regroup};
+pub(crate) use sessions::AggregateSessions;
 pub(crate) use sink::{Destination, Produce};
+pub(crate) use sliding::AggregateSliding;
 pub(crate) use source::RecordSource;
 pub(crate) use stateless::{
     Filter, FlatMap, FlatMapValues, Map, MapOnlyValues, MapValues, Observe, PassThrough, Predicate, SelectKey, Split,
 };
 pub(crate) use table::{TableSource, TableState, ToStream};
+pub(crate) use windows::AggregateWindows;
 
 /// A node that gets rows. It is shared by all instances: what it keeps between calls is in stores,
 /// or in the [`ProcessorInstance`] it makes.

@@ -255,7 +255,7 @@ where
     }
 
     fn flush(&self, changes: &Changes, run: &mut Run<'_>) -> Result<(), Failure> {
-        forward_flushed(&self.store, &self.state, changes, run)
+        forward_flushed(&self.store, &self.state, changes, |_, timestamp| timestamp, run)
     }
 }
 

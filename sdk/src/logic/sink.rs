@@ -23,6 +23,8 @@ pub(crate) struct Produce<K, V> {
     pub(crate) keys: SharedSerde<K>,
     pub(crate) values: SharedSerde<V>,
     pub(crate) partitioner: Option<Partitioner<K, V>>,
+    /// Keys in windows are partitioned without the times of the window.
+    pub(crate) by_inner_key: bool,
 }
 
 impl<K: Data, V: Data> Logic for Produce<K, V> {
@@ -32,7 +34,7 @@ impl<K: Data, V: Data> Logic for Produce<K, V> {
             Destination::Topic(topic) => Some((run.output(topic), topic)),
             Destination::Extract(_) => None,
         };
-        if let (Some((output, _)), None) = (fixed, &self.partitioner) {
+        if let (Some((output, _)), None, false) = (fixed, &self.partitioner, self.by_inner_key) {
             return self.write_all(rows, output, run);
         }
         let writers = (rows.keys.writer(&self.keys), rows.values.writer(&self.values));
@@ -83,22 +85,51 @@ impl<K: Data, V: Data> Produce<K, V> {
         run: &mut Run<'_>,
     ) -> Result<(), Failure> {
         let columns = run.columns(output);
+        let start = columns.keys.bytes.len();
         keys.write(row, &mut columns.keys)
             .and_then(|()| values.write(row, &mut columns.values))
             .map_err(|error| run.failure(Fault::Serialization, &rows.meta, row, error))?;
+        let key = rows.keys.get(row);
         let partition = match &self.partitioner {
+            None if self.by_inner_key && key.is_some() => {
+                let written = &run.columns(output).keys.bytes[start..];
+                let hash = murmur2(&written[..written.len() - self.keys.window_bytes()]) & 0x7fff_ffff;
+                let count = partition_count(topic, &rows.meta, row, run)?;
+                hash.checked_rem(count).and_then(|partition| i32::try_from(partition).ok())
+            }
             None => None,
             Some(partitioner) => {
-                let count = run.host.partition_count(topic).ok_or_else(|| {
-                    let message = format!("topic {topic} has a partitioner, but no partition count is known");
-                    run.failure(Fault::Processing, &rows.meta, row, message)
-                })?;
-                partitioner(topic, rows.keys.get(row), rows.values.get(row), count)
+                let count = partition_count(topic, &rows.meta, row, run)?;
+                partitioner(topic, key, rows.values.get(row), count)
             }
         };
         run.finish(output, &rows.meta, row, partition);
         Ok(())
     }
+}
+
+fn partition_count(topic: &str, meta: &Meta, row: usize, run: &Run<'_>) -> Result<u32, Failure> {
+    run.host.partition_count(topic).ok_or_else(|| {
+        let message = format!("topic {topic} is partitioned by the module, but no partition count is known");
+        run.failure(Fault::Processing, meta, row, message)
+    })
+}
+
+/// The hash of a key by which Kafka's default partitioner chooses.
+fn murmur2(key: &[u8]) -> u32 {
+    const FACTOR: u32 = 0x5bd1_e995;
+    let mut hash = 0x9747_b28c ^ u32::try_from(key.len()).unwrap_or(u32::MAX);
+    let (words, rest) = key.as_chunks::<4>();
+    for word in words {
+        let mixed = u32::from_le_bytes(*word).wrapping_mul(FACTOR);
+        hash = hash.wrapping_mul(FACTOR) ^ (mixed ^ (mixed >> 24)).wrapping_mul(FACTOR);
+    }
+    if !rest.is_empty() {
+        let last = rest.iter().rev().fold(0, |last, &byte| (last << 8) | u32::from(byte));
+        hash = (hash ^ last).wrapping_mul(FACTOR);
+    }
+    hash = (hash ^ (hash >> 13)).wrapping_mul(FACTOR);
+    hash ^ (hash >> 15)
 }
 
 /// What is known of a record beside key and value.
@@ -111,5 +142,22 @@ pub(crate) fn record_context<'a>(run: &'a Run<'_>, meta: &'a Meta, row: usize) -
         offset: source.map(|source| source.offset),
         timestamp: meta.timestamps[row],
         headers: meta.headers(row).map_or(&NONE, |headers| headers),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::murmur2;
+
+    /// As Kafka's own test of its `Utils.murmur2` has them.
+    #[test]
+    fn the_hash_is_kafkas() {
+        let check = |key: &str, expected: i32| assert_eq!(murmur2(key.as_bytes()).cast_signed(), expected, "{key}");
+        check("21", -973_932_308);
+        check("foobar", -790_332_482);
+        check("a-little-bit-long-string", -985_981_536);
+        check("a-little-bit-longer-string", -1_486_304_829);
+        check("lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8", -58_897_971);
+        check("abc", 479_470_107);
     }
 }

@@ -55,11 +55,13 @@ impl<K: Data, V: Data> Logic for ToStream<K, V> {
     }
 }
 
-/// Sends on what the host says has changed in a cached store since the last commit.
+/// Sends on what the host says has changed in a cached store since the last commit, with the timestamps that `time`
+/// makes of keys and those of the changes.
 pub(crate) fn forward_flushed<K: Data, V: Data>(
     store: &TableStore<K, V>,
     state: &TableState,
     changes: &Changes,
+    time: impl Fn(&K, i64) -> i64,
     run: &mut Run<'_>,
 ) -> Result<(), Failure> {
     let sends_old = state.sends_old();
@@ -75,12 +77,13 @@ pub(crate) fn forward_flushed<K: Data, V: Data>(
         }
         let unreadable = |error| run.failure_at(Fault::Processing, Some(index(row)), error);
         let read = |bytes| store.values.deserialize(bytes).map_err(unreadable);
-        keys.push(key.map(|key| store.keys.deserialize(key)).transpose().map_err(unreadable)?);
+        let key = key.map(|key| store.keys.deserialize(key)).transpose().map_err(unreadable)?;
         new.push(after.map(read).transpose()?);
         if sends_old {
             old.push(before.map(read).transpose()?);
         }
-        timestamps.push(timestamp);
+        timestamps.push(key.as_ref().map_or(timestamp, |key| time(key, timestamp)));
+        keys.push(key);
         origins.push(index(row));
     }
     let headers = flushed_headers(changes, &origins);
@@ -122,7 +125,7 @@ impl<K: Data, V: Data> Logic for TableSource<K, V> {
     }
 
     fn flush(&self, changes: &Changes, run: &mut Run<'_>) -> Result<(), Failure> {
-        forward_flushed(&self.store, &self.state, changes, run)
+        forward_flushed(&self.store, &self.state, changes, |_, timestamp| timestamp, run)
     }
 }
 

@@ -136,7 +136,8 @@ impl Topology {
     ) -> &mut Self {
         self.attempt(|topology| {
             let (keys, values) = (produced.serdes.keys_of(name)?, produced.serdes.values_of(name)?);
-            let logic = Arc::new(Produce { destination, keys, values, partitioner: produced.partitioner });
+            let (partitioner, by_inner_key) = (produced.partitioner, false);
+            let logic = Arc::new(Produce { destination, keys, values, partitioner, by_inner_key });
             topology.insert_below(name, Kind::Sink { logic, topic }, Shape::of::<Rows<K, V>>(), None, &owned(parents))
         })
     }

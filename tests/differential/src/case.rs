@@ -143,6 +143,13 @@ pub enum Operator {
         value: Type,
         topic: Option<String>,
     },
+    /// From a grouped stream to one in windows, which the same aggregations take. Their tables have windowed keys, and
+    /// are kept for `retention` ms where they have a store.
+    WindowedBy {
+        from: StepId,
+        windows: Windows,
+        retention: Option<i64>,
+    },
     // From a grouped stream to a table.
     Count {
         from: StepId,
@@ -188,6 +195,11 @@ pub enum Operator {
     ToStream {
         from: StepId,
     },
+    /// From a table with windowed keys to a stream: the window becomes part of a string.
+    Unwindow {
+        from: StepId,
+        key: Type,
+    },
     // From a table to a grouped table.
     TableGroupBy {
         from: StepId,
@@ -226,9 +238,26 @@ pub enum Operator {
         key: Type,
         value: Type,
     },
+    /// From a table with windowed keys to a topic.
+    WindowedTo {
+        from: StepId,
+        topic: String,
+        key: Type,
+        value: Type,
+    },
     ForEach {
         from: StepId,
     },
+}
+
+/// All in milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "camelCase")]
+pub enum Windows {
+    Time { size: i64, advance: i64, grace: i64 },
+    Unlimited { start: i64 },
+    Sliding { difference: i64, grace: i64 },
+    Session { gap: i64, grace: i64 },
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -310,6 +339,9 @@ impl Operator {
             | Self::Repartition { .. }
             | Self::GroupBy { .. }
             | Self::GroupByKey { .. }
+            | Self::WindowedBy { .. }
+            | Self::Unwindow { .. }
+            | Self::WindowedTo { .. }
             | Self::TableGroupBy { .. } => false,
             Self::Reduce { store, .. }
             | Self::Aggregate { store, .. }
@@ -346,6 +378,9 @@ impl Operator {
             | Self::Tally { from, .. }
             | Self::GroupBy { from, .. }
             | Self::GroupByKey { from, .. }
+            | Self::WindowedBy { from, .. }
+            | Self::Unwindow { from, .. }
+            | Self::WindowedTo { from, .. }
             | Self::Count { from, .. }
             | Self::Reduce { from, .. }
             | Self::Aggregate { from, .. }

@@ -3,7 +3,7 @@
 
 mod events;
 
-use crate::case::{Branch, Case, Clock, DefaultBranch, Operator, Punctuation, Step, StepId, Store, Topic};
+use crate::case::{Branch, Case, Clock, DefaultBranch, Operator, Punctuation, Step, StepId, Store, Topic, Windows};
 use crate::functions::{COMBINERS, EXPANDERS, EXTRACTORS, MAPPERS, PREDICATES, REMOVERS, SELECTORS};
 use crate::random::Random;
 use crate::value::Type;
@@ -13,8 +13,15 @@ pub fn case(seed: u64) -> Case {
     let mut random = Random::new(seed);
     let named_percent = *random.pick(&[0, 0, 30, 100]);
     let caching = random.chance(30);
-    let mut generator =
-        Generator { random, named_percent, steps: Vec::new(), live: Vec::new(), topics: Vec::new(), sinks: Vec::new() };
+    let mut generator = Generator {
+        random,
+        caching,
+        named_percent,
+        steps: Vec::new(),
+        live: Vec::new(),
+        topics: Vec::new(),
+        sinks: Vec::new(),
+    };
     generator.sources();
     for _ in 0..2 + generator.random.below(7) {
         generator.grow();
@@ -48,6 +55,7 @@ struct Live {
 
 struct Generator {
     random: Random,
+    caching: bool,
     named_percent: usize,
     steps: Vec<Step>,
     live: Vec<Live>,
@@ -88,8 +96,14 @@ impl Generator {
             | Operator::TableAggregate { .. }
             | Operator::Tally { .. } => false,
             _ => operator.inputs().iter().any(|&input| match &self.steps[input].operator {
-                between @ (Operator::GroupBy { .. } | Operator::GroupByKey { .. } | Operator::Split { .. }) => {
-                    self.is_counted(between)
+                between @ (Operator::GroupBy { .. }
+                | Operator::GroupByKey { .. }
+                | Operator::WindowedBy { .. }
+                | Operator::Split { .. }) => self.is_counted(between),
+                windowed @ (Operator::Count { .. } | Operator::Reduce { .. } | Operator::Aggregate { .. })
+                    if matches!(operator, Operator::Unwindow { .. }) =>
+                {
+                    self.is_counted(windowed)
                 }
                 _ => self.live.iter().any(|live| live.step == input && live.counted),
             }),
@@ -295,7 +309,8 @@ impl Generator {
     }
 
     fn process(&mut self, from: Live) {
-        if self.random.chance(30) {
+        // What comes out of a cache is from nowhere in Millrace; Kafka Streams names the last record of the key.
+        if self.random.chance(30) && !self.caching {
             return self.result(Operator::Stamp { from: from.step }, Kind::Stream, from.key, from.value);
         }
         let mut store = self.store();
@@ -308,6 +323,19 @@ impl Generator {
     }
 
     fn group(&mut self, from: Live) {
+        let windowed = self.random.chance(40);
+        // Kafka Streams gives null values to functions that aggregate in windows, the SDK does not.
+        let nulls = windowed && self.random.chance(30);
+        let from = if windowed && !nulls {
+            let counted = from.counted;
+            let operator = Operator::Filter { from: from.step, predicate: "presentValue".to_owned() };
+            let step = self.push(operator);
+            let present = Live { step, counted, used: true, ..from };
+            self.live.push(present);
+            present
+        } else {
+            from
+        };
         let topic = self.topic_name();
         let (grouped, key) = if self.random.chance(60) {
             let (selector, key) = (self.function(SELECTORS), self.key_type());
@@ -315,6 +343,9 @@ impl Generator {
         } else {
             (self.push(Operator::GroupByKey { from: from.step, key: from.key, value: from.value, topic }), from.key)
         };
+        if windowed {
+            return self.aggregate_windows(grouped, key, from.value, nulls);
+        }
         self.aggregate(grouped, key, from.value);
         if self.random.chance(15) {
             self.aggregate(grouped, key, from.value);
@@ -336,6 +367,55 @@ impl Generator {
                 let store = self.maybe_store(Type::String, to);
                 self.result(Operator::Aggregate { from, combiner, key, value: to, store }, Kind::Table, key, to);
             }
+        }
+    }
+
+    fn windows(&mut self) -> Windows {
+        let size = *self.random.pick(&[1, 10, 100, 700]);
+        let grace = *self.random.pick(&[0, 0, 30, 400]);
+        match self.random.below(8) {
+            0 => Windows::Unlimited { start: *self.random.pick(&[0, 500]) },
+            1 | 2 => Windows::Sliding { difference: size, grace },
+            3 | 4 => Windows::Session { gap: size, grace },
+            5 => Windows::Time { size, advance: size, grace },
+            _ => Windows::Time { size, advance: (size / 3).max(1), grace },
+        }
+    }
+
+    fn aggregate_windows(&mut self, grouped: StepId, key: Type, value: Type, nulls: bool) {
+        let windows = self.windows();
+        let least = match windows {
+            Windows::Time { size, grace, .. } => Some(size + grace),
+            Windows::Sliding { difference, grace } => Some(2 * difference + grace),
+            Windows::Session { gap, grace } => Some(gap + grace),
+            Windows::Unlimited { .. } => None,
+        };
+        let kept = if self.random.chance(50) { Some(*self.random.pick(&[0, 50, 1000])) } else { None };
+        let retention = least.zip(kept).map(|(least, more)| least + more);
+        let from = self.push(Operator::WindowedBy { from: grouped, windows, retention });
+        let kind = if nulls { 0 } else { self.random.below(3) };
+        let (operator, to) = match kind {
+            0 => (Operator::Count { from, key, store: self.maybe_view_store() }, Type::Long),
+            1 => {
+                let (combiner, store) = (self.function(COMBINERS), self.maybe_view_store());
+                (Operator::Reduce { from, combiner, key, value, store }, value)
+            }
+            _ => {
+                // A session's merger has to be given aggregates, which a combiner that drops them would not.
+                let session = matches!(windows, Windows::Session { .. });
+                let combiner = self.function(if session { &COMBINERS[..3] } else { COMBINERS });
+                let to = self.value_type();
+                (Operator::Aggregate { from, combiner, key, value: to, store: self.maybe_store(Type::String, to) }, to)
+            }
+        };
+        let table = self.push(operator);
+        let written = self.random.chance(70);
+        if written {
+            let topic = format!("windows-{table}");
+            self.push(Operator::WindowedTo { from: table, topic, key, value: to });
+        }
+        if !written || self.random.chance(40) {
+            self.result(Operator::Unwindow { from: table, key }, Kind::Stream, Type::String, to);
         }
     }
 

@@ -3,13 +3,14 @@
 mod serdes;
 mod processors;
 mod topology;
+mod windows;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use millrace::{Headers, RawRecord, TestDriverConfig, TopologyTestDriver};
 
-use crate::case::{Case, Event, Header, Operator, Record};
+use crate::case::{Case, Event, Header, Record};
 use crate::outcome::{Entry, Outcome, Written};
 
 /// What came of the case; a panic is an error like any other.
@@ -49,7 +50,7 @@ fn run(case: &Case) -> Result<Outcome, String> {
         name: case.name.clone(),
         describe: driver.describe(),
         topics: topics.map(|topic| (topic.clone(), written(&driver, &topic))).collect(),
-        stores: stores.map(|store| (store.clone(), entries(case, &driver, &store))).collect(),
+        stores: stores.map(|store| (store.clone(), entries(&driver, &store))).collect(),
         error: None,
     })
 }
@@ -76,16 +77,11 @@ fn written(driver: &TopologyTestDriver, topic: &str) -> Vec<Written> {
     driver.read_raw_records(topic).into_iter().map(written).collect()
 }
 
-/// Kafka's plain stores, which processors use here, keep no timestamps; ours always do.
-fn entries(case: &Case, driver: &TopologyTestDriver, store: &str) -> Vec<Entry> {
-    let plain = case.steps.iter().any(|step| match &step.operator {
-        Operator::Tally { store: its, .. } => its.name.as_deref() == Some(store),
-        _ => false,
-    });
+fn entries(driver: &TopologyTestDriver, store: &str) -> Vec<Entry> {
     let entry = |entry: millrace::StoreEntry| Entry {
         key: Some(entry.key),
         value: Some(entry.value),
-        timestamp: Some(entry.timestamp).filter(|_| !plain),
+        timestamp: Some(entry.timestamp),
     };
     driver.store_entries(store).into_iter().map(entry).collect()
 }

@@ -80,11 +80,8 @@ fn headers(headers: &[Header]) -> String {
 
 fn step(id: StepId, step: &Step) -> String {
     let name = step.name.as_ref().map_or_else(String::new, |name| format!(" as {name:?}"));
-    let left = if matches!(step.operator, Operator::To { .. } | Operator::ForEach { .. }) {
-        String::new()
-    } else {
-        format!("v{id} = ")
-    };
+    let ends = matches!(step.operator, Operator::To { .. } | Operator::WindowedTo { .. } | Operator::ForEach { .. });
+    let left = if ends { String::new() } else { format!("v{id} = ") };
     format!("{left}{}{name}", call(&step.operator))
 }
 
@@ -145,6 +142,14 @@ fn method(operator: &Operator) -> (&'static str, String) {
         },
         Operator::GroupBy { selector, key, topic, .. } => ("groupBy", format!("{selector}: {key:?}{}", named(topic))),
         Operator::GroupByKey { topic, .. } => ("groupByKey", named(topic).trim_start_matches(", ").to_owned()),
+        Operator::WindowedBy { windows, retention, .. } => {
+            let kept = retention.map_or_else(String::new, |kept| format!(", kept for {kept}"));
+            ("windowedBy", format!("{windows:?}{kept}"))
+        }
+        Operator::WindowedTo { topic, key, value, .. } => {
+            ("toStream().to", format!("{topic}, windowed {key:?}, {value:?}"))
+        }
+        Operator::Unwindow { .. } => ("toStream", "text of the window".to_owned()),
         Operator::Reduce { combiner, .. } => ("reduce", combiner.clone()),
         Operator::Aggregate { combiner, value, .. } => ("aggregate", format!("{combiner}: {value:?}")),
         Operator::To { topic, key, value, .. } => match topic {

@@ -1,5 +1,7 @@
 //! What a database does while all is well.
 
+use millrace_engine::expiry::{Expiry, TimedKeys};
+
 use super::*;
 
 #[test]
@@ -175,4 +177,68 @@ fn a_store_that_left_the_topology_is_kept() {
     let database = open(&directory, &[store("b"), store("a")]);
     assert_eq!(get(&database, 0, "k").as_deref(), Some("old"));
     assert_eq!((position(&database, "a"), position(&database, "b")), (Some(8), Some(7)));
+}
+
+/// A key of a window store.
+fn window(key: &str, start: i64) -> Vec<u8> {
+    [key.as_bytes(), &start.to_be_bytes(), &[0; 4]].concat()
+}
+
+/// One commit of windows that begin then.
+fn windows(database: &mut TaskDatabase, starts: std::ops::Range<i64>) {
+    let keys: Vec<Vec<u8>> = starts.clone().map(|start| window("key", start)).collect();
+    let entries = keys.iter().map(|key| (0, key.as_slice(), Some(b"12345678value".as_slice()))).collect();
+    let positions = Positions { observed: vec![("w".to_owned(), starts.end - 1)], ..Positions::default() };
+    database.write(Write { entries, positions }).unwrap();
+}
+
+fn count(database: &TaskDatabase) -> usize {
+    let mut count = 0;
+    let visit = &mut |_: &[u8], _: &[u8]| {
+        count += 1;
+        true
+    };
+    database.scan(0, (None, None), false, visit).unwrap();
+    count
+}
+
+#[test]
+fn compactions_delete_what_is_gone_by_age() {
+    let expiry = Some(Expiry { keys: TimedKeys::Window, retention_ms: 1_000 });
+    let dir = tempfile::tempdir().unwrap();
+    let directory = directory(dir.path());
+    let stores = [StoreSpec { expiry, ..store("w") }];
+    let mut database = open(&directory, &stores);
+    windows(&mut database, 0..2_000);
+    drop(database);
+    // What a store has observed outlives the process.
+    let mut database = open(&directory, &stores);
+    assert_eq!(database.positions().unwrap().observed("w"), Some(1_999));
+    // An earlier time does not set it back.
+    windows(&mut database, 100..101);
+    assert_eq!(database.positions().unwrap().observed("w"), Some(1_999));
+    database.compact();
+    assert_eq!(count(&database), 1_000, "those that begin after 999");
+    windows(&mut database, 2_000..2_500);
+    database.compact();
+    assert_eq!(count(&database), 1_500, "what is not on disk makes nothing old yet");
+    drop(database);
+    let mut database = open(&directory, &stores);
+    database.compact();
+    assert_eq!(count(&database), 1_000);
+    database.clear(0).unwrap();
+    assert_eq!(database.positions().unwrap().observed("w"), None);
+}
+
+#[test]
+fn memory_deletes_what_is_gone_by_age() {
+    let expiry = Some(Expiry { keys: TimedKeys::Window, retention_ms: 1_000 });
+    let dir = tempfile::tempdir().unwrap();
+    let directory = directory(dir.path());
+    let mut database = open(&directory, &[StoreSpec { expiry, ..in_memory("w") }]);
+    for start in (0..100_000).step_by(100) {
+        windows(&mut database, start..start + 100);
+        assert!(count(&database) < 5_000, "{}", count(&database));
+    }
+    assert!(count(&database) >= 1_000);
 }

@@ -18,7 +18,13 @@ const TASK: TaskId = TaskId { subtopology: 0, partition: 1 };
 
 fn store(name: &str) -> StoreSpec {
     let changelog = format!("counts-app-{name}-changelog");
-    StoreSpec { name: name.to_owned(), cached: false, persistent: true, changelog: Some(changelog.into()) }
+    StoreSpec {
+        name: name.to_owned(),
+        cached: false,
+        persistent: true,
+        changelog: Some(changelog.into()),
+        expiry: None,
+    }
 }
 
 fn unlogged(name: &str) -> StoreSpec {
@@ -58,6 +64,7 @@ fn commit<'a>(index: usize, key: &'a str, value: Option<&'a str>, changelog: (&s
             changelogs: vec![(changelog.0.to_owned(), Offset(changelog.1))],
             inputs: vec![(TopicPartition::new("input-topic", 1), Offset(changelog.1))],
             stream_time: Some(changelog.1),
+            ..Positions::default()
         },
     }
 }

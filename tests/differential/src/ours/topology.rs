@@ -11,6 +11,7 @@ use millrace::{
 
 use super::processors::{Stamp, Tally};
 use super::serdes::{Cell, Typed};
+use super::windows::{self, Aggregated, Cut, WindowTable};
 use crate::case::{Branch, Case, DefaultBranch, Operator, Step, Store, Topic};
 use crate::functions::{self, Nullable};
 use crate::value::{Type, Value, convert};
@@ -24,6 +25,10 @@ enum Built {
     Grouped(KGroupedStream<Value, Value>),
     GroupedCounts(KGroupedStream<Value, i64>),
     GroupedTable(KGroupedTable<Value, Value>),
+    Windowed(Cut<Value>),
+    WindowedCounts(Cut<i64>),
+    WindowTable(WindowTable<Value>),
+    WindowCountTable(WindowTable<i64>),
     Branches(Vec<Built>),
     End,
 }
@@ -102,8 +107,28 @@ fn build(builder: &mut StreamsBuilder, built: &[Built], step: &Step) -> Result<B
         Built::Counts(stream) => on_stream(builder, stream, step, built),
         Built::Table(table) => on_table(table, step),
         Built::CountTable(table) => on_table(table, step),
-        Built::Grouped(grouped) => aggregate(grouped, step),
-        Built::GroupedCounts(grouped) => aggregate(grouped, step),
+        Built::Grouped(grouped) => match &step.operator {
+            Operator::WindowedBy { windows, retention, .. } => {
+                Ok(Built::Windowed(windows::cut(grouped, *windows, *retention)))
+            }
+            _ => aggregate(grouped, step),
+        },
+        Built::GroupedCounts(grouped) => match &step.operator {
+            Operator::WindowedBy { windows, retention, .. } => {
+                Ok(Built::WindowedCounts(windows::cut(grouped, *windows, *retention)))
+            }
+            _ => aggregate(grouped, step),
+        },
+        Built::Windowed(cut) => Ok(match windows::aggregate(cut, step)? {
+            Aggregated::Counts(table) => Built::WindowCountTable(table),
+            Aggregated::Same(table) | Aggregated::Values(table) => Built::WindowTable(table),
+        }),
+        Built::WindowedCounts(cut) => Ok(match windows::aggregate(cut, step)? {
+            Aggregated::Counts(table) | Aggregated::Same(table) => Built::WindowCountTable(table),
+            Aggregated::Values(table) => Built::WindowTable(table),
+        }),
+        Built::WindowTable(table) => on_windows(table, step),
+        Built::WindowCountTable(table) => on_windows(table, step),
         Built::GroupedTable(grouped) => aggregate_table(grouped, step),
         Built::Branches(branches) => match &step.operator {
             Operator::Branch { index, .. } => match &branches[*index] {
@@ -132,7 +157,7 @@ fn consumed(name: Option<&String>, key: Type, value: Type, extractor: Option<Str
 
 /// Without a store, the serdes all the same: the SDK has no defaults for our own type of value, and
 /// for names it makes no difference.
-fn materialized<V: Cell>(store: Option<&Store>, key: Type, value: Type) -> Materialized<Value, V> {
+pub(super) fn materialized<V: Cell>(store: Option<&Store>, key: Type, value: Type) -> Materialized<Value, V> {
     let Some(store) = store else { return Materialized::with(Typed(key), V::serde(value)) };
     let mut materialized = match &store.name {
         Some(name) => Materialized::as_(name).with_key_serde(Typed(key)).with_value_serde(V::serde(value)),
@@ -349,6 +374,17 @@ fn on_table<V: Wrap>(from: &KTable<Value, V>, step: &Step) -> Result<Built, Stri
         }
         other => return Err(format!("{other:?} on a table")),
     })
+}
+
+fn on_windows<V: Wrap>(from: &WindowTable<V>, step: &Step) -> Result<Built, String> {
+    match &step.operator {
+        Operator::WindowedTo { topic, key, value, .. } => {
+            windows::write(from, topic, *key, *value);
+            Ok(Built::End)
+        }
+        Operator::Unwindow { .. } => Ok(V::stream(windows::unwindow(from))),
+        other => Err(format!("{other:?} on a table of windows")),
+    }
 }
 
 fn table_test<V: Cell>(name: String) -> impl Fn(&Value, &V) -> bool + Send + Sync + 'static {

@@ -4,7 +4,7 @@
 
 use millrace_differential::bytes;
 use millrace_differential::case::{Branch, Case, Clock, DefaultBranch, Event, Header, Operator, Punctuation, Record};
-use millrace_differential::case::{Step, Store, Topic};
+use millrace_differential::case::{Step, Store, Topic, Windows};
 use millrace_differential::value::{Type, Value};
 
 use Type::{Long, String as Text};
@@ -94,6 +94,7 @@ pub(crate) fn cases() -> Vec<Known> {
     all.extend(streams());
     all.extend(processors());
     all.extend(caches());
+    all.extend(windows());
     all.into_iter().map(|sketch| sketch.0).collect()
 }
 
@@ -458,6 +459,85 @@ fn caches() -> Vec<Sketch> {
             .pipe("a", "x y z", 1)
             .pipe("a", "x", 2)
             .writes("out", &["\"a\" -> 3L @ 1", "\"a\" -> 4L @ 2"]),
+    ]
+}
+
+fn in_windows(windows: Windows, aggregate: impl Fn(usize) -> Operator) -> Vec<Operator> {
+    vec![
+        stream(&["in"]),
+        group_by_key(0),
+        Operator::WindowedBy { from: 1, windows, retention: None },
+        aggregate(2),
+        Operator::Unwindow { from: 3, key: Text },
+    ]
+}
+
+fn windows() -> Vec<Sketch> {
+    let counted = |windows| {
+        let mut steps = in_windows(windows, |from| count(from, "counts"));
+        steps.push(to(4, "out", Long));
+        steps
+    };
+    let joined = |windows| {
+        let mut steps = in_windows(windows, |from| reduce(from, "add"));
+        steps.push(to(4, "out", Text));
+        steps
+    };
+    vec![
+        sketch(
+            "a window takes what is late until its grace period is over, by the highest timestamp of any key",
+            counted(Windows::Time { size: 10, advance: 10, grace: 5 }),
+        )
+        .pipe("a", "x", 3)
+        .pipe("b", "x", 14)
+        .pipe("a", "x", 9)
+        .pipe("b", "x", 15)
+        .pipe("a", "x", 9)
+        .pipe("a", "x", 10)
+        .writes(
+            "out",
+            &[
+                "\"a@0/10\" -> 1L @ 3",
+                "\"b@10/20\" -> 1L @ 14",
+                "\"a@0/10\" -> 2L @ 9",
+                "\"b@10/20\" -> 2L @ 15",
+                "\"a@10/20\" -> 1L @ 10",
+            ],
+        ),
+        sketch(
+            "a record is in each of the windows that overlap, and a null value counts",
+            counted(Windows::Time { size: 10, advance: 5, grace: 0 }),
+        )
+        .pipe("a", "x", 7)
+        .pipe("a", "", 12)
+        .writes(
+            "out",
+            &["\"a@0/10\" -> 1L @ 7", "\"a@5/15\" -> 1L @ 7", "\"a@5/15\" -> 2L @ 12", "\"a@10/20\" -> 1L @ 12"],
+        ),
+        sketch(
+            "a record between two sessions makes one of them, and those that were are deleted",
+            joined(Windows::Session { gap: 10, grace: 100 }),
+        )
+        .pipe("a", "x", 0)
+        .pipe("a", "y", 20)
+        .pipe("a", "z", 10)
+        .writes(
+            "out",
+            &[
+                "\"a@0/0\" -> \"x\" @ 0",
+                "\"a@20/20\" -> \"y\" @ 20",
+                "\"a@0/0\" -> null @ 0",
+                "\"a@20/20\" -> null @ 20",
+                "\"a@0/20\" -> \"x+y+z\" @ 20",
+            ],
+        ),
+        sketch(
+            "a sliding window ends at each record, and begins after each that others follow",
+            joined(Windows::Sliding { difference: 10, grace: 100 }),
+        )
+        .pipe("a", "x", 20)
+        .pipe("a", "y", 25)
+        .writes("out", &["\"a@10/20\" -> \"x\" @ 20", "\"a@21/31\" -> \"y\" @ 25", "\"a@15/25\" -> \"x+y\" @ 25"]),
     ]
 }
 

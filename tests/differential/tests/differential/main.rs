@@ -10,7 +10,7 @@ use millrace_differential::case::Case;
 use millrace_differential::outcome::{Outcome, Written};
 use millrace_differential::{compare, functions, generate, kafka, ours, readable, shrink};
 
-const GENERATED: u64 = 96;
+const GENERATED: u64 = 200;
 
 struct Judged {
     case: Case,
@@ -127,6 +127,13 @@ fn the_generated_cases_use_everything_and_do_something() {
         "tableReduce",
         "tableAggregate",
         "toStream",
+        "windowedBy",
+        "time",
+        "unlimited",
+        "sliding",
+        "session",
+        "windowedTo",
+        "unwindow",
         "to",
         "forEach",
         "named",

@@ -66,7 +66,11 @@ final class Cases {
             case "table" -> table(step);
             case "toTable" -> toTable(step);
             case "groupBy", "groupByKey" -> group(step);
-            case "count", "reduce", "aggregate" -> aggregate(step);
+            case "windowedBy" -> Windowing.cut(grouped(step), step);
+            case "unwindow" -> Windowing.unwindow((Windowing.WindowTable) from(step));
+            case "count", "reduce", "aggregate" -> from(step) instanceof Windowing.Cut cut
+                ? Windowing.aggregate(cut, step)
+                : aggregate(step);
             case "tableGroupBy" -> groupTable(step);
             case "tableCount", "tableReduce", "tableAggregate" -> aggregateTable(step);
             case "tableFilter", "tableFilterNot", "tableMapValues", "toStream" -> onTable(step);
@@ -74,6 +78,10 @@ final class Cases {
             case "branch" -> ((List<?>) results.get(step.get("from").intValue())).get(step.get("index").intValue());
             case "stamp", "tally" -> process(step);
             case "to", "forEach" -> end(step);
+            case "windowedTo" -> {
+                Windowing.write((Windowing.WindowTable) from(step), step);
+                yield null;
+            }
             default -> onStream(step);
         };
     }
@@ -189,8 +197,7 @@ final class Cases {
 
     @SuppressWarnings("unchecked")
     private Object aggregate(final JsonNode step) {
-        final KGroupedStream<Object, Object> from =
-            (KGroupedStream<Object, Object>) results.get(step.get("from").intValue());
+        final KGroupedStream<Object, Object> from = grouped(step);
         final Named named = named(step);
         final Materialized<Object, Object, KeyValueStore<Bytes, byte[]>> store = materialized(step);
         final String combiner = textOrNull(step, "combiner");
@@ -346,6 +353,15 @@ final class Cases {
         public String toString() {
             return "module";
         }
+    }
+
+    private Object from(final JsonNode step) {
+        return results.get(step.get("from").intValue());
+    }
+
+    @SuppressWarnings("unchecked")
+    private KGroupedStream<Object, Object> grouped(final JsonNode step) {
+        return (KGroupedStream<Object, Object>) from(step);
     }
 
     @SuppressWarnings("unchecked")

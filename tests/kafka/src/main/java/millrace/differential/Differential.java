@@ -26,15 +26,20 @@ import org.apache.kafka.common.header.internals.RecordHeaders;
 import org.apache.kafka.common.serialization.ByteArrayDeserializer;
 import org.apache.kafka.common.serialization.ByteArraySerializer;
 import org.apache.kafka.common.utils.Bytes;
-import org.apache.kafka.streams.KeyValue;
 import org.apache.kafka.streams.StreamsConfig;
 import org.apache.kafka.streams.TestOutputTopic;
 import org.apache.kafka.streams.Topology;
 import org.apache.kafka.streams.TopologyTestDriver;
+import org.apache.kafka.streams.kstream.Windowed;
 import org.apache.kafka.streams.processor.StateStore;
 import org.apache.kafka.streams.state.KeyValueIterator;
 import org.apache.kafka.streams.state.KeyValueStore;
+import org.apache.kafka.streams.state.SessionStore;
 import org.apache.kafka.streams.state.TimestampedKeyValueStore;
+import org.apache.kafka.streams.state.TimestampedWindowStore;
+import org.apache.kafka.streams.state.WindowStore;
+import org.apache.kafka.streams.state.internals.SessionKeySchema;
+import org.apache.kafka.streams.state.internals.WindowKeySchema;
 import org.apache.kafka.streams.state.internals.WrappedStateStore;
 import org.apache.kafka.streams.test.TestRecord;
 
@@ -128,33 +133,57 @@ public final class Differential {
         return topics;
     }
 
-    /** Of each store, the entries in key order; a timestamp where the store has them. */
+    /** Of each store, the entries in the order of their changelogs' keys; a timestamp where the store has them. */
     private static ObjectNode stores(final TopologyTestDriver driver) {
         final ObjectNode stores = JSON.createObjectNode();
         for (final Map.Entry<String, StateStore> store : new TreeMap<>(driver.getAllStateStores()).entrySet()) {
             final ArrayNode entries = stores.putArray(store.getKey());
-            final boolean timestamped = store.getValue() instanceof TimestampedKeyValueStore;
-            try (KeyValueIterator<Bytes, byte[]> all = bytesStore(store.getValue()).all()) {
-                while (all.hasNext()) {
-                    final KeyValue<Bytes, byte[]> entry = all.next();
-                    final ObjectNode node = entries.addObject().put("key", hex(entry.key.get()));
-                    if (timestamped) {
-                        final ByteBuffer buffer = ByteBuffer.wrap(entry.value);
-                        node.put("timestamp", buffer.getLong());
-                        node.put("value", HEX.formatHex(entry.value, buffer.position(), entry.value.length));
-                    } else {
-                        node.putNull("timestamp").put("value", hex(entry.value));
-                    }
+            final boolean timestamped =
+                store.getValue() instanceof TimestampedKeyValueStore || store.getValue() instanceof TimestampedWindowStore;
+            entries(bytesStore(store.getValue())).forEach((key, value) -> {
+                final ObjectNode node = entries.addObject().put("key", hex(key.get()));
+                if (timestamped) {
+                    final ByteBuffer buffer = ByteBuffer.wrap(value);
+                    node.put("timestamp", buffer.getLong());
+                    node.put("value", HEX.formatHex(value, buffer.position(), value.length));
+                } else {
+                    node.putNull("timestamp").put("value", hex(value));
                 }
-            }
+            });
         }
         return stores;
     }
 
-    /** The store below the one that knows the types, which is the one that has the bytes. */
     @SuppressWarnings("unchecked")
-    private static KeyValueStore<Bytes, byte[]> bytesStore(final StateStore store) {
-        return (KeyValueStore<Bytes, byte[]>) ((WrappedStateStore<?, ?, ?>) store).wrapped();
+    private static Map<Bytes, byte[]> entries(final StateStore store) {
+        final Map<Bytes, byte[]> entries = new TreeMap<>();
+        if (store instanceof WindowStore) {
+            try (KeyValueIterator<Windowed<Bytes>, byte[]> all = ((WindowStore<Bytes, byte[]>) store).all()) {
+                all.forEachRemaining(entry -> entries.put(WindowKeySchema.toStoreKeyBinary(entry.key, 0), entry.value));
+            }
+        } else if (store instanceof SessionStore) {
+            try (KeyValueIterator<Windowed<Bytes>, byte[]> all = ((SessionStore<Bytes, byte[]>) store).fetch(null, null)) {
+                all.forEachRemaining(entry -> entries.put(SessionKeySchema.toBinary(entry.key), entry.value));
+            }
+        } else {
+            try (KeyValueIterator<Bytes, byte[]> all = ((KeyValueStore<Bytes, byte[]>) store).all()) {
+                all.forEachRemaining(entry -> entries.put(entry.key, entry.value));
+            }
+        }
+        return entries;
+    }
+
+    /**
+     * The store below the one that knows the types, which is the one that has the bytes. Caches of windows hold entries
+     * that are gone by age; each record is committed, so what is below them has all there is.
+     */
+    private static StateStore bytesStore(final StateStore store) {
+        StateStore bytes = ((WrappedStateStore<?, ?, ?>) store).wrapped();
+        while (bytes instanceof WrappedStateStore<?, ?, ?> outer
+            && (outer.wrapped() instanceof WindowStore || outer.wrapped() instanceof SessionStore)) {
+            bytes = outer.wrapped();
+        }
+        return bytes;
     }
 
     private static String hex(final byte[] bytes) {

@@ -1,0 +1,74 @@
+//! Owns the age of entries: which time a key of a window or session store names, and when an entry is gone. Must not
+//! know where entries are kept.
+//!
+//! A store's clock is the highest time that a key written to it has named (its *observed time*), as in Kafka Streams:
+//! it stands still while nothing is written. An entry is gone when the clock is a retention past it. From that
+//! moment on nobody gets to see it, whether it was deleted yet or not.
+
+/// How the entries of a store age.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Expiry {
+    pub keys: TimedKeys,
+    pub retention_ms: i64,
+}
+
+/// Where in a key its time is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TimedKeys {
+    /// Key, 8-byte window start, 4-byte sequence number: the start.
+    Window,
+    /// Key, 8-byte window end, 8-byte window start: the end.
+    Session,
+}
+
+impl Expiry {
+    /// The time a key names; `None`: it is too short to be a key of the store.
+    #[must_use]
+    pub fn time(&self, key: &[u8]) -> Option<i64> {
+        let behind = match self.keys {
+            TimedKeys::Window => 4,
+            TimedKeys::Session => 8,
+        };
+        let time = key.get(..key.len().checked_sub(behind)?)?.last_chunk::<8>()?;
+        Some(i64::from_be_bytes(*time))
+    }
+
+    /// Whether the entry of a key is gone when the store has observed this time.
+    #[must_use]
+    pub fn is_over(&self, key: &[u8], observed: Option<i64>) -> bool {
+        let Some(observed) = observed else { return false };
+        self.time(key).is_some_and(|time| time <= observed.saturating_sub(self.retention_ms))
+    }
+
+    /// The latest time that these keys name.
+    #[must_use]
+    pub fn latest<'a>(&self, keys: impl Iterator<Item = &'a [u8]>) -> Option<i64> {
+        keys.filter_map(|key| self.time(key)).max()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_of_a_key_is_where_the_layout_has_it() {
+        let key: Vec<u8> = [b"k".as_slice(), &7_i64.to_be_bytes(), &9_i64.to_be_bytes()].concat();
+        let of = |keys| Expiry { keys, retention_ms: 10 };
+        assert_eq!(of(TimedKeys::Session).time(&key), Some(7));
+        assert_eq!(of(TimedKeys::Window).time(&key[..13]), Some(7));
+        assert_eq!(of(TimedKeys::Window).time(&key[..11]), None);
+        assert_eq!(of(TimedKeys::Session).time(b"abc"), None);
+    }
+
+    #[test]
+    fn an_entry_is_gone_a_retention_after_its_time() {
+        let expiry = Expiry { keys: TimedKeys::Window, retention_ms: 10 };
+        let key: Vec<u8> = [7_i64.to_be_bytes().as_slice(), &[0; 4]].concat();
+        assert!(!expiry.is_over(&key, None));
+        assert!(!expiry.is_over(&key, Some(16)));
+        assert!(expiry.is_over(&key, Some(17)));
+        let endless = Expiry { retention_ms: i64::MAX, ..expiry };
+        assert!(!endless.is_over(&key, Some(i64::MAX - 1)));
+    }
+}

@@ -1,0 +1,361 @@
+//! Owns the windowed streams: the aggregations of a grouped stream in windows, and the names of their nodes and stores.
+//! Must not know how records find their windows.
+
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use crate::contract::{Layout, Windows};
+use crate::graph::stored_as;
+use crate::kgrouped::{AGGREGATE, Aggregation, KGroupedStream, REDUCE};
+use crate::ktable::KTable;
+use crate::logic::{
+    Aggregate, AggregateSessions, AggregateSliding, AggregateWindows, Count, Fold, Logic, Step, TableState, TableStore,
+};
+use crate::options::{Materialized, Named, Serdes};
+use crate::rows::Data;
+use crate::serdes::{LongSerde, SessionWindowedSerde, SharedSerde, TimeWindowedSerde};
+use crate::windows::{FixedWindows, SessionWindows, SlidingWindows, TimeWindows, UnlimitedWindows, Windowed};
+
+/// The kinds of windows a grouped stream can be cut into, see [`KGroupedStream::windowed_by`].
+pub trait WindowedBy<K, V>: sealed::Sealed {
+    /// What comes of it.
+    type Stream;
+    #[doc(hidden)]
+    fn cut(self, grouped: &KGroupedStream<K, V>) -> Self::Stream;
+}
+
+mod sealed {
+    use crate::windows::{SessionWindows, SlidingWindows, TimeWindows, UnlimitedWindows};
+
+    pub trait Sealed {}
+    impl Sealed for TimeWindows {}
+    impl Sealed for UnlimitedWindows {}
+    impl Sealed for SlidingWindows {}
+    impl Sealed for SessionWindows {}
+}
+
+macro_rules! windowed_by {
+    ($($windows:ident => $stream:ident of $kind:expr),* $(,)?) => {$(
+        impl<K: Data, V: Data> WindowedBy<K, V> for $windows {
+            type Stream = $stream<K, V>;
+
+            fn cut(self, grouped: &KGroupedStream<K, V>) -> Self::Stream {
+                $stream { grouped: grouped.clone(), windows: $kind(self) }
+            }
+        }
+    )*};
+}
+windowed_by!(
+    TimeWindows => TimeWindowedKStream of |windows| Kind::Fixed(FixedWindows::from(windows)),
+    UnlimitedWindows => TimeWindowedKStream of |windows| Kind::Fixed(FixedWindows::from(windows)),
+    SlidingWindows => TimeWindowedKStream of Kind::Sliding,
+    SessionWindows => SessionWindowedKStream of std::convert::identity,
+);
+
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    Fixed(FixedWindows),
+    Sliding(SlidingWindows),
+}
+
+/// A grouped stream cut into windows by time, to be aggregated into a table of keys and windows.
+///
+/// Each update of a window goes on at once, or at the next commit if the table is cached. Records whose windows are
+/// closed are left out and counted as dropped; so are those with a null key, and those with a null value, which
+/// only `count` of windows other than sliding ones counts.
+#[derive(Debug)]
+pub struct TimeWindowedKStream<K, V> {
+    grouped: KGroupedStream<K, V>,
+    windows: Kind,
+}
+
+impl<K: Data, V: Data> TimeWindowedKStream<K, V> {
+    /// The same stream; the next aggregation's node gets this name instead of a generated one.
+    #[must_use]
+    pub fn named(&self, name: impl Into<Named>) -> Self {
+        Self { grouped: self.grouped.named(name), windows: self.windows }
+    }
+
+    /// How many records there were of each key in each window.
+    pub fn count(&self, materialized: Materialized<K, i64>) -> KTable<Windowed<K>, i64> {
+        // A name that Kafka Streams takes off its counter for no reason but that it always has.
+        if matches!(self.windows, Kind::Fixed(_)) && materialized.given && materialized.name.is_none() {
+            self.grouped.graph.borrow_mut().generate_store(AGGREGATE);
+        }
+        let values = materialized.serdes.values.clone().or_else(|| Some(Arc::new(LongSerde)));
+        let serdes = Serdes { keys: self.grouped.serdes.keys.clone(), values };
+        match self.windows {
+            Kind::Fixed(windows) => self.fold_fixed(AGGREGATE, windows, serdes, materialized, || Some(0), Count),
+            Kind::Sliding(windows) => self.fold_sliding(AGGREGATE, windows, serdes, materialized, || Some(0), Count),
+        }
+    }
+
+    /// Joins the values of each key and window into one: the first is taken as it is, `reducer` joins each further one
+    /// to it.
+    pub fn reduce(
+        &self,
+        reducer: impl Fn(V, &V) -> V + Send + Sync + 'static,
+        materialized: Materialized<K, V>,
+    ) -> KTable<Windowed<K>, V> {
+        self.reduce_nullable(move |joined, value| Some(reducer(joined, value)), materialized)
+    }
+
+    /// As [`Self::reduce`]; none deletes the window, and its next value is the first again.
+    pub fn reduce_nullable(
+        &self,
+        reducer: impl Fn(V, &V) -> Option<V> + Send + Sync + 'static,
+        materialized: Materialized<K, V>,
+    ) -> KTable<Windowed<K>, V> {
+        let step = move |_: &K, value: &V, joined: Option<V>| match joined {
+            None => Some(value.clone()),
+            Some(joined) => reducer(joined, value),
+        };
+        self.fold(REDUCE, self.grouped.serdes.clone(), materialized, || None, step)
+    }
+
+    /// Folds the values of each key and window into an aggregate of any type, which begins as `initializer` says.
+    pub fn aggregate<A: Data>(
+        &self,
+        initializer: impl Fn() -> A + Send + Sync + 'static,
+        aggregator: impl Fn(&K, &V, A) -> A + Send + Sync + 'static,
+        materialized: Materialized<K, A>,
+    ) -> KTable<Windowed<K>, A> {
+        let step = move |key: &K, value: &V, aggregate: Option<A>| {
+            aggregate.map(|aggregate| aggregator(key, value, aggregate))
+        };
+        self.aggregate_nullable(move || Some(initializer()), step, materialized)
+    }
+
+    /// As [`Self::aggregate`] with aggregates that may be null; none deletes the window, whose next value begins anew.
+    pub fn aggregate_nullable<A: Data>(
+        &self,
+        initializer: impl Fn() -> Option<A> + Send + Sync + 'static,
+        aggregator: impl Fn(&K, &V, Option<A>) -> Option<A> + Send + Sync + 'static,
+        materialized: Materialized<K, A>,
+    ) -> KTable<Windowed<K>, A> {
+        let serdes = Serdes { keys: self.grouped.serdes.keys.clone(), values: None };
+        self.fold(AGGREGATE, serdes, materialized, initializer, aggregator)
+    }
+
+    fn fold<A: Data>(
+        &self,
+        prefix: &str,
+        inherited: Serdes<K, A>,
+        materialized: Materialized<K, A>,
+        start: impl Fn() -> Option<A> + Send + Sync + 'static,
+        step: impl Fn(&K, &V, Option<A>) -> Option<A> + Send + Sync + 'static,
+    ) -> KTable<Windowed<K>, A> {
+        match self.windows {
+            Kind::Fixed(windows) => {
+                let step = move |key: &Windowed<K>, value: &V, old| step(&key.key, value, old);
+                self.fold_fixed(prefix, windows, inherited, materialized, start, Fold(step))
+            }
+            Kind::Sliding(windows) => self.fold_sliding(prefix, windows, inherited, materialized, start, Fold(step)),
+        }
+    }
+
+    fn fold_fixed<A: Data>(
+        &self,
+        prefix: &str,
+        windows: FixedWindows,
+        inherited: Serdes<K, A>,
+        materialized: Materialized<K, A>,
+        start: impl Fn() -> Option<A> + Send + Sync + 'static,
+        step: impl Step<Windowed<K>, V, A> + 'static,
+    ) -> KTable<Windowed<K>, A> {
+        let span = Span { size_ms: windows.size_ms, least_ms: windows.size_ms.saturating_add(windows.grace_ms) };
+        let made = |_, store, state| {
+            let aggregate = Aggregate { store, state, start, step, types: PhantomData };
+            Arc::new(AggregateWindows { windows, aggregate }) as Arc<dyn Logic>
+        };
+        self.attach(prefix, windows.check(), span, inherited, materialized, made)
+    }
+
+    fn fold_sliding<A: Data>(
+        &self,
+        prefix: &str,
+        windows: SlidingWindows,
+        inherited: Serdes<K, A>,
+        materialized: Materialized<K, A>,
+        start: impl Fn() -> Option<A> + Send + Sync + 'static,
+        step: impl Step<K, V, A> + 'static,
+    ) -> KTable<Windowed<K>, A> {
+        let SlidingWindows { difference_ms, grace_ms } = windows;
+        let least_ms = difference_ms.saturating_mul(2).saturating_add(grace_ms);
+        let made = |inner, store, state| {
+            let types = PhantomData;
+            Arc::new(AggregateSliding { windows, inner, store, state, start, step, types }) as Arc<dyn Logic>
+        };
+        let span = Span { size_ms: difference_ms, least_ms };
+        self.attach(prefix, windows.check(), span, inherited, materialized, made)
+    }
+
+    fn attach<A: Data>(
+        &self,
+        prefix: &str,
+        checked: Result<(), String>,
+        span: Span,
+        inherited: Serdes<K, A>,
+        materialized: Materialized<K, A>,
+        made: impl FnOnce(SharedSerde<K>, TableStore<Windowed<K>, A>, Arc<TableState>) -> Arc<dyn Logic>,
+    ) -> KTable<Windowed<K>, A> {
+        let Aggregation { store, node, serdes, keys, values } =
+            self.grouped.name_aggregation(prefix, inherited, &materialized);
+        let retention_ms = retention(&self.grouped, &node, checked, span.least_ms, &materialized);
+        let layout = Layout::Window(Windows { size_ms: span.size_ms, retention_ms, retain_duplicates: false });
+        let stored: SharedSerde<Windowed<K>> = Arc::new(TimeWindowedSerde::of_store(keys.clone(), span.size_ms));
+        let definition = stored_as(layout, &store, &stored, &values, &materialized);
+        let state = Arc::new(TableState::default());
+        let kept = TableStore { name: store, keys: stored, values, cached: materialized.cached };
+        let written: SharedSerde<Windowed<K>> = Arc::new(TimeWindowedSerde::of_topic(keys.clone(), span.size_ms));
+        let serdes = Serdes { keys: Some(written), values: serdes.values };
+        let logic = made(keys, kept, Arc::clone(&state));
+        self.grouped.attach(node, definition, state, logic, serdes)
+    }
+}
+
+/// How long a window is, and how long it can change at most from its start on.
+struct Span {
+    size_ms: i64,
+    least_ms: i64,
+}
+
+/// How long the store keeps entries.
+fn retention<K: Data, V: Data, A>(
+    grouped: &KGroupedStream<K, V>,
+    node: &str,
+    checked: Result<(), String>,
+    least_ms: i64,
+    materialized: &Materialized<K, A>,
+) -> i64 {
+    let retention_ms = materialized.retention_ms.unwrap_or(least_ms);
+    let kept = if retention_ms < least_ms {
+        Err(format!("keeps windows for {retention_ms} ms, but they can change for {least_ms} ms: keep them that long"))
+    } else {
+        Ok(())
+    };
+    if let Err(message) = checked.and(kept) {
+        grouped.graph.borrow_mut().fail(format!("node {node}: {message}"));
+    }
+    retention_ms
+}
+
+/// A grouped stream cut into sessions, to be aggregated into a table of keys and sessions.
+///
+/// When a record joins sessions to one, those that were are deleted from the table. Records that come too late for any
+/// open session are left out and counted as dropped; so are those with a null key, and those with a null value, which
+/// only `count` counts.
+#[derive(Debug)]
+pub struct SessionWindowedKStream<K, V> {
+    grouped: KGroupedStream<K, V>,
+    windows: SessionWindows,
+}
+
+impl<K: Data, V: Data> SessionWindowedKStream<K, V> {
+    /// The same stream; the next aggregation's node gets this name instead of a generated one.
+    #[must_use]
+    pub fn named(&self, name: impl Into<Named>) -> Self {
+        Self { grouped: self.grouped.named(name), windows: self.windows }
+    }
+
+    /// How many records there were of each key in each session.
+    pub fn count(&self, materialized: Materialized<K, i64>) -> KTable<Windowed<K>, i64> {
+        // A name that Kafka Streams takes off its counter for no reason but that it always has.
+        if materialized.given && materialized.name.is_none() {
+            self.grouped.graph.borrow_mut().generate_store(AGGREGATE);
+        }
+        let values = materialized.serdes.values.clone().or_else(|| Some(Arc::new(LongSerde)));
+        let serdes = Serdes { keys: self.grouped.serdes.keys.clone(), values };
+        let merge = |_: &K, one: Option<i64>, other: i64| one.map(|one| one.wrapping_add(other));
+        self.fold(AGGREGATE, serdes, materialized, || Some(0), Count, merge)
+    }
+
+    /// Joins the values of each key and session into one: the first is taken as it is, `reducer` joins each further one
+    /// to it, and the values of two sessions.
+    pub fn reduce(
+        &self,
+        reducer: impl Fn(V, &V) -> V + Send + Sync + 'static,
+        materialized: Materialized<K, V>,
+    ) -> KTable<Windowed<K>, V> {
+        self.reduce_nullable(move |joined, value| Some(reducer(joined, value)), materialized)
+    }
+
+    /// As [`Self::reduce`]; none deletes the session.
+    pub fn reduce_nullable(
+        &self,
+        reducer: impl Fn(V, &V) -> Option<V> + Send + Sync + 'static,
+        materialized: Materialized<K, V>,
+    ) -> KTable<Windowed<K>, V> {
+        let reducer = Arc::new(reducer);
+        let join = Arc::clone(&reducer);
+        let step = move |_: &K, value: &V, joined: Option<V>| match joined {
+            None => Some(value.clone()),
+            Some(joined) => join(joined, value),
+        };
+        let merge = move |_: &K, one: Option<V>, other: V| match one {
+            None => Some(other),
+            Some(one) => reducer(one, &other),
+        };
+        self.fold(REDUCE, self.grouped.serdes.clone(), materialized, || None, Fold(step), merge)
+    }
+
+    /// Folds the values of each key and session into an aggregate of any type, which begins as `initializer` says;
+    /// `merger` makes one aggregate of those of two sessions.
+    pub fn aggregate<A: Data>(
+        &self,
+        initializer: impl Fn() -> A + Send + Sync + 'static,
+        aggregator: impl Fn(&K, &V, A) -> A + Send + Sync + 'static,
+        merger: impl Fn(&K, A, A) -> A + Send + Sync + 'static,
+        materialized: Materialized<K, A>,
+    ) -> KTable<Windowed<K>, A> {
+        let step = move |key: &K, value: &V, aggregate: Option<A>| {
+            aggregate.map(|aggregate| aggregator(key, value, aggregate))
+        };
+        let merge = move |key: &K, one: Option<A>, other: A| one.map(|one| merger(key, one, other));
+        self.aggregate_nullable(move || Some(initializer()), step, merge, materialized)
+    }
+
+    /// As [`Self::aggregate`] with aggregates that may be null; none deletes the session.
+    pub fn aggregate_nullable<A: Data>(
+        &self,
+        initializer: impl Fn() -> Option<A> + Send + Sync + 'static,
+        aggregator: impl Fn(&K, &V, Option<A>) -> Option<A> + Send + Sync + 'static,
+        merger: impl Fn(&K, Option<A>, A) -> Option<A> + Send + Sync + 'static,
+        materialized: Materialized<K, A>,
+    ) -> KTable<Windowed<K>, A> {
+        let serdes = Serdes { keys: self.grouped.serdes.keys.clone(), values: None };
+        self.fold(AGGREGATE, serdes, materialized, initializer, Fold(aggregator), merger)
+    }
+
+    fn fold<A: Data>(
+        &self,
+        prefix: &str,
+        inherited: Serdes<K, A>,
+        materialized: Materialized<K, A>,
+        start: impl Fn() -> Option<A> + Send + Sync + 'static,
+        step: impl Step<K, V, A> + 'static,
+        merge: impl Fn(&K, Option<A>, A) -> Option<A> + Send + Sync + 'static,
+    ) -> KTable<Windowed<K>, A> {
+        let Aggregation { store, node, serdes, keys, values } =
+            self.grouped.name_aggregation(prefix, inherited, &materialized);
+        let SessionWindows { gap_ms, grace_ms } = self.windows;
+        let least_ms = gap_ms.saturating_add(grace_ms);
+        let retention_ms = retention(&self.grouped, &node, self.windows.check(), least_ms, &materialized);
+        let written: SharedSerde<Windowed<K>> = Arc::new(SessionWindowedSerde::of(keys.clone()));
+        let definition = stored_as(Layout::Session(retention_ms), &store, &written, &values, &materialized);
+        let state = Arc::new(TableState::default());
+        let kept = TableStore { name: store, keys: written.clone(), values, cached: materialized.cached };
+        let logic = Arc::new(AggregateSessions {
+            windows: self.windows,
+            inner: keys,
+            store: kept,
+            state: Arc::clone(&state),
+            start,
+            step,
+            merge,
+            types: PhantomData,
+        });
+        let serdes = Serdes { keys: Some(written), values: serdes.values };
+        self.grouped.attach(node, definition, state, logic, serdes)
+    }
+}

@@ -1,0 +1,231 @@
+//! Owns the kinds of windows and which of them a time falls into. Must not know what is done with them.
+
+use std::time::Duration;
+
+/// A span of time. The end is not in a tumbling or hopping window, and is in a sliding window or a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Window {
+    /// Milliseconds since the Unix epoch.
+    pub start: i64,
+    /// Milliseconds since the Unix epoch.
+    pub end: i64,
+}
+
+/// A key in a window: the key of windowed tables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Windowed<K> {
+    /// What was grouped by.
+    pub key: K,
+    /// When.
+    pub window: Window,
+}
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// Windows of one size that begin at regular times: tumbling windows follow each other, hopping ones overlap.
+///
+/// ```
+/// use millrace::prelude::*;
+/// use std::time::Duration;
+///
+/// let mut builder = StreamsBuilder::new();
+/// builder
+///     .stream("clicks", Consumed::with(StringSerde, StringSerde))
+///     .group_by_key(Grouped::default())
+///     .windowed_by(TimeWindows::of_size_and_grace(Duration::from_secs(60), Duration::from_secs(5)))
+///     .count(Materialized::as_("clicks-per-minute"))
+///     .to_stream()
+///     .to("clicks-per-minute", Produced::default());
+/// builder.build().unwrap();
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TimeWindows {
+    size_ms: i64,
+    advance_ms: i64,
+    grace_ms: i64,
+}
+
+impl TimeWindows {
+    /// Tumbling windows, each of which takes records until the grace period after its end is over: by the highest
+    /// timestamp seen before, not by the clock.
+    #[must_use]
+    pub fn of_size_and_grace(size: Duration, grace: Duration) -> Self {
+        Self { size_ms: millis(size), advance_ms: millis(size), grace_ms: millis(grace) }
+    }
+
+    /// Tumbling windows that take no record that comes after one from beyond their end.
+    #[must_use]
+    pub fn of_size_with_no_grace(size: Duration) -> Self {
+        Self::of_size_and_grace(size, Duration::ZERO)
+    }
+
+    /// Hopping windows: one begins each `advance`, which is at most the size.
+    #[must_use]
+    pub fn advance_by(self, advance: Duration) -> Self {
+        Self { advance_ms: millis(advance), ..self }
+    }
+}
+
+/// One window from a time on, for ever.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct UnlimitedWindows {
+    start_ms: i64,
+}
+
+impl UnlimitedWindows {
+    /// From 1970 on.
+    #[must_use]
+    pub fn of() -> Self {
+        Self::default()
+    }
+
+    /// From that time on, in milliseconds since the Unix epoch. Earlier records are in no window.
+    #[must_use]
+    pub fn start_on(self, start_ms: i64) -> Self {
+        Self { start_ms }
+    }
+}
+
+/// Windows of one size that end or begin at a record: for each set of records that lie no further apart than the time
+/// difference there is one window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SlidingWindows {
+    pub(crate) difference_ms: i64,
+    pub(crate) grace_ms: i64,
+}
+
+impl SlidingWindows {
+    /// Windows in which records are no further apart than `difference`; for `grace` see
+    /// [`TimeWindows::of_size_and_grace`].
+    #[must_use]
+    pub fn of_time_difference_and_grace(difference: Duration, grace: Duration) -> Self {
+        Self { difference_ms: millis(difference), grace_ms: millis(grace) }
+    }
+
+    /// The same without a grace period.
+    #[must_use]
+    pub fn of_time_difference_with_no_grace(difference: Duration) -> Self {
+        Self::of_time_difference_and_grace(difference, Duration::ZERO)
+    }
+
+    pub(crate) fn check(self) -> Result<(), String> {
+        if self.difference_ms < 0 { Err("sliding windows need a time difference".to_owned()) } else { Ok(()) }
+    }
+}
+
+/// Sessions: records of a key belong to the same one if no gap between them is longer than the inactivity gap. A record
+/// between two sessions makes one of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SessionWindows {
+    pub(crate) gap_ms: i64,
+    pub(crate) grace_ms: i64,
+}
+
+impl SessionWindows {
+    /// Sessions that end after `gap` without a record; for `grace` see [`TimeWindows::of_size_and_grace`].
+    #[must_use]
+    pub fn of_inactivity_gap_and_grace(gap: Duration, grace: Duration) -> Self {
+        Self { gap_ms: millis(gap), grace_ms: millis(grace) }
+    }
+
+    /// The same without a grace period.
+    #[must_use]
+    pub fn of_inactivity_gap_with_no_grace(gap: Duration) -> Self {
+        Self::of_inactivity_gap_and_grace(gap, Duration::ZERO)
+    }
+
+    pub(crate) fn check(self) -> Result<(), String> {
+        if self.gap_ms <= 0 { Err("sessions need an inactivity gap of at least 1 ms".to_owned()) } else { Ok(()) }
+    }
+}
+
+/// Windows that begin whether there are records or not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct FixedWindows {
+    pub(crate) size_ms: i64,
+    pub(crate) grace_ms: i64,
+    /// None: there is but one, which begins at `start_ms`.
+    advance_ms: Option<i64>,
+    start_ms: i64,
+}
+
+impl From<TimeWindows> for FixedWindows {
+    fn from(TimeWindows { size_ms, advance_ms, grace_ms }: TimeWindows) -> Self {
+        Self { size_ms, grace_ms, advance_ms: Some(advance_ms), start_ms: 0 }
+    }
+}
+
+impl From<UnlimitedWindows> for FixedWindows {
+    fn from(UnlimitedWindows { start_ms }: UnlimitedWindows) -> Self {
+        Self { size_ms: i64::MAX, grace_ms: 0, advance_ms: None, start_ms }
+    }
+}
+
+impl FixedWindows {
+    pub(crate) fn check(self) -> Result<(), String> {
+        match self.advance_ms {
+            None if self.start_ms < 0 => Err("an unlimited window begins in 1970 or later".to_owned()),
+            None => Ok(()),
+            Some(_) if self.size_ms <= 0 => Err("windows need a size of at least 1 ms".to_owned()),
+            Some(advance) if advance <= 0 || advance > self.size_ms => Err(format!(
+                "windows of {} ms can't advance by {advance} ms: take at least 1 ms and at most their size",
+                self.size_ms
+            )),
+            Some(_) => Ok(()),
+        }
+    }
+
+    /// Those that a time falls into, the earliest first.
+    pub(crate) fn of(self, time: i64) -> impl Iterator<Item = Window> {
+        let (first, step) = match self.advance_ms {
+            Some(advance) => {
+                let earliest = time.saturating_sub(self.size_ms).saturating_add(advance).max(0);
+                (earliest / advance * advance, advance)
+            }
+            None => (self.start_ms, i64::MAX),
+        };
+        let size = self.size_ms;
+        let starts = std::iter::successors(Some(first), move |start| start.checked_add(step));
+        starts
+            .take_while(move |&start| start <= time)
+            .map(move |start| Window { start, end: start.saturating_add(size) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(windows: impl Into<FixedWindows>, time: i64, expected: &[(i64, i64)]) {
+        let found: Vec<(i64, i64)> = windows.into().of(time).map(|window| (window.start, window.end)).collect();
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn a_time_falls_into_the_windows_of_kafka_streams() {
+        let tumbling = TimeWindows::of_size_with_no_grace(Duration::from_millis(10));
+        check(tumbling, 0, &[(0, 10)]);
+        check(tumbling, 9, &[(0, 10)]);
+        check(tumbling, 10, &[(10, 20)]);
+        let hopping = tumbling.advance_by(Duration::from_millis(4));
+        check(hopping, 3, &[(0, 10)]);
+        check(hopping, 8, &[(0, 10), (4, 14), (8, 18)]);
+        check(hopping, 13, &[(4, 14), (8, 18), (12, 22)]);
+        check(UnlimitedWindows::of().start_on(5), 4, &[]);
+        check(UnlimitedWindows::of().start_on(5), 6, &[(5, i64::MAX)]);
+    }
+
+    #[test]
+    fn windows_that_make_no_sense_are_refused() {
+        let of = |size, advance| {
+            let windows = TimeWindows::of_size_with_no_grace(Duration::from_millis(size));
+            FixedWindows::from(windows.advance_by(Duration::from_millis(advance))).check()
+        };
+        assert_eq!(of(10, 10), Ok(()));
+        assert!(of(0, 1).is_err());
+        assert!(of(10, 0).is_err());
+        assert!(of(10, 11).is_err());
+    }
+}
