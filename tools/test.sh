@@ -71,21 +71,44 @@ test_e2e() {
   RUST_TEST_THREADS=${RUST_TEST_THREADS:-4} with_kafka cargo_test "${selection[@]}" "$@"
 }
 
+test_k8s() {
+  if ! have kubectl; then
+    say "skipped: the tests of the deployment, for kubectl is not installed"
+    return
+  fi
+  attempt need_validator || return 0
+  local selection=(-p millrace-runtime -p millrace-k8s) obstacle root
+  attempt in_project cargo build --release -p millrace-runtime || return 0
+  root=$(mktemp -d "${TMPDIR:-/tmp}/millrace-image.XXXXXX")
+  attempt image "$root/image" || return 0
+  MILLRACE_TEST_IMAGE=$root/image MILLRACE_TEST_VALIDATOR=$K8S_VALIDATOR/bin MILLRACE_TEST_BIN=$MILLRACE_BIN \
+    cargo_test "${selection[@]}" --test shipped "$@"
+  obstacle=$(k8s_obstacle)
+  if [ -n "$obstacle" ]; then
+    say "skipped: the tests in a Kubernetes, for $obstacle"
+  elif attempt k8s_ready; then
+    attempt in_project cargo test --release "${selection[@]}" --test cluster --no-run || return 0
+    # They mostly wait.
+    RUST_TEST_THREADS=${RUST_TEST_THREADS:-4} with_k8s "$root/image" cargo_test "${selection[@]}" --test cluster "$@"
+  fi
+  rm -rf "$root"
+}
+
 run_tests() { # [part...] [-- args for the tests]
   local parts=() part
   while [ $# -gt 0 ] && [ "$1" != -- ]; do
     case $1 in
       unit) parts+=(engine adapters) ;;
-      engine | adapters | guest-call | differential | e2e) parts+=("$1") ;;
-      *) die "no such part of the tests: $1 (there are engine, adapters, unit, guest-call, differential, e2e)" ;;
+      engine | adapters | guest-call | differential | e2e | k8s) parts+=("$1") ;;
+      *) die "no such part of the tests: $1 (there are engine, adapters, unit, guest-call, differential, e2e, k8s)" ;;
     esac
     shift
   done
-  [ ${#parts[@]} -gt 0 ] || parts=(engine adapters guest-call differential e2e)
+  [ ${#parts[@]} -gt 0 ] || parts=(engine adapters guest-call differential e2e k8s)
   PASSED=0 FAILED=0
   need_native
   need_rust
-  case " ${parts[*]} " in *" differential "* | *" e2e "*) kafka_ready ;; esac
+  case " ${parts[*]} " in *" differential "* | *" e2e "* | *" k8s "*) kafka_ready ;; esac
   if attempt build_guests; then
     for part in "${parts[@]}"; do
       say "tests: $part"

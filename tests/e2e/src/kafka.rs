@@ -92,6 +92,11 @@ impl OwnKafka {
         host.clone_into(&mut self.host);
     }
 
+    /// Lets it listen on another address of this machine.
+    pub fn listen_on(&mut self, host: &str) {
+        host.clone_into(&mut self.host);
+    }
+
     /// Settings of the broker, before it is started.
     pub fn configure(&mut self, properties: &[(&str, &str)]) {
         for (name, value) in properties {

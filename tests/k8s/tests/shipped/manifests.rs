@@ -1,0 +1,110 @@
+//! The manifests: that they build, that Kubernetes 1.34 knows every field of them, and the names that others rely on.
+
+use std::fs;
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use millrace_k8s::kubectl;
+use millrace_k8s::setting;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+const KUBERNETES: &str = "1.34";
+
+/// What stands in a folder of `k8s/`, as Kubernetes would be given it.
+fn built(folder: &str) -> Result<(String, Vec<Value>)> {
+    let path = setting::project().join("k8s").join(folder);
+    let yaml = kubectl::kustomize(&path)?;
+    let file = TempDir::with_prefix("millrace-manifests.")?;
+    let path = file.path().join("all.yaml");
+    fs::write(&path, &yaml)?;
+    let script = "import json, sys, yaml; json.dump(list(yaml.safe_load_all(open(sys.argv[1]))), sys.stdout)";
+    let output = Command::new(setting::validator("python")?).args(["-c", script]).arg(&path).output()?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Ok((yaml, serde_json::from_slice(&output.stdout).context("the manifests as JSON")?))
+}
+
+fn validate(yaml: &str) -> Result<()> {
+    let file = TempDir::with_prefix("millrace-manifests.")?;
+    let path = file.path().join("all.yaml");
+    fs::write(&path, yaml)?;
+    let mut command = Command::new(setting::validator("kubernetes-validate")?);
+    let output = command.args(["--kubernetes-version", KUBERNETES, "--strict"]).arg(&path).output()?;
+    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{said}");
+    Ok(())
+}
+
+fn find<'a>(all: &'a [Value], kind: &str, name: &str) -> Result<&'a Value> {
+    let found = all.iter().find(|one| one["kind"] == kind && one["metadata"]["name"] == name);
+    found.with_context(|| format!("there is no {kind} {name}"))
+}
+
+#[test]
+fn base_and_overlay_are_valid() -> Result<()> {
+    for folder in ["base", "overlays/aks"] {
+        let (yaml, all) = built(folder)?;
+        ensure!(all.len() >= 7, "{folder}: {yaml}");
+        validate(&yaml).with_context(|| folder.to_owned())?;
+    }
+    Ok(())
+}
+
+/// A validator that lets everything pass would prove nothing.
+#[test]
+fn a_slip_of_the_pen_is_not_valid() -> Result<()> {
+    let (yaml, _) = built("base")?;
+    let wrong = validate(&yaml.replace("terminationGracePeriodSeconds", "terminationGraceSeconds"));
+    let why = wrong.err().map(|error| format!("{error:#}")).unwrap_or_default();
+    ensure!(why.contains("terminationGraceSeconds"), "{why}");
+    Ok(())
+}
+
+#[test]
+fn names_are_those_of_the_reference_deployment() -> Result<()> {
+    for folder in ["base", "overlays/aks"] {
+        let (_, all) = built(folder)?;
+        for one in &all {
+            ensure!(one["metadata"]["labels"]["app"] == "kstreams-count", "{folder}: no label app: {one}");
+        }
+        let service = find(&all, "Service", "kstreams-count-service")?;
+        ensure!(service["spec"]["clusterIP"] == "None", "{service}");
+        find(&all, "PodDisruptionBudget", "kstreams-count")?;
+        find(&all, "NetworkPolicy", "kstreams-count")?;
+
+        let set = &find(&all, "StatefulSet", "kstreams-count")?["spec"];
+        ensure!(set["replicas"] == 2 && set["serviceName"] == "kstreams-count-service", "{set}");
+        ensure!(set["selector"]["matchLabels"] == json!({"app": "kstreams-count"}), "{set}");
+        let policy = json!({"whenDeleted": "Retain", "whenScaled": "Retain"});
+        ensure!(set["persistentVolumeClaimRetentionPolicy"] == policy, "{set}");
+        let claim = &set["volumeClaimTemplates"][0];
+        ensure!(claim["metadata"]["name"] == "count-store", "{claim}");
+        ensure!(claim["spec"]["accessModes"] == json!(["ReadWriteOnce"]), "{claim}");
+        ensure!(claim["spec"]["resources"]["requests"]["storage"] == "1Gi", "{claim}");
+        let class = if folder == "base" { Value::Null } else { json!("managed-csi-premium") };
+        ensure!(claim["spec"]["storageClassName"] == class, "{claim}");
+
+        let pod = &set["template"]["spec"];
+        let container = &pod["containers"][0];
+        let mounts = container["volumeMounts"].as_array().context("volumeMounts")?;
+        let store = mounts.iter().find(|mount| mount["name"] == "count-store").context("count-store is not mounted")?;
+        ensure!(store["mountPath"] == "/data/count-store", "{store}");
+        ensure!(container["env"][0]["name"] == "KAFKA_BROKER", "{container}");
+        ensure!(container["securityContext"]["readOnlyRootFilesystem"] == true, "{container}");
+        ensure!(pod["securityContext"]["runAsNonRoot"] == true, "{pod}");
+        let apart = &pod["affinity"]["podAntiAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"][0];
+        ensure!(apart["topologyKey"] == "kubernetes.io/hostname", "{pod}");
+    }
+    Ok(())
+}
+
+/// The user of the image and of the pods are the same, and so is the group that the disk is given to.
+#[test]
+fn pods_run_as_the_user_of_the_image() -> Result<()> {
+    let (_, all) = built("base")?;
+    let security = &find(&all, "StatefulSet", "kstreams-count")?["spec"]["template"]["spec"]["securityContext"];
+    let user = format!("{}:{}", security["runAsUser"], security["runAsGroup"]);
+    ensure!(millrace_k8s::dockerfile::Dockerfile::read()?.last("USER")? == user, "{security}");
+    ensure!(security["fsGroup"] == security["runAsGroup"], "{security}");
+    Ok(())
+}
