@@ -37,7 +37,7 @@ use millrace_engine::topology::{OffsetReset, Partitioning};
 use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
-use crate::kafka::{Clients, GroupConsumer, Membership, classify, is_incremental, to_list};
+use crate::kafka::{Clients, GroupConsumer, Membership, classify, is_incremental, member_id, to_list};
 use crate::status::{State, Status};
 use crate::worker::{Handle, Order, Report};
 use janitor::Janitor;
@@ -55,6 +55,10 @@ const RESTORING_WAIT: Duration = Duration::from_millis(5);
 /// How long workers may take to commit when their tasks are taken away. Less than any sensible
 /// `max.poll.interval.ms`, past which the group would take the tasks away anyway.
 const SUSPEND_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How long a member that leaves waits until its client has said so.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
+const LEAVE_STEP: Duration = Duration::from_millis(5);
 
 /// A consumer may break so many times within so long before the process gives up.
 const BROKEN_MAX: usize = 2;
@@ -406,6 +410,19 @@ impl Source {
         got
     }
 
+    /// Leaves the group, and waits until that is said: the client of a static member that is closed before keeps it to
+    /// itself, and the group keeps the place.
+    fn leave(&self) {
+        // Under the consumer protocol a member keeps its id, and closing it says good-bye.
+        let keeps_id = is_incremental(&self.consumer);
+        self.consumer.unsubscribe();
+        let deadline = Instant::now() + LEAVE_TIMEOUT;
+        while !keeps_id && member_id(&self.consumer).is_some() && Instant::now() < deadline {
+            // Brings the revocation, which is answered at once by now.
+            let _ = self.consumer.poll(LEAVE_STEP);
+        }
+    }
+
     fn shut_down(mut self) -> Result<(), Error> {
         self.settings.status.enter(State::PendingShutdown);
         self.routes.clear();
@@ -414,7 +431,7 @@ impl Source {
         self.consumer.context().close();
         let anew = self.settings.anew.load(Ordering::Relaxed);
         match if anew { Farewell::Leave } else { self.settings.farewell } {
-            Farewell::Leave => self.consumer.unsubscribe(),
+            Farewell::Leave => self.leave(),
             // Dropped by its last owner, the consumer says so.
             Farewell::Return => {}
             // Closing the client would say good-bye.
