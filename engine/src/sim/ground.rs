@@ -30,6 +30,9 @@ pub(crate) struct Ground {
     pub(crate) disks: Vec<Vec<Shared>>,
     /// Under at-least-once, of each partition: whose commit has begun and was not completed.
     unclean: Vec<Option<usize>>,
+    /// The instance whose exact state has repaired the changelog. That still names the times of what was taken back, so in
+    /// a store whose entries age whoever restores from it lets some of them go before the input says so.
+    repaired: Vec<Option<usize>>,
     pub(crate) now_ms: i64,
     /// What happened, if anybody wants to know.
     pub(crate) story: Option<Vec<String>>,
@@ -54,6 +57,7 @@ impl Ground {
             random,
             disks: (0..INSTANCES).map(|_| (0..kind.partitions).map(|_| blank(kind)).collect()).collect(),
             unclean: vec![None; kind.partitions as usize],
+            repaired: vec![None; kind.partitions as usize],
             now_ms: 0,
             story: None,
         }
@@ -88,7 +92,6 @@ impl Ground {
         spec
     }
 
-    /// A task on the disk of an instance. What another one had in memory is gone.
     /// Of a version of the module.
     pub(crate) fn behaviour(&mut self) -> Behaviour {
         Behaviour {
@@ -101,6 +104,7 @@ impl Ground {
         }
     }
 
+    /// A task on the disk of an instance. What another one had in memory is gone.
     pub(crate) fn make_task(&mut self, number: usize, partition: u32, fuse: &Fuse) -> Task {
         let slot = &mut self.disks[number][partition as usize];
         let stores = 0..self.kind.stores().len();
@@ -188,10 +192,15 @@ impl Ground {
 
     /// A task is opened by an instance, anew or as it was.
     pub(crate) fn opened(&mut self, number: usize, partition: u32, anew: bool) {
-        let Some(last) = self.unclean[partition as usize] else { return };
-        let in_memory = (0..self.kind.stores().len()).any(|store| !self.kind.persistent[store]);
-        if last != number || (anew && in_memory) {
+        let in_memory = anew && (0..self.kind.stores().len()).any(|store| !self.kind.persistent[store]);
+        if self.kind.windows && self.repaired[partition as usize].is_some_and(|by| by != number || in_memory) {
             self.no_longer_exact(partition);
+        }
+        let Some(last) = self.unclean[partition as usize] else { return };
+        if last != number || in_memory {
+            self.no_longer_exact(partition);
+        } else {
+            self.repaired[partition as usize] = Some(number);
         }
     }
 
@@ -204,7 +213,8 @@ impl Ground {
 
     /// The state of an instance that was the only exact one is gone, or is no longer known to be exact.
     pub(crate) fn gone(&mut self, number: usize, partition: u32) {
-        if self.is_unclean(partition, number) {
+        if self.is_unclean(partition, number) || self.kind.windows && self.repaired[partition as usize] == Some(number)
+        {
             self.no_longer_exact(partition);
         }
     }
