@@ -106,7 +106,7 @@ impl Application {
     pub fn start(self, config: &Config) -> anyhow::Result<Running> {
         self.check_offered()?;
         let state = StateDirectory::open(&config.state_dir, &config.application_id)?;
-        self.check_state(state.path(), config)?;
+        let other_inputs = self.check_state(state.path(), config)?;
         let process_id = state.process_id()?;
         let status = Arc::new(Status::new(Identity {
             application_id: config.application_id.clone(),
@@ -130,7 +130,7 @@ impl Application {
         let version = Version { module, plan, partitioning };
         let versions = Arc::new(Versions::new(version, activation.is_some().then_some(told)));
         let ends = Ends::default();
-        let source = Self::wire(config, &clients, state, &versions, ends.clone(), status)?;
+        let source = Self::wire(config, &clients, state, &versions, other_inputs, ends.clone(), status)?;
         if let Some(activation) = activation {
             let follower = Follower {
                 config: config.clone(),
@@ -168,6 +168,7 @@ impl Application {
         clients: &Clients,
         state: StateDirectory,
         versions: &Arc<Versions>,
+        other_inputs: bool,
         ends: Ends,
         status: Arc<Status>,
     ) -> anyhow::Result<Source> {
@@ -219,6 +220,7 @@ impl Application {
             farewell: farewell(config),
             anew: ends.again,
             status,
+            other_inputs: config.instance_id.is_some() && other_inputs,
         };
         Source::new(settings, membership, workers, Arc::new(tasks), (reports, received), ends.stop)
             .context("start the threads of the source")

@@ -1,19 +1,19 @@
 //! Follows the topic of versions on a thread of its own: has the next one ready before anything that runs is touched,
 //! says what this instance runs, and takes a version back that fails while it is on trial.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use millrace_engine::ports::Error;
 use millrace_engine::topology::{Partitioning, differences};
 
 use super::load::{cache, refuse};
-use super::versions::{News, Version, Versions};
+use super::versions::{News, Offer, Version, Versions};
 use super::{ASK_TIMEOUT, Application, Ends, create_internal};
 use crate::config::Config;
 use crate::guest::CodeCache;
@@ -95,6 +95,8 @@ impl Follower {
         if let Some(reason) = &progress.verdict {
             self.take_back(reason)?;
             progress.verdict = None;
+        } else if self.activation.canary.is_some() && progress.taken_up == self.activation.change {
+            self.promote()?;
         }
         let reader = match &mut progress.reader {
             Some(reader) => reader,
@@ -126,10 +128,18 @@ impl Follower {
             format!("version {} is active, but there is no such version any more: activate another one", next.version)
         })?;
         let running = self.versions.current();
-        if found.digest == running.module.digest() {
+        let canary = self.versions.canary();
+        if found.digest == running.module.digest() && canary.is_none() {
             tracing::info!(version = next.version, "the active version is the one that runs");
             self.activation = next.clone();
             self.say(None, None);
+            return Ok(());
+        }
+        let at_hand = [Some(&running), canary.as_ref()].into_iter().flatten();
+        let mut at_hand = at_hand.filter(|version| version.module.digest() == found.digest);
+        if let (Some(version), None) = (at_hand.next(), next.canary) {
+            self.activation = next.clone();
+            self.versions.offer(Offer { version: Arc::clone(version), tasks: None });
             return Ok(());
         }
         let component = reader.fetch(found)?;
@@ -150,9 +160,13 @@ impl Follower {
             &self.config,
             Instant::now() + TOPICS_PATIENCE,
         )?;
-        self.activation = next.clone();
         let ms = began.elapsed().as_millis();
-        if !read_alike(&partitioning, &running.partitioning) {
+        let alike = read_alike(&partitioning, &running.partitioning);
+        if !alike && next.canary.is_some() {
+            bail!("it reads other topics than the version before, so it can't run beside it on some tasks");
+        }
+        self.activation = next.clone();
+        if !alike {
             tracing::warn!(version = next.version, ms, "it reads other topics: the application starts anew with it");
             self.ends.again.store(true, Ordering::Relaxed);
             self.ends.stop.store(true, Ordering::Relaxed);
@@ -161,7 +175,10 @@ impl Follower {
         let digest = application.module.digest();
         tracing::info!(version = next.version, digest, ms, "a version of the module is ready");
         let Application { module, plan, .. } = application;
-        self.versions.offer(Version { module, plan, partitioning: Arc::new(partitioning) });
+        let count = next.canary.map(|count| count as usize);
+        let tasks = count.map(|count| partitioning.tasks().collect::<BTreeSet<_>>().into_iter().take(count).collect());
+        let version = Arc::new(Version { module, plan, partitioning: Arc::new(partitioning) });
+        self.versions.offer(Offer { version, tasks });
         Ok(())
     }
 
@@ -203,7 +220,8 @@ impl Follower {
         let Swapped { pause, tasks, reopen, .. } = swapped;
         let pause_ms = pause.as_secs_f64() * 1000.0;
         let version = self.activation.version;
-        tracing::info!(version, tasks, reopened = reopen.len(), pause_ms, "the module was swapped");
+        let canary = self.activation.canary;
+        tracing::info!(version, canary, tasks, reopened = reopen.len(), pause_ms, "the module was swapped");
         (progress.condemned, progress.verdict) = (false, None);
         progress.taken_up = self.activation.change;
         progress.faults.clear();
@@ -256,10 +274,33 @@ impl Follower {
         })
     }
 
+    /// Has a version that has come through its trial on some tasks run on all, unless somebody was faster.
+    fn promote(&self) -> Result<(), Error> {
+        if self.versions.is_on_trial() {
+            return Ok(());
+        }
+        let writer = Writer::open(&self.clients, self.config.replication_factor)?;
+        let catalogue = writer.catalogue();
+        let still = catalogue.active.as_ref().is_some_and(|active| active.change == self.activation.change);
+        if let (true, Some(promotion)) = (still, catalogue.promotion(Reason::Promoted, now_ms())) {
+            tracing::info!(
+                version = promotion.version,
+                "the version has come through its trial: it is to run on all tasks"
+            );
+            let (key, value) = promotion.record();
+            writer.change(&[(key, Some(value))]).map_err(|error| match error {
+                Error::Fenced(reason) => Error::Retry(reason),
+                error => error,
+            })?;
+        }
+        Ok(())
+    }
+
     /// Says what this instance runs, for `module list`.
     fn say(&self, pause: Option<Duration>, problem: Option<String>) {
         let instance = Instance {
-            version: self.activation.version,
+            version: self.activation.settled().unwrap_or(self.activation.version),
+            canary: self.activation.canary.map(|_| self.activation.version),
             change: self.activation.change,
             since_ms: now_ms(),
             pause_us: pause.map(|pause| u64::try_from(pause.as_micros()).unwrap_or(u64::MAX)),

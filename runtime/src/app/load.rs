@@ -68,6 +68,20 @@ fn uploaded(config: &Config) -> anyhow::Result<(Vec<u8>, Activation)> {
 fn active(clients: &Clients) -> Result<Option<(Vec<u8>, Activation)>, Error> {
     let Some(reader) = Reader::open(clients)? else { return Ok(None) };
     let catalogue = reader.catalogue();
+    // One that is to run on some tasks is taken up by the follower, as by those who run already.
+    let canary = catalogue.active.as_ref().filter(|active| active.canary.is_some());
+    if let Some(active) = canary
+        && let Some(version) = active.previous.and_then(|previous| catalogue.versions.get(&previous))
+    {
+        let before = Activation {
+            change: active.change - 1,
+            version: version.number,
+            previous: None,
+            canary: None,
+            ..active.clone()
+        };
+        return Ok(Some((reader.fetch(version)?, before)));
+    }
     match (catalogue.active(), &catalogue.active) {
         (Some((version, activation)), _) => Ok(Some((reader.fetch(version)?, activation.clone()))),
         (None, Some(activation)) => Err(Error::Fatal(format!(
@@ -106,8 +120,9 @@ impl Application {
     }
 
     /// Refuses a topology that would orphan what is in the state directory, and records the one that is taken. What was
-    /// pushed has been held against the version before it, and what was accepted then is accepted here.
-    pub(super) fn check_state(&self, directory: &Path, config: &Config) -> anyhow::Result<()> {
+    /// pushed has been held against the version before it, and what was accepted then is accepted here. Says whether it
+    /// reads other topics than before.
+    pub(super) fn check_state(&self, directory: &Path, config: &Config) -> anyhow::Result<bool> {
         let found = self.differences_from_state(directory);
         match self.activation {
             Some(_) => found.iter().for_each(|difference| tracing::info!(%difference, "the topology has changed")),
@@ -121,7 +136,8 @@ impl Application {
             })?,
         }
         let recorded = Recorded::of(&self.plan.shape(), self.module.digest());
-        recorded.write(directory).with_context(|| format!("record the topology in {}", directory.display()))
+        recorded.write(directory).with_context(|| format!("record the topology in {}", directory.display()))?;
+        Ok(found.iter().any(|each| each.effect == Effect::Refused && !each.name.starts_with("store:")))
     }
 }
 

@@ -9,12 +9,11 @@ use millrace_engine::ports::{Error, Fault};
 use millrace_engine::quarantine::{Policies, Policy};
 use millrace_engine::record::TaskId;
 use millrace_engine::task::{Settings, Successor, Task, TaskSpec};
-use millrace_engine::topology::Partitioning;
 
 use super::versions::{News, Version, Versions};
 use crate::config::{Config, FaultPolicy, Faults};
 use crate::guest::TaskInfo;
-use crate::source::TaskFactory;
+use crate::source::{Advance, TaskFactory};
 use crate::status::Status;
 use crate::store::{Resources, StateDirectory};
 use crate::worker::Swapped;
@@ -58,14 +57,6 @@ impl Tasks {
         Self { versions, state, resources, settings, caching, cleanup_delay, status }
     }
 
-    fn successor_of(&self, version: &Version, id: TaskId, inputs: &[usize]) -> Result<Successor, Error> {
-        let spec = self.spec(version, id, inputs)?;
-        let topics = spec.inputs.iter().map(|input| input.name.clone()).collect();
-        let usage = Arc::clone(&self.status.task(id).guest);
-        let guest = version.module.instantiate(TaskInfo { id, topics, caching: self.caching, usage });
-        Ok(Successor { spec: Arc::new(spec), guest })
-    }
-
     fn spec(&self, version: &Version, id: TaskId, inputs: &[usize]) -> Result<TaskSpec, Error> {
         version
             .partitioning
@@ -76,13 +67,13 @@ impl Tasks {
 
 impl TaskFactory for Tasks {
     fn make(&self, id: TaskId, inputs: &[usize]) -> Result<Task, Error> {
-        let Successor { spec, guest } = self.successor_of(&self.versions.current(), id, inputs)?;
+        let Successor { spec, guest } = self.successor(id, inputs)?;
         let database = self.state.open_task(id, &spec.stores, &self.resources)?;
         Ok(Task::new(spec, Arc::clone(&self.settings), guest, Box::new(database)))
     }
 
     fn set_aside(&self, id: TaskId, inputs: &[usize], why: &str) -> Result<(), Error> {
-        self.state.set_aside(id, &self.spec(&self.versions.current(), id, inputs)?.stores, why)
+        self.state.set_aside(id, &self.spec(&self.versions.of_task(id), id, inputs)?.stores, why)
     }
 
     fn clean(&self, keep: &BTreeSet<TaskId>) {
@@ -98,7 +89,7 @@ impl TaskFactory for Tasks {
         }
     }
 
-    fn advance(&self) -> Result<Option<Arc<Partitioning>>, Error> {
+    fn advance(&self) -> Result<Option<Advance>, Error> {
         let advanced = self.versions.advance()?;
         if advanced.is_some() {
             self.status.runs(self.versions.current().module.digest());
@@ -107,19 +98,26 @@ impl TaskFactory for Tasks {
     }
 
     fn successor(&self, id: TaskId, inputs: &[usize]) -> Result<Successor, Error> {
-        self.successor_of(&self.versions.current(), id, inputs)
+        let version = self.versions.of_task(id);
+        let spec = self.spec(&version, id, inputs)?;
+        let topics = spec.inputs.iter().map(|input| input.name.clone()).collect();
+        let usage = Arc::clone(&self.status.task(id).guest);
+        let guest = version.module.instantiate(TaskInfo { id, topics, caching: self.caching, usage });
+        Ok(Successor { spec: Arc::new(spec), guest })
     }
 
     fn swapped(&self, swapped: Swapped) {
         self.versions.tell(News::Swapped(swapped));
     }
 
-    fn faulted(&self, count: u32, example: String) {
-        self.versions.tell(News::Faulted(count, example));
+    fn faulted(&self, task: TaskId, count: u32, example: String) {
+        if self.versions.tries(task) {
+            self.versions.tell(News::Faulted(count, example));
+        }
     }
 
-    fn condemn(&self, fault: &Fault) -> bool {
-        self.versions.condemn(fault)
+    fn condemn(&self, task: TaskId, fault: &Fault) -> bool {
+        self.versions.condemn(task, fault)
     }
 }
 

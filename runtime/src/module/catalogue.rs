@@ -42,6 +42,9 @@ pub struct Activation {
     pub previous: Option<u64>,
     pub reason: Reason,
     pub at_ms: i64,
+    /// It is to run on so many tasks only, the first ones, and the one before on all others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary: Option<u32>,
     /// Differences of the topology that were accepted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub allow: Vec<String>,
@@ -52,6 +55,8 @@ pub struct Activation {
 pub enum Reason {
     Pushed,
     Activated,
+    /// It has run on some tasks, and is to run on all.
+    Promoted,
     /// By hand, or because of what the text says.
     RolledBack(String),
 }
@@ -60,6 +65,9 @@ pub enum Reason {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Instance {
     pub version: u64,
+    /// The one that it runs on some tasks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary: Option<u64>,
     pub change: u64,
     pub since_ms: i64,
     /// How long its tasks stood still to take it up; none at a start.
@@ -142,15 +150,22 @@ impl Catalogue {
     /// The next activation.
     #[must_use]
     pub fn activation(&self, version: u64, reason: Reason, allow: Vec<String>, at_ms: i64) -> Activation {
-        let before = self.active.as_ref();
         Activation {
-            change: before.map_or(1, |before| before.change + 1),
+            change: self.active.as_ref().map_or(1, |before| before.change + 1),
             version,
-            previous: before.map(|before| before.version).filter(|&before| before != version),
+            previous: self.active.as_ref().and_then(Activation::settled).filter(|&before| before != version),
             reason,
             at_ms,
+            canary: None,
             allow,
         }
+    }
+
+    /// The change that has the active version run on all tasks.
+    #[must_use]
+    pub fn promotion(&self, reason: Reason, at_ms: i64) -> Option<Activation> {
+        let active = self.active.as_ref().filter(|active| active.canary.is_some())?;
+        Some(Activation { change: active.change + 1, reason, at_ms, canary: None, ..active.clone() })
     }
 }
 
@@ -167,6 +182,12 @@ impl Version {
 }
 
 impl Activation {
+    /// The version that runs on all tasks but those of a canary.
+    #[must_use]
+    pub fn settled(&self) -> Option<u64> {
+        if self.canary.is_some() { self.previous } else { Some(self.version) }
+    }
+
     #[must_use]
     pub fn record(&self) -> (String, Vec<u8>) {
         (ACTIVE.to_owned(), write(self))
@@ -225,10 +246,12 @@ mod tests {
         let text = r#"{"format":1,"number":3,"digest":"d","size":3,"upload":"u","chunks":[4,7],"contract":"0.1.0","pushed_at_ms":5}"#;
         assert_eq!((key.as_str(), String::from_utf8(value).unwrap().as_str()), ("version/3", text));
         let reason = Reason::RolledBack("it failed".to_owned());
-        let active = Activation { change: 2, version: 3, previous: Some(1), reason, at_ms: 9, allow: Vec::new() };
+        let active =
+            Activation { change: 2, version: 3, previous: Some(1), reason, at_ms: 9, canary: None, allow: Vec::new() };
         let text = r#"{"format":1,"change":2,"version":3,"previous":1,"reason":{"rolled-back":"it failed"},"at_ms":9}"#;
         assert_eq!(String::from_utf8(active.record().1).unwrap(), text);
-        let instance = Instance { version: 3, change: 2, since_ms: 9, pause_us: Some(1500), problem: None };
+        let instance =
+            Instance { version: 3, canary: None, change: 2, since_ms: 9, pause_us: Some(1500), problem: None };
         let text = r#"{"format":1,"version":3,"change":2,"since_ms":9,"pause_us":1500}"#;
         assert_eq!(String::from_utf8(instance.record("a").1).unwrap(), text);
     }
@@ -244,12 +267,19 @@ mod tests {
             previous: Some(1),
             reason: Reason::Pushed,
             at_ms: 0,
+            canary: None,
             allow: vec!["store:a".to_owned()],
         };
         put(active.record());
         assert_eq!((catalogue.active(), catalogue.next_number()), (Some((&version(2), &active)), 4));
         let next = catalogue.activation(3, Reason::Activated, Vec::new(), 1);
         assert_eq!((next.change, next.previous), (2, Some(2)));
+        catalogue.active = Some(Activation { canary: Some(1), ..next });
+        let over = catalogue.activation(1, Reason::Activated, Vec::new(), 1);
+        assert_eq!((over.previous, over.canary), (Some(2), None), "the canary was never what ran");
+        let promoted = catalogue.promotion(Reason::Promoted, 5).unwrap();
+        assert_eq!((promoted.version, promoted.previous, promoted.change, promoted.canary), (3, Some(2), 3, None));
+        catalogue.active = Some(active);
         catalogue.apply("version/2", None).unwrap();
         assert_eq!(catalogue.active(), None, "the active one has vanished");
     }

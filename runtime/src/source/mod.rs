@@ -21,7 +21,7 @@ mod routes;
 mod swap;
 mod tell;
 
-pub use restore::TaskFactory;
+pub use restore::{Advance, TaskFactory};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -87,10 +87,11 @@ pub struct Settings {
     /// Other members that keep a copy of the state of each task.
     pub standby_replicas: usize,
     pub farewell: Farewell,
-    /// Set when the application is to start anew with other inputs: whoever comes back under its name without having
-    /// left gets what it had.
+    /// Set when the application is to start anew with other inputs.
     pub anew: Arc<AtomicBool>,
     pub status: Arc<Status>,
+    /// It comes back with other inputs than those that the group knows it with.
+    pub other_inputs: bool,
 }
 
 /// What a stopping member tells the group.
@@ -189,7 +190,7 @@ impl Source {
         outcome.and(stopped)
     }
 
-    fn subscribe(&self) -> Result<(), Error> {
+    pub(super) fn subscribe(&self) -> Result<(), Error> {
         let topics: Vec<&str> = self.settings.partitioning.subscription().map(|input| &*input.full_name).collect();
         tracing::info!(?topics, "joining the group");
         self.settings.status.enter(State::Rebalancing);
@@ -311,7 +312,7 @@ impl Source {
         loop {
             match self.reports.try_recv() {
                 Ok(Report::Flow { task, pause, resume }) => self.flow(task, &pause, &resume)?,
-                Ok(Report::Faults { count, example }) => self.factory.faulted(count, example),
+                Ok(Report::Faults { task, count, example }) => self.factory.faulted(task, count, example),
                 Ok(Report::Swapped(swapped)) => self.swapped(swapped)?,
                 Ok(Report::Task { task, error: Error::Guest(fault) }) => self.condemn(task, fault)?,
                 Ok(Report::Task { task, error }) => self.task_failed(task, error)?,

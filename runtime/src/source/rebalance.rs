@@ -119,6 +119,10 @@ impl Source {
         self.tell_placements();
         self.tell_if_running();
         self.tell_holdings();
+        if std::mem::take(&mut self.settings.other_inputs) {
+            // A static member that comes back gets what it had, whatever it asks for. Once it is there it is listened to.
+            self.subscribe()?;
+        }
         Ok(())
     }
 

@@ -59,18 +59,25 @@ pub trait TaskFactory: Send + Sync {
     fn set_aside(&self, id: TaskId, inputs: &[usize], why: &str) -> Result<(), Error>;
     /// Deletes the state of tasks that are not in `keep` and have not been for long.
     fn clean(&self, keep: &BTreeSet<TaskId>);
-    /// Makes tasks of the next version of the module from now on, if there is one, and says what topics it reads: the
-    /// same in the same partitions, but it may begin elsewhere in them. An error: this one can't go on, and no other
-    /// comes in its place.
-    fn advance(&self) -> Result<Option<Arc<Partitioning>>, Error>;
+    /// Makes tasks of the next version of the module from now on, if there is one. An error: this one can't go on, and no
+    /// other comes in its place.
+    fn advance(&self) -> Result<Option<Advance>, Error>;
     /// What a task of the current version is that goes on where one of the version before is.
     fn successor(&self, id: TaskId, inputs: &[usize]) -> Result<Successor, Error>;
     /// All tasks at hand are with the current version, or it was refused.
     fn swapped(&self, swapped: Swapped);
     /// The module failed so often on records that were left out.
-    fn faulted(&self, count: u32, example: String);
+    fn faulted(&self, task: TaskId, count: u32, example: String);
     /// The module failed on a record that must not be left out. Says whether the version is taken back for that.
-    fn condemn(&self, fault: &Fault) -> bool;
+    fn condemn(&self, task: TaskId, fault: &Fault) -> bool;
+}
+
+/// Another version of the module.
+pub struct Advance {
+    /// It reads the same topics in the same partitions, but may begin elsewhere in them.
+    pub partitioning: Arc<Partitioning>,
+    /// The tasks that it is for, if not for all.
+    pub tasks: Option<BTreeSet<TaskId>>,
 }
 
 /// A task that is ready to run.

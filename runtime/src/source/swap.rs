@@ -7,7 +7,7 @@ use millrace_engine::ports::{Error, Fault};
 use millrace_engine::record::TaskId;
 use millrace_engine::task::Successor;
 
-use super::{Placement, Source};
+use super::{Advance, Placement, Source};
 use crate::worker::{Order, Swapped};
 
 /// Swaps that are under way, and what is to be swapped later.
@@ -28,14 +28,17 @@ impl Source {
         if !self.assigned || self.swaps.ordered > 0 {
             return Ok(());
         }
-        let Some(partitioning) = self.factory.advance()? else { return Ok(()) };
-        self.settings.partitioning = partitioning;
+        let Some(Advance { partitioning, tasks }) = self.factory.advance()? else { return Ok(()) };
+        let concerns = |id: &TaskId| tasks.as_ref().is_none_or(|tasks| tasks.contains(id));
+        if tasks.is_none() {
+            self.settings.partitioning = partitioning;
+        }
         let restoring = self.placements.iter().filter(|(_, placement)| **placement == Placement::Restoring);
-        self.swaps.stale = restoring.map(|(id, _)| *id).chain(self.standbys.iter().copied()).collect();
+        self.swaps.stale.extend(restoring.map(|(id, _)| *id).chain(self.standbys.iter().copied()));
         let condemned = std::mem::take(&mut self.swaps.condemned);
         for number in 0..self.workers.len() {
             let here = |(id, placement): (&TaskId, &Placement)| {
-                (*placement == Placement::At(number) && !condemned.contains(id)).then_some(*id)
+                (*placement == Placement::At(number) && concerns(id) && !condemned.contains(id)).then_some(*id)
             };
             let tasks: Vec<TaskId> = self.placements.iter().filter_map(here).collect();
             self.order_swap(number, &tasks)?;
@@ -76,7 +79,7 @@ impl Source {
     /// The module failed on a record of the task, and the policy is to stop. If the version is to be taken back for
     /// that, the task waits for the one that comes in its place.
     pub(super) fn condemn(&mut self, task: TaskId, fault: Fault) -> Result<(), Error> {
-        if !self.factory.condemn(&fault) {
+        if !self.factory.condemn(task, &fault) {
             return Err(Error::Guest(fault));
         }
         tracing::error!(%task, %fault, "the new version of the module fails: it is rolled back");

@@ -78,7 +78,7 @@ impl Meter {
             let count = u32::try_from(left_out.count()).unwrap_or(u32::MAX);
             let example = format!("{}: {:?}: {}", example.place, example.fault.kind, example.fault);
             // Nobody takes it: the source is gone, and says so where it matters.
-            let _ = reports.send(Report::Faults { count, example });
+            let _ = reports.send(Report::Faults { task: id, count, example });
         }
         for Incident { place, key, value, fault, policy, .. } in incidents {
             let Fault { kind, node, message, lines, .. } = fault;

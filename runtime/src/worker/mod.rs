@@ -45,8 +45,8 @@ pub enum Report {
     /// This task can't go on: it is suspended if it was the module that failed, else dropped. The
     /// others do go on.
     Task { task: TaskId, error: Error },
-    /// The module failed so often on records that were left out; `example` is one of those faults.
-    Faults { count: u32, example: String },
+    /// The module failed so often on records of a task that were left out; `example` is one of those faults.
+    Faults { task: TaskId, count: u32, example: String },
     /// A swap is through.
     Swapped(Swapped),
     /// None of the worker's tasks can go on: they were all dropped. `culprit` is the one that failed, if it was one.

@@ -31,6 +31,9 @@ pub(super) enum ModuleCommand {
         /// A difference of the topology that is accepted, as the refusal names it: store:counts
         #[arg(long, value_name = "DIFFERENCE")]
         allow: Vec<String>,
+        /// Run it on so many tasks first; on all when it has come through its trial there
+        #[arg(long, value_name = "TASKS", value_parser = clap::value_parser!(u32).range(1..))]
+        canary: Option<u32>,
         /// What the version is, for `list`
         #[arg(long, value_name = "TEXT")]
         note: Option<String>,
@@ -48,9 +51,12 @@ pub(super) enum ModuleCommand {
         #[command(flatten)]
         config: ConfigArgs,
     },
-    /// Make a version active
+    /// Make a version active; one that runs on some tasks is run on all
     Activate {
         version: u64,
+        /// Run it on so many tasks first; on all when it has come through its trial there
+        #[arg(long, value_name = "TASKS", value_parser = clap::value_parser!(u32).range(1..))]
+        canary: Option<u32>,
         /// A difference of the topology that is accepted, as the refusal names it: store:counts
         #[arg(long, value_name = "DIFFERENCE")]
         allow: Vec<String>,
@@ -70,6 +76,9 @@ pub(super) enum ModuleCommand {
         /// Of the versions that are neither active nor the one before, keep so many
         #[arg(long, default_value_t = 3)]
         keep: usize,
+        /// Forget what this instance ran: it is gone for good
+        #[arg(long, value_name = "INSTANCE")]
+        forget: Vec<String>,
         #[command(flatten)]
         config: ConfigArgs,
     },
@@ -87,12 +96,16 @@ pub(super) enum ModuleCommand {
 pub(super) fn run(log: &LogArgs, command: ModuleCommand) -> anyhow::Result<()> {
     match command {
         ModuleCommand::Inspect { file } => inspect::run(log, &file),
-        ModuleCommand::Push { file, allow, note, config } => change::push(&log.load(&config)?, &file, allow, note),
+        ModuleCommand::Push { file, allow, canary, note, config } => {
+            change::push(&log.load(&config)?, &file, change::Terms { allow, canary }, note)
+        }
         ModuleCommand::List(config) => show::list(&log.load(&config)?),
         ModuleCommand::Show { version, output, config } => show::show(&log.load(&config)?, version, output.as_deref()),
-        ModuleCommand::Activate { version, allow, config } => change::activate(&log.load(&config)?, version, allow),
+        ModuleCommand::Activate { version, canary, allow, config } => {
+            change::activate(&log.load(&config)?, version, change::Terms { allow, canary })
+        }
         ModuleCommand::Rollback { reason, config } => change::rollback(&log.load(&config)?, reason),
-        ModuleCommand::Prune { keep, config } => change::prune(&log.load(&config)?, keep),
+        ModuleCommand::Prune { keep, forget, config } => change::prune(&log.load(&config)?, keep, &forget),
         ModuleCommand::Diff { first, second, config } => show::diff(&log.load(&config)?, &first, second.as_deref()),
     }
 }

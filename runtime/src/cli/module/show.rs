@@ -23,7 +23,7 @@ fn listing(catalogue: &Catalogue) -> String {
     for version in catalogue.versions.values() {
         let is_active = active.is_some_and(|active| active.version == version.number);
         let state = if is_active {
-            "active"
+            if active.is_some_and(|active| active.canary.is_some()) { "on trial" } else { "active" }
         } else if version.rolled_back.is_some() {
             "rolled back"
         } else {
@@ -41,15 +41,19 @@ fn listing(catalogue: &Catalogue) -> String {
         let how = match &active.reason {
             Reason::Pushed => "pushed".to_owned(),
             Reason::Activated => "activated".to_owned(),
+            Reason::Promoted => "through its trial on some tasks".to_owned(),
             Reason::RolledBack(_) => "rolled back to".to_owned(),
         };
-        let _ = writeln!(text, "\nactive since {}: version {}, {how}", age(active.at_ms), active.version);
+        let on = active.canary.map(|tasks| format!(" on {tasks} tasks")).unwrap_or_default();
+        let _ = writeln!(text, "\nactive since {}: version {}{on}, {how}", age(active.at_ms), active.version);
     }
     for (name, instance) in &catalogue.instances {
         let pause = instance.pause_us.map(|us| format!(", after a pause of {:.1} ms", us as f64 / 1000.0));
         let problem = instance.problem.as_ref().map(|problem| format!("; {problem}"));
-        let more = pause.unwrap_or_default() + &problem.unwrap_or_default();
-        let _ = writeln!(text, "instance {name}: version {} since {}{more}", instance.version, age(instance.since_ms));
+        let canary = instance.canary.map(|version| format!(", and {version} on some tasks,")).unwrap_or_default();
+        let more = [pause, problem].map(Option::unwrap_or_default).concat();
+        let (version, since) = (instance.version, age(instance.since_ms));
+        let _ = writeln!(text, "instance {name}: version {version}{canary} since {since}{more}");
     }
     text
 }

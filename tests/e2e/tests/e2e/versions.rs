@@ -259,6 +259,76 @@ fn a_version_that_leaves_too_much_out_is_rolled_back() -> Result<()> {
     rolled_back("swap-skip", &[("faults.policy", "skip"), ("module.trial.faults", "5")], 5)
 }
 
+/// A record of each of many keys.
+fn of_all_partitions(app: &App) -> Result<()> {
+    let records: Vec<Record> = (0..40).map(|key| Record::new(&format!("key-{key}"), "1")).collect();
+    app.write(&records)
+}
+
+/// Partitions of the output that have a count of the version `padded`, once all records are counted so often.
+fn padded_partitions(app: &App, times: usize) -> Result<Vec<i32>> {
+    let found = app.outputs(40 * times)?;
+    let padded = found.iter().filter(|found| found.record.value.as_ref().is_some_and(|value| value.len() == 12));
+    let mut partitions: Vec<i32> = padded.map(|found| found.partition).collect();
+    partitions.sort_unstable();
+    partitions.dedup();
+    Ok(partitions)
+}
+
+/// A version runs on one task only until it is made to run on all, also in an instance that starts meanwhile.
+#[test]
+fn a_canary() -> Result<()> {
+    let app = app("swap-canary")?;
+    push(&app, "plain", &[])?;
+    let mut instance = app.run("a")?;
+    ensure!(push(&app, "padded", &["--canary", "1"])?.contains("version 2 is active on 1 tasks"));
+    instance.line(&[SWAPPED, "version=2", "canary=1", "tasks=1"])?;
+    of_all_partitions(&app)?;
+    ensure!(padded_partitions(&app, 1)? == [0]);
+    let list = app.ask("a", &["module", "list"])?;
+    ensure!(list.contains("version 2    on trial") && list.contains("version 1, and 2 on some tasks"), "{list}");
+    instance.stop()?;
+
+    instance = app.run("a")?;
+    instance.line(&[SWAPPED, "version=2", "canary=1", "tasks=1"])?;
+    of_all_partitions(&app)?;
+    ensure!(padded_partitions(&app, 2)? == [0]);
+    app.ask("a", &["module", "activate", "2"])?;
+    instance.line(&[SWAPPED, "version=2", "tasks=4"])?;
+    of_all_partitions(&app)?;
+    ensure!(padded_partitions(&app, 3)? == [0, 1, 2, 3]);
+    instance.stop()?;
+    ensure!(app.ask("a", &["module", "prune", "--keep", "0", "--forget", "a"])?.contains("deleted instance a"));
+    ensure!(!app.ask("a", &["module", "list"])?.contains("instance a"));
+    Ok(())
+}
+
+/// One that fails on its task is taken back before the others had it, one that comes through gets to all of them.
+#[test]
+fn canaries_that_fail_and_that_come_through() -> Result<()> {
+    let mut app = app("swap-canaries")?;
+    app.set("module.trial.ms", "1000");
+    app.set_for("patient", "module.trial.ms", "300000");
+    app.leaves_on_stop("patient");
+    push(&app, "plain", &[])?;
+    let mut instance = app.run("patient")?;
+    push(&app, "faulty", &["--canary", "1"])?;
+    instance.line(&[SWAPPED, "version=2", "canary=1"])?;
+    of_all_partitions(&app)?;
+    instance.line(&[SWAPPED, "version=1"])?;
+    app.outputs(40)?;
+    ensure!(instance.count(&["rolling back", "version=2"]) == 1, "{}", instance.tail());
+    instance.stop()?;
+
+    let mut instance = app.run("a")?;
+    push(&app, "padded", &["--canary", "2"])?;
+    instance.line(&["has come through its trial", "version=3"])?;
+    instance.line(&[SWAPPED, "version=3", "tasks=4"])?;
+    of_all_partitions(&app)?;
+    ensure!(padded_partitions(&app, 2)? == [0, 1, 2, 3]);
+    instance.stop()
+}
+
 /// An instance that is there before the first version waits for it. What is wrong with a push changes nothing.
 #[test]
 fn what_is_wrong_is_said() -> Result<()> {
