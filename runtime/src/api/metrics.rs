@@ -45,6 +45,11 @@ const STATE: Metric = metric("state", Gauge, None, "1 for the state the instance
 const THREADS: Metric = metric("alive_stream_threads", Gauge, None, "Worker threads");
 const UPTIME: Metric = metric("uptime", Gauge, Some(Unit::Seconds), "Time since the process started");
 const REBALANCES: Metric = metric("rebalances", Counter, None, "Assignments that the group has made");
+const MODULE: Metric = metric("module", Gauge, None, "1 for the module that tasks are made of");
+const SWAPS: Metric =
+    metric("module_swaps", Counter, None, "Times that tasks went on with another version of the module");
+const SWAP_PAUSE: Metric =
+    metric("module_swap_pause", Gauge, Some(Unit::Seconds), "How long the tasks stood still for the last swap");
 const TASKS: Metric = metric("tasks", Gauge, None, "Tasks of the instance, by state");
 const FAILED_COMMITS: Metric =
     metric("commit_failures", Counter, None, "Commits that did not come to their end, and are repeated or given up");
@@ -161,6 +166,9 @@ impl Collector for Reader {
         write(&mut encoder, &THREADS, one(status.identity.threads as u64))?;
         write(&mut encoder, &UPTIME, [(Labels::new(), status.uptime().as_secs_f64())])?;
         write(&mut encoder, &REBALANCES, one(status.rebalances()))?;
+        write(&mut encoder, &MODULE, [(vec![("digest", status.module())], 1.0)])?;
+        write(&mut encoder, &SWAPS, one(status.swaps()))?;
+        write(&mut encoder, &SWAP_PAUSE, [(Labels::new(), status.swap_pause().as_secs_f64())])?;
         write(&mut encoder, &FAILED_COMMITS, one(status.workers.failed_commits.load(Ordering::Relaxed)))?;
         write(&mut encoder, &CHANGELOG, one(status.workers.changelog_records.load(Ordering::Relaxed)))?;
         for (metric, value) in &OF_TASKS {

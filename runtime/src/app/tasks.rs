@@ -107,6 +107,9 @@ impl TaskFactory for Tasks {
     }
 
     fn swapped(&self, swapped: Swapped) {
+        if swapped.tasks > 0 {
+            self.status.swapped(swapped.pause);
+        }
         self.versions.tell(News::Swapped(swapped));
     }
 

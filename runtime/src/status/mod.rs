@@ -92,6 +92,9 @@ pub struct Status {
     /// When the source last made a turn, in milliseconds since the start.
     beat_ms: AtomicU64,
     rebalances: AtomicU64,
+    swaps: AtomicU64,
+    /// Of the last one.
+    swap_pause_us: AtomicU64,
     known: Mutex<Known>,
 }
 
@@ -140,6 +143,8 @@ impl Status {
             started: Instant::now(),
             beat_ms: AtomicU64::default(),
             rebalances: AtomicU64::default(),
+            swaps: AtomicU64::default(),
+            swap_pause_us: AtomicU64::default(),
             known: Mutex::new(Known { state: State::Created, module: String::new(), tasks: BTreeMap::new() }),
         }
     }
@@ -186,6 +191,22 @@ impl Status {
     #[must_use]
     pub fn since_beat(&self) -> Duration {
         self.uptime().saturating_sub(Duration::from_millis(self.beat_ms.load(Ordering::Relaxed)))
+    }
+
+    /// Tasks went on with another version of the module, and stood still so long for it.
+    pub fn swapped(&self, pause: Duration) {
+        self.swap_pause_us.store(u64::try_from(pause.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.swaps.fetch_add(1, Ordering::Relaxed);
+    }
+
+    #[must_use]
+    pub fn swaps(&self) -> u64 {
+        self.swaps.load(Ordering::Relaxed)
+    }
+
+    #[must_use]
+    pub fn swap_pause(&self) -> Duration {
+        Duration::from_micros(self.swap_pause_us.load(Ordering::Relaxed))
     }
 
     pub fn rebalanced(&self) {
