@@ -9,6 +9,7 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::contract::{self, Format, Layout};
 use crate::kstream::KStream;
@@ -50,7 +51,29 @@ struct GraphNode {
     priority: usize,
     subscription: Option<Subscription>,
     write: Option<Write>,
+    /// A join that records without a key take part in.
+    takes_null_keys: bool,
+    /// A repartition topic leaves records without a key out, unless this is set.
+    keeps_null_keys: Option<Arc<AtomicBool>>,
 }
+
+impl GraphNode {
+    fn new(name: &str, write: Option<Write>) -> Self {
+        Self {
+            name: name.to_owned(),
+            parents: Vec::new(),
+            children: Vec::new(),
+            priority: 0,
+            subscription: None,
+            write,
+            takes_null_keys: false,
+            keeps_null_keys: None,
+        }
+    }
+}
+
+/// The topics a stream or a table stems from: those of joined ones need as many partitions.
+pub(crate) type Origins = Rc<BTreeSet<String>>;
 
 /// The node all operators without a parent hang on.
 pub(crate) const ROOT: usize = 0;
@@ -59,6 +82,7 @@ pub(crate) struct Graph {
     counter: usize,
     priority: usize,
     nodes: Vec<GraphNode>,
+    copartitioned: Vec<Origins>,
     /// The first mistake, told when the topology is built.
     error: Option<String>,
 }
@@ -67,15 +91,8 @@ pub(crate) type SharedGraph = Rc<RefCell<Graph>>;
 
 impl Graph {
     fn new() -> Self {
-        let root = GraphNode {
-            name: "root".to_owned(),
-            parents: Vec::new(),
-            children: Vec::new(),
-            priority: 0,
-            subscription: None,
-            write: None,
-        };
-        Self { counter: 0, priority: 1, nodes: vec![root], error: None }
+        let nodes = vec![GraphNode::new("root", None)];
+        Self { counter: 0, priority: 1, nodes, copartitioned: Vec::new(), error: None }
     }
 
     pub(crate) fn fail(&mut self, message: impl Into<String>) {
@@ -122,14 +139,7 @@ impl Graph {
     /// Adds an operator below its parents; again, if it is already there.
     pub(crate) fn add(&mut self, parents: &[usize], name: &str, write: Write) -> usize {
         let node = self.nodes.len();
-        self.nodes.push(GraphNode {
-            name: name.to_owned(),
-            parents: Vec::new(),
-            children: Vec::new(),
-            priority: 0,
-            subscription: None,
-            write: Some(write),
-        });
+        self.nodes.push(GraphNode::new(name, Some(write)));
         for &parent in parents {
             self.adopt(parent, node);
         }
@@ -144,6 +154,44 @@ impl Graph {
         }
         self.nodes[child].priority = self.priority;
         self.priority += 1;
+    }
+
+    /// The name of the node that children of this one hang on.
+    pub(crate) fn name_of(&self, node: usize) -> String {
+        self.nodes[node].name.clone()
+    }
+
+    /// Streams or tables that are joined: the topics of both.
+    pub(crate) fn copartition(&mut self, one: &Origins, other: &Origins) -> Origins {
+        let all = Origins::new(one.union(other).cloned().collect());
+        self.copartitioned.push(Rc::clone(&all));
+        all
+    }
+
+    /// Says that records without a key take part in the join.
+    pub(crate) fn take_null_keys(&mut self, node: usize) {
+        self.nodes[node].takes_null_keys = true;
+    }
+
+    /// Says where it is asked whether a repartition topic has records without a key.
+    pub(crate) fn ask_for_null_keys(&mut self, node: usize, keeps: Arc<AtomicBool>) {
+        self.nodes[node].keeps_null_keys = Some(keeps);
+    }
+
+    /// Has all repartition topics above such a join keep them.
+    fn keep_null_keys(&self) {
+        let mut pending: Vec<usize> = (0..self.nodes.len()).filter(|&node| self.nodes[node].takes_null_keys).collect();
+        let mut seen = vec![false; self.nodes.len()];
+        while let Some(node) = pending.pop() {
+            for &parent in &self.nodes[node].parents {
+                if !std::mem::replace(&mut seen[parent], true) {
+                    pending.push(parent);
+                    if let Some(keeps) = &self.nodes[parent].keeps_null_keys {
+                        keeps.store(true, Ordering::Relaxed);
+                    }
+                }
+            }
+        }
     }
 
     fn merge_sources(&mut self) -> Result<(), String> {
@@ -194,7 +242,11 @@ impl Graph {
             return Err(error);
         }
         self.merge_sources()?;
+        self.keep_null_keys();
         let mut topology = Topology::default();
+        for topics in &self.copartitioned {
+            topology.insert_copartitioned(topics.iter().cloned().collect());
+        }
         let mut line = BinaryHeap::from([Reverse((0, ROOT))]);
         let mut written = vec![false; self.nodes.len()];
         while let Some(Reverse((_, position))) = line.pop() {
@@ -358,7 +410,7 @@ impl StreamsBuilder {
             None => Subscription::Topics(topics.iter().cloned().collect()),
             Some(pattern) => Subscription::Pattern(pattern.clone()),
         };
-        let source = name.clone();
+        let (source, origins) = (name.clone(), Origins::new(topics.iter().cloned().collect()));
         let write: Write = Box::new(move |topology, _| {
             let logic = Arc::new(RecordSource { keys, values, extractor: consumed.extractor });
             let kind = Kind::Source { logic, topics, pattern, reset: consumed.reset.map(Into::into) };
@@ -370,7 +422,7 @@ impl StreamsBuilder {
             graph.nodes[node].subscription = Some(subscription);
             node
         };
-        KStream::new(&self.graph, name, consumed.serdes, false, node)
+        KStream::new(&self.graph, name, consumed.serdes, false, node, origins)
     }
 
     /// A topic as a table: its records are the updates of its keys.

@@ -7,11 +7,11 @@ use std::marker::PhantomData;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::graph::{SharedGraph, resolve, store_definition};
+use crate::graph::{Origins, SharedGraph, resolve, store_definition};
 use crate::kstream::{Repartition, repartition_source};
 use crate::ktable::{KTable, Lineage};
 use crate::kwindowed::WindowedBy;
-use crate::logic::{Aggregate, Count, Fold, Logic, Step, TableState, TableStore};
+use crate::logic::{Aggregate, Count, Fold, Logic, Step, StoreView, TableState, TableStore, View};
 use crate::options::{Materialized, Named, Serdes};
 use crate::rows::{Data, Rows, Updates};
 use crate::serdes::{LongSerde, SharedSerde};
@@ -30,6 +30,7 @@ pub struct KGroupedStream<K, V> {
     /// The node of a repartition topic with a name, shared by all aggregations of this group.
     repartitioned: Rc<Cell<Option<usize>>>,
     next_name: Option<String>,
+    origins: Origins,
 }
 
 /// What an aggregation is called, and what it writes.
@@ -52,6 +53,7 @@ impl<K, V> Clone for KGroupedStream<K, V> {
             node: self.node,
             repartitioned: Rc::clone(&self.repartitioned),
             next_name: self.next_name.clone(),
+            origins: Rc::clone(&self.origins),
         }
     }
 }
@@ -69,9 +71,10 @@ impl<K: Data, V: Data> KGroupedStream<K, V> {
         name: Option<String>,
         repartition: bool,
         node: usize,
+        origins: &Origins,
     ) -> Self {
-        let repartitioned = Rc::default();
-        Self { graph: SharedGraph::clone(graph), serdes, name, repartition, node, repartitioned, next_name: None }
+        let (graph, origins, repartitioned) = (SharedGraph::clone(graph), Rc::clone(origins), Rc::default());
+        Self { graph, serdes, name, repartition, node, repartitioned, next_name: None, origins }
     }
 
     /// The same group; the next aggregation's node gets this name instead of a generated one.
@@ -158,9 +161,10 @@ impl<K: Data, V: Data> KGroupedStream<K, V> {
         let Aggregation { store, node, serdes, keys, values } = self.name_aggregation(prefix, inherited, &materialized);
         let definition = store_definition(&store, &keys, &values, &materialized);
         let state = Arc::new(TableState::default());
+        let view = StoreView::of(&store, &keys, &values);
         let store = TableStore { name: store, keys, values, cached: materialized.cached };
         let logic = Arc::new(Aggregate { store, state: Arc::clone(&state), start, step, types: PhantomData });
-        self.attach(node, definition, state, logic, serdes)
+        self.attach(node, definition, state, logic, serdes, view)
     }
 
     /// The names of an aggregation, which come off the counter in this order, and its serdes.
@@ -188,9 +192,10 @@ impl<K: Data, V: Data> KGroupedStream<K, V> {
         state: Arc<TableState>,
         logic: Arc<dyn Logic>,
         serdes: Serdes<K2, A>,
+        view: Arc<dyn View<K2, A>>,
     ) -> KTable<K2, A> {
         state.materialize();
-        let parent = self.parent(&definition.declared.name);
+        let (parent, origins) = self.parent(&definition.declared.name);
         let own = name.clone();
         let write = Box::new(move |topology: &mut Topology, parents: &[String]| {
             let (takes, gives) = (Shape::of::<Rows<K, V>>(), Shape::of::<Updates<K2, A>>());
@@ -198,13 +203,13 @@ impl<K: Data, V: Data> KGroupedStream<K, V> {
             topology.insert_owned(&own, definition)
         });
         let node = self.graph.borrow_mut().add(&[parent], &name, write);
-        KTable::new(&self.graph, serdes, node, Lineage::aggregate(state))
+        KTable::new(&self.graph, serdes, node, Lineage::aggregate(state), view, origins)
     }
 
     /// The node that aggregations hang on: this group's, or the source of a repartition topic.
-    fn parent(&self, store: &str) -> usize {
+    fn parent(&self, store: &str) -> (usize, Origins) {
         if !self.repartition {
-            return self.node;
+            return (self.node, Rc::clone(&self.origins));
         }
         let wanted = Repartition {
             prefix: self.name.clone().unwrap_or_else(|| store.to_owned()),
@@ -213,14 +218,14 @@ impl<K: Data, V: Data> KGroupedStream<K, V> {
             partitions: None,
         };
         let created = repartition_source(&self.graph, wanted);
-        let mut graph = self.graph.borrow_mut();
+        let origins = Rc::clone(&created.origins);
         if let (Some(node), Some(_)) = (self.repartitioned.get(), &self.name) {
-            graph.adopt(self.node, node);
-            return node;
+            self.graph.borrow_mut().adopt(self.node, node);
+            return (node, origins);
         }
-        let node = graph.add(&[self.node], &created.source, created.write);
+        let node = created.add(&self.graph, self.node);
         self.repartitioned.set(Some(node));
-        node
+        (node, origins)
     }
 }
 

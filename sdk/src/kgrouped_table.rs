@@ -7,9 +7,9 @@ use std::marker::PhantomData;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::graph::{SharedGraph, resolve, store_definition};
+use crate::graph::{Origins, SharedGraph, resolve, store_definition};
 use crate::ktable::{KTable, Lineage};
-use crate::logic::{AggregateChanges, ChangeSource, ProduceChanges, TableState, TableStore};
+use crate::logic::{AggregateChanges, ChangeSource, ProduceChanges, StoreView, TableState, TableStore};
 use crate::options::{Materialized, Named, Serdes};
 use crate::rows::{Data, Updates};
 use crate::serdes::LongSerde;
@@ -166,7 +166,8 @@ impl<K: Data, V: Data> KGroupedTable<K, V> {
         let definition = store_definition(&store, &keys, &values, &materialized);
         let state = Arc::new(TableState::default());
         state.materialize();
-        let parent = self.parent(sink, source, &store);
+        let (parent, origins) = self.parent(sink, source, &store);
+        let view = StoreView::of(&store, &keys, &values);
         let store = TableStore { name: store, keys, values, cached: materialized.cached };
         let logic = Arc::new(AggregateChanges { store, state: Arc::clone(&state), fold, types: PhantomData });
         let own = name.clone();
@@ -176,16 +177,17 @@ impl<K: Data, V: Data> KGroupedTable<K, V> {
             topology.insert_owned(&own, definition)
         });
         let node = self.graph.borrow_mut().add(&[parent], &name, write);
-        KTable::new(&self.graph, serdes, node, Lineage::aggregate(state))
+        KTable::new(&self.graph, serdes, node, Lineage::aggregate(state), view, origins)
     }
 
     /// The source of the repartition topic.
-    fn parent(&self, sink: String, source: String, store: &str) -> usize {
+    fn parent(&self, sink: String, source: String, store: &str) -> (usize, Origins) {
+        let topic = format!("{}-repartition", self.name.as_deref().unwrap_or(store));
+        let origins = Origins::new([topic.clone()].into());
         if let (Some(node), Some(_)) = (self.repartitioned.get(), &self.name) {
             self.graph.borrow_mut().adopt(self.node, node);
-            return node;
+            return (node, origins);
         }
-        let topic = format!("{}-repartition", self.name.as_deref().unwrap_or(store));
         let (keys, values) = resolve(&self.graph, &source, &self.serdes);
         let own = source.clone();
         let write = Box::new(move |topology: &mut Topology, parents: &[String]| {
@@ -200,6 +202,6 @@ impl<K: Data, V: Data> KGroupedTable<K, V> {
         });
         let node = self.graph.borrow_mut().add(&[self.node], &source, write);
         self.repartitioned.set(Some(node));
-        node
+        (node, origins)
     }
 }

@@ -2,12 +2,15 @@
 //! know how records flow.
 
 mod branch;
+mod join;
 mod repartition;
 
+use std::cell::Cell;
 use std::fmt;
+use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::graph::{SharedGraph, resolve};
+use crate::graph::{Origins, SharedGraph, resolve};
 use crate::kgrouped::KGroupedStream;
 use crate::logic::{
     Destination, Filter, FlatMap, FlatMapValues, Logic, Map, MapOnlyValues, MapValues, Observe, PassThrough, Process,
@@ -37,6 +40,9 @@ pub struct KStream<K, V> {
     pub(crate) repartition: bool,
     pub(crate) node: usize,
     pub(crate) next_name: Option<String>,
+    pub(crate) origins: Origins,
+    /// The node of the repartition topic that was made for a join last.
+    pub(crate) repartitioned: Rc<Cell<Option<usize>>>,
 }
 
 impl<K, V> Clone for KStream<K, V> {
@@ -48,6 +54,8 @@ impl<K, V> Clone for KStream<K, V> {
             repartition: self.repartition,
             node: self.node,
             next_name: self.next_name.clone(),
+            origins: Rc::clone(&self.origins),
+            repartitioned: Rc::clone(&self.repartitioned),
         }
     }
 }
@@ -59,8 +67,16 @@ impl<K, V> fmt::Debug for KStream<K, V> {
 }
 
 impl<K: Data, V: Data> KStream<K, V> {
-    pub(crate) fn new(graph: &SharedGraph, name: String, serdes: Serdes<K, V>, repartition: bool, node: usize) -> Self {
-        Self { graph: SharedGraph::clone(graph), name, serdes, repartition, node, next_name: None }
+    pub(crate) fn new(
+        graph: &SharedGraph,
+        name: String,
+        serdes: Serdes<K, V>,
+        repartition: bool,
+        node: usize,
+        origins: Origins,
+    ) -> Self {
+        let (graph, repartitioned) = (SharedGraph::clone(graph), Rc::default());
+        Self { graph, name, serdes, repartition, node, next_name: None, origins, repartitioned }
     }
 
     /// The same stream; the next operator's node gets this name instead of a generated one.
@@ -99,7 +115,7 @@ impl<K: Data, V: Data> KStream<K, V> {
         logic: impl Logic + 'static,
     ) -> KStream<K2, V2> {
         let (name, node) = self.add_node::<Rows<K2, V2>>(prefix, logic);
-        KStream::new(&self.graph, name, serdes, self.repartition || changes_key, node)
+        KStream::new(&self.graph, name, serdes, self.repartition || changes_key, node, Rc::clone(&self.origins))
     }
 
     fn keeping_keys<V2>(&self) -> Serdes<K, V2> {
@@ -204,14 +220,15 @@ impl<K: Data, V: Data> KStream<K, V> {
         });
         let node = graph.add(&[self.node, other.node], &name, write);
         drop(graph);
-        Self::new(&self.graph, name, Serdes::default(), self.repartition || other.repartition, node)
+        let origins = Origins::new(self.origins.union(&other.origins).cloned().collect());
+        Self::new(&self.graph, name, Serdes::default(), self.repartition || other.repartition, node, origins)
     }
 
     /// Groups the records by their key, for an aggregation.
     #[must_use]
     pub fn group_by_key(&self, grouped: Grouped<K, V>) -> KGroupedStream<K, V> {
         let serdes = grouped.serdes.or(self.serdes.clone());
-        KGroupedStream::new(&self.graph, serdes, grouped.name, self.repartition, self.node)
+        KGroupedStream::new(&self.graph, serdes, grouped.name, self.repartition, self.node, &self.origins)
     }
 
     /// Groups the records by another key, for an aggregation. Records whose key is none are left out.
@@ -224,7 +241,7 @@ impl<K: Data, V: Data> KStream<K, V> {
         let named = Self { next_name: grouped.name.clone(), ..self.clone() };
         let (_, node) = named.add_node::<Rows<K2, V>>("KSTREAM-KEY-SELECT-", SelectKey::new(selector));
         let serdes = grouped.serdes.or(Serdes { keys: None, values: self.serdes.values.clone() });
-        KGroupedStream::new(&self.graph, serdes, grouped.name, true, node)
+        KGroupedStream::new(&self.graph, serdes, grouped.name, true, node, &self.origins)
     }
 
     /// Sends the records through a processor, which may use the stores named.
@@ -252,7 +269,7 @@ impl<K: Data, V: Data> KStream<K, V> {
         });
         let node = graph.add(&[self.node], &name, write);
         drop(graph);
-        KStream::new(&self.graph, name, Serdes::default(), true, node)
+        KStream::new(&self.graph, name, Serdes::default(), true, node, Rc::clone(&self.origins))
     }
 
     /// Ends the stream: the records are written to a topic.

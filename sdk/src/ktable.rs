@@ -2,15 +2,16 @@
 //! values. Must not know how updates flow.
 
 mod derived;
+mod join;
 
 use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::graph::{ROOT, SharedGraph, resolve, store_definition};
+use crate::graph::{Origins, ROOT, SharedGraph, resolve, store_definition};
 use crate::kgrouped_table::KGroupedTable;
 use crate::kstream::KStream;
-use crate::logic::{Logic, RecordSource, Regroup, TableSource, TableState, TableStore, ToStream};
+use crate::logic::{Logic, RecordSource, Regroup, StoreView, TableSource, TableState, TableStore, ToStream, View};
 use crate::options::{Consumed, Grouped, Materialized, Named, Serdes};
 use crate::rows::{Data, Rows, Updates};
 use crate::topology::{Kind, Shape, Topology};
@@ -28,6 +29,8 @@ enum Origin {
     Aggregate,
     /// Another table, whose old values it needs unless it has a store of its own.
     Table { parent: Rc<Lineage>, stored: bool },
+    /// Two tables. The states are those of the nodes that join.
+    Join { parents: [Rc<Lineage>; 2], sides: [Arc<TableState>; 2], stored: bool },
 }
 
 impl Lineage {
@@ -43,6 +46,13 @@ impl Lineage {
                 Origin::Topic => forced || self.state.materialized(),
                 Origin::Aggregate => true,
                 Origin::Table { parent, stored } => *stored || parent.send_old(forced),
+                Origin::Join { parents, sides, .. } => {
+                    for (parent, side) in parents.iter().zip(sides) {
+                        parent.send_old(true);
+                        side.send_old();
+                    }
+                    true
+                }
             };
         if can {
             self.state.send_old();
@@ -51,6 +61,17 @@ impl Lineage {
             }
         }
         can
+    }
+
+    /// Sees to it that the table can be looked into: somewhere above it there are stores.
+    pub(crate) fn materialize(&self) {
+        match &self.origin {
+            Origin::Topic => self.state.materialize(),
+            Origin::Aggregate => {}
+            Origin::Table { parent, stored } if !stored => parent.materialize(),
+            Origin::Join { parents, stored, .. } if !stored => parents.iter().for_each(|parent| parent.materialize()),
+            Origin::Table { .. } | Origin::Join { .. } => {}
+        }
     }
 }
 
@@ -61,6 +82,9 @@ pub struct KTable<K, V> {
     pub(crate) node: usize,
     pub(crate) lineage: Rc<Lineage>,
     pub(crate) next_name: Option<String>,
+    /// How others look into it, once it is materialized.
+    pub(crate) view: Arc<dyn View<K, V>>,
+    pub(crate) origins: Origins,
 }
 
 impl<K, V> Clone for KTable<K, V> {
@@ -71,6 +95,8 @@ impl<K, V> Clone for KTable<K, V> {
             node: self.node,
             lineage: Rc::clone(&self.lineage),
             next_name: self.next_name.clone(),
+            view: Arc::clone(&self.view),
+            origins: Rc::clone(&self.origins),
         }
     }
 }
@@ -82,8 +108,15 @@ impl<K, V> fmt::Debug for KTable<K, V> {
 }
 
 impl<K: Data, V: Data> KTable<K, V> {
-    pub(crate) fn new(graph: &SharedGraph, serdes: Serdes<K, V>, node: usize, lineage: Rc<Lineage>) -> Self {
-        Self { graph: SharedGraph::clone(graph), serdes, node, lineage, next_name: None }
+    pub(crate) fn new(
+        graph: &SharedGraph,
+        serdes: Serdes<K, V>,
+        node: usize,
+        lineage: Rc<Lineage>,
+        view: Arc<dyn View<K, V>>,
+        origins: Origins,
+    ) -> Self {
+        Self { graph: SharedGraph::clone(graph), serdes, node, lineage, next_name: None, view, origins }
     }
 
     pub(crate) fn of_topic(
@@ -105,6 +138,7 @@ impl<K: Data, V: Data> KTable<K, V> {
         let serdes = consumed.serdes.or(materialized.serdes.clone());
         let (keys, values) = resolve(graph, &name, &serdes);
         let definition = store_definition(&store, &keys, &values, &materialized);
+        let (view, origins) = (StoreView::of(&store, &keys, &values), Origins::new([topic.clone()].into()));
         let table = Arc::new(TableSource {
             store: TableStore { name: store, keys: keys.clone(), values: values.clone(), cached: materialized.cached },
             state: Arc::clone(&state),
@@ -125,13 +159,13 @@ impl<K: Data, V: Data> KTable<K, V> {
             if asked.materialized() { topology.insert_owned(&own, definition) } else { Ok(()) }
         });
         let node = graph.borrow_mut().add(&[ROOT], &name, write);
-        Self::new(graph, serdes, node, Rc::new(Lineage { state, origin: Origin::Topic }))
+        Self::new(graph, serdes, node, Rc::new(Lineage { state, origin: Origin::Topic }), view, origins)
     }
 
     /// The table that the records of a stream update.
     pub(crate) fn of_stream(
         graph: &SharedGraph,
-        parent: usize,
+        (parent, origins): (usize, Origins),
         name: String,
         store: String,
         serdes: Serdes<K, V>,
@@ -143,6 +177,7 @@ impl<K: Data, V: Data> KTable<K, V> {
         }
         let (keys, values) = resolve(graph, &name, &serdes);
         let definition = store_definition(&store, &keys, &values, materialized);
+        let view = StoreView::of(&store, &keys, &values);
         let store = TableStore { name: store, keys, values, cached: materialized.cached };
         let logic = Arc::new(TableSource { store, state: Arc::clone(&state) });
         let (own, asked) = (name.clone(), Arc::clone(&state));
@@ -152,7 +187,7 @@ impl<K: Data, V: Data> KTable<K, V> {
             if asked.materialized() { topology.insert_owned(&own, definition) } else { Ok(()) }
         });
         let node = graph.borrow_mut().add(&[parent], &name, write);
-        Self::new(graph, serdes, node, Rc::new(Lineage { state, origin: Origin::Topic }))
+        Self::new(graph, serdes, node, Rc::new(Lineage { state, origin: Origin::Topic }), view, origins)
     }
 
     /// The same table; the next operator's node gets this name instead of a generated one.
@@ -175,7 +210,7 @@ impl<K: Data, V: Data> KTable<K, V> {
     pub fn to_stream(&self) -> KStream<K, V> {
         let name = self.graph.borrow_mut().name(self.next_name.as_deref(), "KTABLE-TOSTREAM-");
         let node = self.add_node::<Rows<K, V>>(&name, Arc::new(ToStream::<K, V>::new()));
-        KStream::new(&self.graph, name, self.serdes.clone(), false, node)
+        KStream::new(&self.graph, name, self.serdes.clone(), false, node, Rc::clone(&self.origins))
     }
 
     /// Groups the entries by another key, for an aggregation. Entries for which `selector` names

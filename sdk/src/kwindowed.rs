@@ -9,7 +9,8 @@ use crate::graph::stored_as;
 use crate::kgrouped::{AGGREGATE, Aggregation, KGroupedStream, REDUCE};
 use crate::ktable::KTable;
 use crate::logic::{
-    Aggregate, AggregateSessions, AggregateSliding, AggregateWindows, Count, Fold, Logic, Step, TableState, TableStore,
+    Aggregate, AggregateSessions, AggregateSliding, AggregateWindows, Count, Fold, Logic, Step, StoreView, TableState,
+    TableStore,
 };
 use crate::options::{Materialized, Named, Serdes};
 use crate::rows::Data;
@@ -206,11 +207,12 @@ impl<K: Data, V: Data> TimeWindowedKStream<K, V> {
         let stored: SharedSerde<Windowed<K>> = Arc::new(TimeWindowedSerde::of_store(keys.clone(), span.size_ms));
         let definition = stored_as(layout, &store, &stored, &values, &materialized);
         let state = Arc::new(TableState::default());
+        let view = StoreView::of(&store, &stored, &values);
         let kept = TableStore { name: store, keys: stored, values, cached: materialized.cached };
         let written: SharedSerde<Windowed<K>> = Arc::new(TimeWindowedSerde::of_topic(keys.clone(), span.size_ms));
         let serdes = Serdes { keys: Some(written), values: serdes.values };
         let logic = made(keys, kept, Arc::clone(&state));
-        self.grouped.attach(node, definition, state, logic, serdes)
+        self.grouped.attach(node, definition, state, logic, serdes, view)
     }
 }
 
@@ -344,6 +346,7 @@ impl<K: Data, V: Data> SessionWindowedKStream<K, V> {
         let written: SharedSerde<Windowed<K>> = Arc::new(SessionWindowedSerde::of(keys.clone()));
         let definition = stored_as(Layout::Session(retention_ms), &store, &written, &values, &materialized);
         let state = Arc::new(TableState::default());
+        let view = StoreView::of(&store, &written, &values);
         let kept = TableStore { name: store, keys: written.clone(), values, cached: materialized.cached };
         let logic = Arc::new(AggregateSessions {
             windows: self.windows,
@@ -356,6 +359,6 @@ impl<K: Data, V: Data> SessionWindowedKStream<K, V> {
             types: PhantomData,
         });
         let serdes = Serdes { keys: Some(written), values: serdes.values };
-        self.grouped.attach(node, definition, state, logic, serdes)
+        self.grouped.attach(node, definition, state, logic, serdes, view)
     }
 }

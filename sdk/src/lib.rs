@@ -82,7 +82,7 @@ pub use kstream::{Branched, BranchedKStream, KStream};
 pub use ktable::KTable;
 pub use kwindowed::{SessionWindowedKStream, TimeWindowedKStream, WindowedBy};
 pub use options::{
-    Consumed, ConsumedRecord, Grouped, Materialized, Named, OffsetReset, Produced, RecordContext, Repartitioned,
+    Consumed, ConsumedRecord, Grouped, Joined, Materialized, Named, OffsetReset, Produced, RecordContext, Repartitioned,
 };
 pub use processor::{
     ProcessError, ProcessResult, Processor, ProcessorContext, PunctuationType, Record, RecordMetadata, Schedule,
@@ -99,7 +99,7 @@ pub use windows::{SessionWindows, SlidingWindows, TimeWindows, UnlimitedWindows,
 /// What a topology needs, in one `use`.
 pub mod prelude {
     pub use crate::{
-        Branched, BytesSerde, Consumed, DoubleSerde, Grouped, Headers, IntegerSerde, JsonSerde, KGroupedStream,
+        Branched, BytesSerde, Consumed, DoubleSerde, Grouped, Headers, IntegerSerde, Joined, JsonSerde, KGroupedStream,
         KGroupedTable, KStream, KTable, LongSerde, Materialized, Named, OffsetReset, ProcessError, ProcessResult,
         Processor, ProcessorContext, Produced, PunctuationType, Record, Repartitioned, Schedule, Serde,
         SessionWindowedKStream, SessionWindowedSerde, SessionWindows, SlidingWindows, Stores, StreamsBuilder,

@@ -2,6 +2,7 @@
 //! the operators.
 
 use std::fmt;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -311,6 +312,44 @@ impl<K, V> Repartitioned<K, V> {
     ) -> Self {
         self.partitioner = Some(Arc::new(partitioner));
         self
+    }
+}
+
+/// How a stream is joined with a table: the join's name, and serdes for the repartition topic that it
+/// takes when the key may have changed.
+pub struct Joined<K, V> {
+    pub(crate) name: Option<String>,
+    pub(crate) keys: Option<SharedSerde<K>>,
+    pub(crate) values: Option<SharedSerde<V>>,
+}
+
+impl<K, V> Default for Joined<K, V> {
+    fn default() -> Self {
+        Self { name: None, keys: None, values: None }
+    }
+}
+
+impl<K, V> fmt::Debug for Joined<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Joined").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl<K, V> Joined<K, V> {
+    /// With these serdes.
+    pub fn with(keys: impl Serde<Value = K>, values: impl Serde<Value = V>) -> Self {
+        Self { keys: Some(Arc::new(keys)), values: Some(Arc::new(values)), ..Self::default() }
+    }
+
+    /// With this name.
+    pub fn as_(name: impl Into<String>) -> Self {
+        Self { name: Some(name.into()), ..Self::default() }
+    }
+
+    /// The same with this name.
+    #[must_use]
+    pub fn with_name(self, name: impl Into<String>) -> Self {
+        Self { name: Some(name.into()), ..self }
     }
 }
 

@@ -65,6 +65,8 @@ pub struct Topology {
     /// The node to which a table's store belongs, by the position of the store.
     owners: Vec<Option<usize>>,
     repartitions: Vec<contract::Repartition>,
+    /// Topics of streams and tables that are joined.
+    copartitioned: Vec<Vec<String>>,
     /// The first mistake, told when the topology is used.
     error: Option<String>,
 }
@@ -220,6 +222,12 @@ impl Topology {
         }
     }
 
+    pub(crate) fn insert_copartitioned(&mut self, topics: Vec<String>) {
+        if topics.len() > 1 && !self.copartitioned.contains(&topics) {
+            self.copartitioned.push(topics);
+        }
+    }
+
     pub(crate) fn is_repartition(&self, topic: &str) -> bool {
         self.repartitions.iter().any(|known| known.topic == topic)
     }
@@ -257,7 +265,7 @@ impl Topology {
             repartitions: self.repartitions.clone(),
             stores: self.stores.iter().zip(&self.owners).filter(|(store, _)| used(store)).map(declared).collect(),
             global_stores: Vec::new(),
-            copartitioned: Vec::new(),
+            copartitioned: self.copartitioned.clone(),
         }
     }
 }

@@ -132,6 +132,37 @@ fn tables_with_old_values() {
 }
 
 #[test]
+fn tables_that_are_joined() {
+    check(|builder| {
+        let table = strings(builder).to_table(Materialized::as_("latest"));
+        let long = table.filter(|_, words| words.len() > 4);
+        table
+            .left_join(&long, |words, long| format!("{words}|{long:?}"))
+            .outer_join_materialized(
+                &long.map_values(String::len),
+                |joined, length| format!("{joined:?}{length:?}"),
+                Materialized::as_("joined").with_key_serde(StringSerde).with_value_serde(StringSerde),
+            )
+            .to_stream()
+            .to("out", Produced::default());
+    });
+}
+
+#[test]
+fn a_stream_joined_with_a_table() {
+    check(|builder| {
+        let counts = strings(builder).group_by_key(Grouped::default()).count(Materialized::as_("counts"));
+        strings(builder)
+            .left_join_table_with_key(
+                &counts,
+                |key, words, count| format!("{key:?} {words} {count:?}"),
+                Joined::default(),
+            )
+            .to("out", Produced::with(StringSerde, StringSerde));
+    });
+}
+
+#[test]
 fn windows_that_overlap() {
     check(|builder| {
         let windows = TimeWindows::of_size_and_grace(Duration::from_millis(50), Duration::from_millis(100));

@@ -160,7 +160,8 @@ impl<K: Data, V: Data> BranchedKStream<K, V> {
             graph.add(&[self.node], &name, write)
         };
         let (serdes, repartition) = (self.stream.serdes.clone(), self.stream.repartition);
-        let stream = KStream::new(&self.stream.graph, name.clone(), serdes, repartition, node);
+        let stream =
+            KStream::new(&self.stream.graph, name.clone(), serdes, repartition, node, Rc::clone(&self.stream.origins));
         let branch = match branched.chain {
             Chain::Keep => Some(stream),
             Chain::Function(function) => function(stream),

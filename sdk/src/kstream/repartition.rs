@@ -1,10 +1,12 @@
 //! Owns the detour through a repartition topic: its name, the three nodes it takes and theirs. Must
 //! not know what needs it.
 
+use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::KStream;
-use crate::graph::{SharedGraph, Write, resolve};
+use crate::graph::{Origins, SharedGraph, Write, resolve};
 use crate::ktable::KTable;
 use crate::logic::{Destination, Filter, Produce, RecordSource};
 use crate::options::{Materialized, Partitioner, Repartitioned, Serdes};
@@ -23,7 +25,20 @@ pub(crate) struct Repartition<K, V> {
 /// The node that brings the records back, and what adds it to the topology.
 pub(crate) struct RepartitionNode {
     pub(crate) source: String,
-    pub(crate) write: Write,
+    /// The topic, as the source reads it.
+    pub(crate) origins: Origins,
+    write: Write,
+    keeps_null_keys: Arc<AtomicBool>,
+}
+
+impl RepartitionNode {
+    /// Adds it below a node.
+    pub(crate) fn add(self, graph: &SharedGraph, parent: usize) -> usize {
+        let mut graph = graph.borrow_mut();
+        let node = graph.add(&[parent], &self.source, self.write);
+        graph.ask_for_null_keys(node, self.keeps_null_keys);
+        node
+    }
 }
 
 /// Names the nodes of a repartition topic. Generated names are taken off the counter whether they
@@ -42,10 +57,15 @@ pub(crate) fn repartition_source<K: Data, V: Data>(graph: &SharedGraph, wanted: 
     };
     let (keys, values) = resolve(graph, &source, &serdes);
     let name = source.clone();
+    let origins = Origins::new([topic.clone()].into());
+    let keeps_null_keys = Arc::new(AtomicBool::new(false));
+    let keeps = Arc::clone(&keeps_null_keys);
     let write = Box::new(move |topology: &mut Topology, parents: &[String]| {
         let shape = Shape::of::<Rows<K, V>>();
         topology.insert_repartition(&topic, partitions);
-        let logic = Arc::new(Filter::new(true, |key: Option<&K>, _: Option<&V>| key.is_some()));
+        let logic = Arc::new(Filter::new(true, move |key: Option<&K>, _: Option<&V>| {
+            key.is_some() || keeps.load(Ordering::Relaxed)
+        }));
         topology.insert_below(&filter, Kind::Inner { logic }, shape, Some(shape), parents)?;
         let logic = Arc::new(Produce {
             destination: Destination::Topic(topic.clone()),
@@ -59,7 +79,7 @@ pub(crate) fn repartition_source<K: Data, V: Data>(graph: &SharedGraph, wanted: 
         let kind = Kind::Source { logic, topics: vec![topic], pattern: None, reset: None };
         topology.insert_source(&name, kind, shape)
     });
-    RepartitionNode { source, write }
+    RepartitionNode { source, origins, write, keeps_null_keys }
 }
 
 /// Whether a name is `KSTREAM…-` and ten digits.
@@ -86,8 +106,9 @@ impl<K: Data, V: Data> KStream<K, V> {
             partitions: repartitioned.partitions,
         };
         let created = repartition_source(&self.graph, wanted);
-        let node = self.graph.borrow_mut().add(&[self.node], &created.source, created.write);
-        Self::new(&self.graph, created.source, serdes, false, node)
+        let (source, origins) = (created.source.clone(), Rc::clone(&created.origins));
+        let node = created.add(&self.graph, self.node);
+        Self::new(&self.graph, source, serdes, false, node, origins)
     }
 
     /// The latest value of each key as a table: the records are its updates, a null value deletes.
@@ -99,13 +120,14 @@ impl<K: Data, V: Data> KStream<K, V> {
             (name, materialized.name.clone().unwrap_or_else(|| graph.generate_store("KSTREAM-TOTABLE-")))
         };
         let serdes = materialized.serdes.clone().or(self.serdes.clone());
-        let mut parent = self.node;
+        let (mut parent, mut origins) = (self.node, Rc::clone(&self.origins));
         if self.repartition {
             let wanted =
                 Repartition { prefix: name.clone(), serdes: serdes.clone(), partitioner: None, partitions: None };
             let created = repartition_source(&self.graph, wanted);
-            parent = self.graph.borrow_mut().add(&[self.node], &created.source, created.write);
+            origins = Rc::clone(&created.origins);
+            parent = created.add(&self.graph, self.node);
         }
-        KTable::of_stream(&self.graph, parent, name, store, serdes, &materialized)
+        KTable::of_stream(&self.graph, (parent, origins), name, store, serdes, &materialized)
     }
 }

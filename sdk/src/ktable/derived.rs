@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::{KTable, Lineage, Origin};
 use crate::graph::{resolve, store_definition};
-use crate::logic::{Derive, TableState, TableStore};
+use crate::logic::{Derive, DerivedView, StoreView, TableState, TableStore, View};
 use crate::options::{Materialized, Serdes};
 use crate::rows::{Data, Updates};
 use crate::topology::{Kind, Shape, Topology};
@@ -139,6 +139,11 @@ impl<K: Data, V: Data> KTable<K, V> {
             store = Some(TableStore { name: store_name, keys, values, cached: materialized.cached });
         }
         let stored = store.is_some();
+        let mapper = Arc::new(mapper);
+        let view: Arc<dyn View<K, R>> = match &store {
+            Some(TableStore { name, keys, values, .. }) => StoreView::of(name, keys, values),
+            None => Arc::new(DerivedView { parent: Arc::clone(&self.view), mapper: Arc::clone(&mapper) }),
+        };
         let logic = Arc::new(Derive { mapper, skips_absent, store, state: Arc::clone(&state), types: PhantomData });
         let own = name.clone();
         let write = Box::new(move |topology: &mut Topology, parents: &[String]| {
@@ -148,6 +153,6 @@ impl<K: Data, V: Data> KTable<K, V> {
         });
         let node = self.graph.borrow_mut().add(&[self.node], &name, write);
         let origin = Origin::Table { parent: Rc::clone(&self.lineage), stored };
-        KTable::new(&self.graph, serdes, node, Rc::new(Lineage { state, origin }))
+        KTable::new(&self.graph, serdes, node, Rc::new(Lineage { state, origin }), view, Rc::clone(&self.origins))
     }
 }

@@ -16,7 +16,7 @@ use crate::run::Run;
 /// A table whose values follow from those of its parent.
 pub(crate) struct Derive<K, V, R, F> {
     /// What a value becomes; none: the key is not in this table.
-    pub(crate) mapper: F,
+    pub(crate) mapper: Arc<F>,
     /// Whether updates of keys that were not there before and are not now are left out.
     pub(crate) skips_absent: bool,
     pub(crate) store: Option<TableStore<K, R>>,

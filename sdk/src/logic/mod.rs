@@ -3,6 +3,8 @@
 mod aggregate;
 mod derive;
 mod keyed;
+mod view;
+mod join;
 mod timed;
 mod windows;
 mod sliding;
@@ -21,6 +23,7 @@ use crate::run::{Chunk, Run};
 
 pub(crate) use aggregate::{Aggregate, Count, Fold, Step};
 pub(crate) use derive::Derive;
+pub(crate) use join::{JoinStreamTable, JoinTables, MergeJoined, Side, TableJoiner};
 pub(crate) use keyed::TableStore;
 pub(crate) use process::Process;
 pub(crate) use regroup::{AggregateChanges, ChangeSource, ProduceChanges, Regroup};
@@ -32,6 +35,7 @@ pub(crate) use stateless::{
     Filter, FlatMap, FlatMapValues, Map, MapOnlyValues, MapValues, Observe, PassThrough, Predicate, SelectKey, Split,
 };
 pub(crate) use table::{TableSource, TableState, ToStream};
+pub(crate) use view::{DerivedView, JoinedView, StoreView, View};
 pub(crate) use windows::AggregateWindows;
 
 /// A node that gets rows. It is shared by all instances: what it keeps between calls is in stores,

@@ -200,6 +200,25 @@ pub enum Operator {
         from: StepId,
         key: Type,
     },
+    /// From two tables to a table of strings. Names and serdes are those of the result.
+    TableJoin {
+        from: StepId,
+        other: StepId,
+        kind: Join,
+        joiner: String,
+        key: Type,
+        value: Type,
+        store: Option<Store>,
+    },
+    /// From a stream and a table to a stream of strings; key and value are those of the stream. The kind is not outer.
+    StreamTableJoin {
+        from: StepId,
+        other: StepId,
+        kind: Join,
+        joiner: String,
+        key: Type,
+        value: Type,
+    },
     // From a table to a grouped table.
     TableGroupBy {
         from: StepId,
@@ -258,6 +277,14 @@ pub enum Windows {
     Unlimited { start: i64 },
     Sliding { difference: i64, grace: i64 },
     Session { gap: i64, grace: i64 },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Join {
+    Inner,
+    Left,
+    Outer,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -361,7 +388,9 @@ impl Operator {
     pub fn inputs_mut(&mut self) -> Vec<&mut StepId> {
         match self {
             Self::Stream { .. } | Self::Table { .. } => Vec::new(),
-            Self::Merge { from, other } => vec![from, other],
+            Self::Merge { from, other }
+            | Self::TableJoin { from, other, .. }
+            | Self::StreamTableJoin { from, other, .. } => vec![from, other],
             Self::Filter { from, .. }
             | Self::FilterNot { from, .. }
             | Self::Map { from, .. }

@@ -102,6 +102,18 @@ pub fn combiner(name: &str, old: &Value, new: &Value) -> Nullable {
     }
 }
 
+pub const JOINERS: &[&str] = &["pair", "heavier"];
+
+/// For joins: a string of both values, of which either may be missing.
+#[must_use]
+pub fn joiner(name: &str, left: Option<&Value>, right: Option<&Value>) -> Value {
+    match name {
+        "pair" => Value::String(format!("{}&{}", text(left), text(right))),
+        "heavier" => Value::String(text(if weight(right) > weight(left) { right } else { left })),
+        _ => unknown("joiner", name),
+    }
+}
+
 pub const REMOVERS: &[&str] = &["subtract", "keep"];
 
 /// For the subtractors of a grouped table; the same types as for `combiner`.

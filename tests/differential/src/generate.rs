@@ -3,8 +3,10 @@
 
 mod events;
 
-use crate::case::{Branch, Case, Clock, DefaultBranch, Operator, Punctuation, Step, StepId, Store, Topic, Windows};
-use crate::functions::{COMBINERS, EXPANDERS, EXTRACTORS, MAPPERS, PREDICATES, REMOVERS, SELECTORS};
+use crate::case::{
+    Branch, Case, Clock, DefaultBranch, Join, Operator, Punctuation, Step, StepId, Store, Topic, Windows,
+};
+use crate::functions::{COMBINERS, EXPANDERS, EXTRACTORS, JOINERS, MAPPERS, PREDICATES, REMOVERS, SELECTORS};
 use crate::random::Random;
 use crate::value::Type;
 
@@ -94,6 +96,8 @@ impl Generator {
             | Operator::TableGroupBy { .. }
             | Operator::TableReduce { .. }
             | Operator::TableAggregate { .. }
+            | Operator::TableJoin { .. }
+            | Operator::StreamTableJoin { .. }
             | Operator::Tally { .. } => false,
             _ => operator.inputs().iter().any(|&input| match &self.steps[input].operator {
                 between @ (Operator::GroupBy { .. }
@@ -198,7 +202,8 @@ impl Generator {
     }
 
     fn grow_stream(&mut self, from: Live) {
-        match self.random.below(18) {
+        match self.random.below(21) {
+            18..=20 => self.join_stream(from),
             0 => self.filter(from),
             1 => self.map(from),
             2 | 3 => self.map_values(from),
@@ -290,6 +295,35 @@ impl Generator {
         others[other].used = true;
         let other = others[other].step;
         self.result(Operator::Merge { from: from.step, other }, Kind::Stream, from.key, from.value);
+    }
+
+    /// A table with the same keys, which may be the one given.
+    fn table_like(&mut self, key: Type) -> Option<StepId> {
+        let fits = |live: &&mut Live| live.kind == Kind::Table && live.key == key;
+        let mut tables: Vec<&mut Live> = self.live.iter_mut().filter(fits).collect();
+        if tables.is_empty() {
+            return None;
+        }
+        let table = self.random.below(tables.len());
+        tables[table].used = true;
+        Some(tables[table].step)
+    }
+
+    /// With a table; a filter if there is none.
+    fn join_stream(&mut self, from: Live) {
+        let Some(other) = self.table_like(from.key) else { return self.filter(from) };
+        let (kind, joiner) = (*self.random.pick(&[Join::Inner, Join::Left]), self.function(JOINERS));
+        let (key, value) = (from.key, from.value);
+        let operator = Operator::StreamTableJoin { from: from.step, other, kind, joiner, key, value };
+        self.result(operator, Kind::Stream, key, Type::String);
+    }
+
+    fn join_tables(&mut self, from: Live) {
+        let Some(other) = self.table_like(from.key) else { return };
+        let kind = *self.random.pick(&[Join::Inner, Join::Left, Join::Outer]);
+        let (joiner, store, key) = (self.function(JOINERS), self.maybe_view_store(), from.key);
+        let operator = Operator::TableJoin { from: from.step, other, kind, joiner, key, value: Type::String, store };
+        self.result(operator, Kind::Table, key, Type::String);
     }
 
     fn split(&mut self, from: Live) {
@@ -421,8 +455,9 @@ impl Generator {
 
     fn grow_table(&mut self, table: Live) {
         let (from, key, value) = (table.step, table.key, table.value);
-        match self.random.below(6) {
+        match self.random.below(9) {
             5 => self.group_table(table),
+            6..=8 => self.join_tables(table),
             0 | 1 => {
                 let (predicate, store) = (self.function(PREDICATES), self.maybe_view_store());
                 let operator = if self.random.chance(70) {
@@ -491,6 +526,7 @@ impl Generator {
                     | Operator::GroupByKey { .. }
                     | Operator::TableGroupBy { .. }
                     | Operator::ToTable { .. }
+                    | Operator::StreamTableJoin { .. }
             )
         })
     }

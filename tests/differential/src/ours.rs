@@ -4,6 +4,7 @@ mod serdes;
 mod processors;
 mod topology;
 mod windows;
+mod joins;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;

@@ -95,6 +95,12 @@ fn call(operator: &Operator) -> String {
             format!("builder.table({topic}, {key:?}, {value:?}){}", materialized(store.as_ref()))
         }
         Operator::Merge { from, other } => format!("v{from}.merge(v{other})"),
+        Operator::TableJoin { from, other, kind, joiner, store, .. } => {
+            format!("v{from}.join({kind:?}, v{other}, {joiner}){}", materialized(store.as_ref()))
+        }
+        Operator::StreamTableJoin { from, other, kind, joiner, .. } => {
+            format!("v{from}.join({kind:?}, table v{other}, {joiner})")
+        }
         Operator::Branch { from, index } => format!("v{from}[{index}]"),
         other => {
             let (name, arguments) = method(other);
@@ -168,9 +174,12 @@ fn method(operator: &Operator) -> (&'static str, String) {
         Operator::Count { .. } | Operator::TableCount { .. } => ("count", String::new()),
         Operator::ToStream { .. } => ("toStream", String::new()),
         Operator::ForEach { .. } => ("foreach", String::new()),
-        Operator::Stream { .. } | Operator::Table { .. } | Operator::Merge { .. } | Operator::Branch { .. } => {
-            unreachable!("`call` writes these itself")
-        }
+        Operator::Stream { .. }
+        | Operator::Table { .. }
+        | Operator::Merge { .. }
+        | Operator::TableJoin { .. }
+        | Operator::StreamTableJoin { .. }
+        | Operator::Branch { .. } => unreachable!("`call` writes these itself"),
     }
 }
 

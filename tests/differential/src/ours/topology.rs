@@ -5,10 +5,11 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use millrace::{
-    Branched, Consumed, Grouped, KGroupedStream, KGroupedTable, KStream, KTable, Materialized, Produced, Repartitioned,
-    StreamsBuilder, Topology,
+    Branched, Consumed, Grouped, Joined, KGroupedStream, KGroupedTable, KStream, KTable, Materialized, Produced,
+    Repartitioned, StreamsBuilder, Topology,
 };
 
+use super::joins;
 use super::processors::{Stamp, Tally};
 use super::serdes::{Cell, Typed};
 use super::windows::{self, Aggregated, Cut, WindowTable};
@@ -17,7 +18,7 @@ use crate::functions::{self, Nullable};
 use crate::value::{Type, Value, convert};
 
 /// What the SDK answered to a step.
-enum Built {
+pub(super) enum Built {
     Stream(KStream<Value, Value>),
     Counts(KStream<Value, i64>),
     Table(KTable<Value, Value>),
@@ -34,7 +35,7 @@ enum Built {
 }
 
 /// The values of streams and tables differ in type; what is done with them does not.
-trait Wrap: Cell {
+pub(super) trait Wrap: Cell {
     fn stream(stream: KStream<Value, Self>) -> Built;
     fn table(table: KTable<Value, Self>) -> Built;
     fn grouped(grouped: KGroupedStream<Value, Self>) -> Built;
@@ -105,8 +106,8 @@ fn build(builder: &mut StreamsBuilder, built: &[Built], step: &Step) -> Result<B
     match &built[from] {
         Built::Stream(stream) => on_stream(builder, stream, step, built),
         Built::Counts(stream) => on_stream(builder, stream, step, built),
-        Built::Table(table) => on_table(table, step),
-        Built::CountTable(table) => on_table(table, step),
+        Built::Table(table) => on_table(table, step, built),
+        Built::CountTable(table) => on_table(table, step, built),
         Built::Grouped(grouped) => match &step.operator {
             Operator::WindowedBy { windows, retention, .. } => {
                 Ok(Built::Windowed(windows::cut(grouped, *windows, *retention)))
@@ -225,6 +226,14 @@ fn on_stream<V: Wrap>(
             to(stream, topic, Produced::with(Typed(*key), V::serde(*value)));
             Built::End
         }
+        Operator::StreamTableJoin { other, kind, joiner, key, value, .. } => {
+            let serdes = Joined::with(Typed(*key), V::serde(*value));
+            let joined = match &step.name {
+                Some(name) => serdes.with_name(name),
+                None => serdes,
+            };
+            return joins::stream_with_table(from, &built[*other], *kind, joiner.clone(), joined);
+        }
         Operator::Stamp { .. } => V::stream(stream.process(|| Stamp, &[])),
         Operator::Tally { key, store, punctuation, .. } => {
             let name = store.name.as_deref().ok_or("a processor's store has a name")?;
@@ -342,7 +351,7 @@ fn aggregate<V: Wrap>(from: &KGroupedStream<Value, V>, step: &Step) -> Result<Bu
     }
 }
 
-fn on_table<V: Wrap>(from: &KTable<Value, V>, step: &Step) -> Result<Built, String> {
+fn on_table<V: Wrap>(from: &KTable<Value, V>, step: &Step, built: &[Built]) -> Result<Built, String> {
     let table = match &step.name {
         Some(name) => &from.named(name),
         None => from,
@@ -362,6 +371,10 @@ fn on_table<V: Wrap>(from: &KTable<Value, V>, step: &Step) -> Result<Built, Stri
                 None => table.map_values_with_key(map),
                 Some(store) => table.map_values_with_key_materialized(map, materialized(Some(&store), key, value)),
             })
+        }
+        Operator::TableJoin { other, kind, joiner, key, value, store, .. } => {
+            let options = store.map(|store| materialized(Some(&store), key, value));
+            return joins::tables(table, &built[other], kind, joiner, options);
         }
         Operator::ToStream { .. } => V::stream(table.to_stream()),
         Operator::TableGroupBy { selector, key, mapper, value, topic, .. } => {

@@ -3,7 +3,9 @@
 //! can't be wrong.
 
 use millrace_differential::bytes;
-use millrace_differential::case::{Branch, Case, Clock, DefaultBranch, Event, Header, Operator, Punctuation, Record};
+use millrace_differential::case::{
+    Branch, Case, Clock, DefaultBranch, Event, Header, Join, Operator, Punctuation, Record,
+};
 use millrace_differential::case::{Step, Store, Topic, Windows};
 use millrace_differential::value::{Type, Value};
 
@@ -95,6 +97,7 @@ pub(crate) fn cases() -> Vec<Known> {
     all.extend(processors());
     all.extend(caches());
     all.extend(windows());
+    all.extend(joins());
     all.into_iter().map(|sketch| sketch.0).collect()
 }
 
@@ -459,6 +462,71 @@ fn caches() -> Vec<Sketch> {
             .pipe("a", "x y z", 1)
             .pipe("a", "x", 2)
             .writes("out", &["\"a\" -> 3L @ 1", "\"a\" -> 4L @ 2"]),
+    ]
+}
+
+fn joins() -> Vec<Sketch> {
+    let table = |topic: &str| Operator::Table { topic: topic.to_owned(), key: Text, value: Text, store: None };
+    let tables = |kind| {
+        let joiner = "pair".to_owned();
+        vec![
+            table("left"),
+            table("right"),
+            Operator::TableJoin { from: 0, other: 1, kind, joiner, key: Text, value: Text, store: None },
+            Operator::ToStream { from: 2 },
+            to(3, "out", Text),
+        ]
+    };
+    let piped = |name, kind| {
+        sketch(name, tables(kind))
+            .record("left", "a", "x", 5, &[])
+            .record("right", "a", "y", 3, &[])
+            .record("left", "a", "", 7, &[])
+            .record("right", "a", "", 8, &[])
+    };
+    let with_table = |kind| {
+        let joiner = "pair".to_owned();
+        vec![
+            stream(&["in"]),
+            table("table"),
+            select_key(0, "firstWord"),
+            Operator::StreamTableJoin { from: 2, other: 1, kind, joiner, key: Text, value: Text },
+            to(3, "out", Text),
+        ]
+    };
+    vec![
+        piped("an inner join of tables forwards a tombstone when one side goes", Join::Inner)
+            .writes("out", &["\"a\" -> \"x&y\" @ 5", "\"a\" -> null @ 7"]),
+        piped("a left join of tables goes on while the left side is there", Join::Left)
+            .writes("out", &["\"a\" -> \"x&~\" @ 5", "\"a\" -> \"x&y\" @ 5", "\"a\" -> null @ 7"]),
+        piped("an outer join of tables goes on while either side is there", Join::Outer).writes(
+            "out",
+            &["\"a\" -> \"x&~\" @ 5", "\"a\" -> \"x&y\" @ 5", "\"a\" -> \"~&y\" @ 7", "\"a\" -> null @ 8"],
+        ),
+        sketch("a record meets what the table has when it comes, after a repartition topic", with_table(Join::Inner))
+            .pipe("k", "a early", 1)
+            .record("table", "a", "y", 9, &[])
+            .pipe("k", "a x", 2)
+            .writes("out", &["\"a\" -> \"a x&y\" @ 2"]),
+        sketch(
+            "a left join with a table takes records without a key",
+            vec![
+                stream(&["in"]),
+                table("table"),
+                Operator::StreamTableJoin {
+                    from: 0,
+                    other: 1,
+                    kind: Join::Left,
+                    joiner: "pair".to_owned(),
+                    key: Text,
+                    value: Text,
+                },
+                to(2, "out", Text),
+            ],
+        )
+        .pipe("", "x", 1)
+        .pipe("a", "", 2)
+        .writes("out", &["null -> \"x&~\" @ 1"]),
     ]
 }
 

@@ -74,6 +74,9 @@ final class Cases {
             case "tableGroupBy" -> groupTable(step);
             case "tableCount", "tableReduce", "tableAggregate" -> aggregateTable(step);
             case "tableFilter", "tableFilterNot", "tableMapValues", "toStream" -> onTable(step);
+            case "tableJoin" -> Joins.tables(from(step), results.get(step.get("other").intValue()), step);
+            case "streamTableJoin" -> Joins.streamWithTable(
+                stream(step, "from"), results.get(step.get("other").intValue()), step);
             case "split" -> split(step);
             case "branch" -> ((List<?>) results.get(step.get("from").intValue())).get(step.get("index").intValue());
             case "stamp", "tally" -> process(step);

@@ -88,6 +88,14 @@ final class Functions {
         }
     }
 
+    static Object joiner(final String name, final Object left, final Object right) {
+        return switch (name) {
+            case "pair" -> text(left) + "&" + text(right);
+            case "heavier" -> text(weight(right) > weight(left) ? right : left);
+            default -> throw unknown("joiner", name);
+        };
+    }
+
     static Object remover(final String name, final Object aggregate, final Object old) {
         return switch (name) {
             case "subtract" -> subtract(aggregate, old);

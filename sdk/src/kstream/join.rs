@@ -1,0 +1,122 @@
+//! Owns the joins of a stream with a table, and the names of their nodes. Must not know what a record meets.
+
+use std::marker::PhantomData;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::{KStream, Repartition, repartition_source};
+use crate::ktable::KTable;
+use crate::logic::JoinStreamTable;
+use crate::options::{Joined, Serdes};
+use crate::rows::{Data, Rows};
+use crate::topology::{Kind, Shape, Topology};
+
+impl<K: Data, V: Data> KStream<K, V> {
+    /// The records whose key the table has when they come, with what `joiner` makes of both values. The stream's and the
+    /// table's topics need as many partitions.
+    ///
+    /// ```
+    /// use millrace::prelude::*;
+    ///
+    /// let mut builder = StreamsBuilder::new();
+    /// let prices = builder.table("prices", Consumed::with(StringSerde, LongSerde), Materialized::default());
+    /// builder
+    ///     .stream("orders", Consumed::with(StringSerde, LongSerde))
+    ///     .join_table(&prices, |amount, price| amount * price, Joined::default())
+    ///     .to("sums", Produced::default());
+    /// builder.build().unwrap();
+    /// ```
+    #[must_use]
+    pub fn join_table<O: Data, R: Data>(
+        &self,
+        table: &KTable<K, O>,
+        joiner: impl Fn(&V, &O) -> R + Send + Sync + 'static,
+        joined: Joined<K, V>,
+    ) -> KStream<K, R> {
+        self.join_table_with_key(table, move |_, value, other| joiner(value, other), joined)
+    }
+
+    /// As [`Self::join_table`]; the joiner is given the key, too.
+    #[must_use]
+    pub fn join_table_with_key<O: Data, R: Data>(
+        &self,
+        table: &KTable<K, O>,
+        joiner: impl Fn(&K, &V, &O) -> R + Send + Sync + 'static,
+        joined: Joined<K, V>,
+    ) -> KStream<K, R> {
+        let joiner = move |key: Option<&K>, value: &V, other: Option<&O>| {
+            let both = "a table has no null key, and an inner join is called for what it has";
+            joiner(key.expect(both), value, other.expect(both))
+        };
+        self.joined_table(table, false, joiner, joined)
+    }
+
+    /// All records, with what `joiner` makes of their value and that of the table, if it has the key. The key may be null.
+    #[must_use]
+    pub fn left_join_table<O: Data, R: Data>(
+        &self,
+        table: &KTable<K, O>,
+        joiner: impl Fn(&V, Option<&O>) -> R + Send + Sync + 'static,
+        joined: Joined<K, V>,
+    ) -> KStream<K, R> {
+        self.left_join_table_with_key(table, move |_, value, other| joiner(value, other), joined)
+    }
+
+    /// As [`Self::left_join_table`]; the joiner is given the key, too.
+    #[must_use]
+    pub fn left_join_table_with_key<O: Data, R: Data>(
+        &self,
+        table: &KTable<K, O>,
+        joiner: impl Fn(Option<&K>, &V, Option<&O>) -> R + Send + Sync + 'static,
+        joined: Joined<K, V>,
+    ) -> KStream<K, R> {
+        self.joined_table(table, true, joiner, joined)
+    }
+
+    fn joined_table<O: Data, R: Data>(
+        &self,
+        table: &KTable<K, O>,
+        left: bool,
+        joiner: impl Fn(Option<&K>, &V, Option<&O>) -> R + Send + Sync + 'static,
+        joined: Joined<K, V>,
+    ) -> KStream<K, R> {
+        let given = joined.name.or_else(|| self.next_name.clone());
+        let serdes = Serdes { keys: joined.keys, values: joined.values }.or(self.serdes.clone());
+        let stream = if self.repartition { &self.repartitioned(given.as_deref(), serdes.clone()) } else { self };
+        table.lineage.materialize();
+        let (name, origins) = {
+            let mut graph = self.graph.borrow_mut();
+            let origins = graph.copartition(&stream.origins, &table.origins);
+            (graph.name(given.as_deref(), if left { "KSTREAM-LEFTJOIN-" } else { "KSTREAM-JOIN-" }), origins)
+        };
+        let logic = JoinStreamTable { table: Arc::clone(&table.view), left, joiner, types: PhantomData };
+        let (own, stores) = (name.clone(), table.view.stores());
+        let write = Box::new(move |topology: &mut Topology, parents: &[String]| {
+            let (takes, gives) = (Shape::of::<Rows<K, V>>(), Shape::of::<Rows<K, R>>());
+            topology.insert_below(&own, Kind::Inner { logic: Arc::new(logic) }, takes, Some(gives), parents)?;
+            stores.iter().try_for_each(|store| topology.connect(&own, store))
+        });
+        let mut graph = self.graph.borrow_mut();
+        let node = graph.add(&[stream.node], &name, write);
+        if left {
+            graph.take_null_keys(node);
+        }
+        drop(graph);
+        let serdes = Serdes { keys: serdes.keys, values: None };
+        KStream::new(&self.graph, name, serdes, false, node, origins)
+    }
+
+    /// This stream behind a repartition topic. Joins without a name share the one made last.
+    fn repartitioned(&self, given: Option<&str>, serdes: Serdes<K, V>) -> Self {
+        let prefix = given.unwrap_or(&self.name).to_owned();
+        let wanted = Repartition { prefix, serdes: serdes.clone(), partitioner: None, partitions: None };
+        let created = repartition_source(&self.graph, wanted);
+        let (source, origins) = (created.source.clone(), Rc::clone(&created.origins));
+        let node = match (self.repartitioned.get(), given) {
+            (Some(node), None) => node,
+            _ => created.add(&self.graph, self.node),
+        };
+        self.repartitioned.set(Some(node));
+        Self::new(&self.graph, source, serdes, false, node, origins)
+    }
+}

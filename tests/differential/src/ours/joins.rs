@@ -1,0 +1,81 @@
+//! Owns the building of joins with the SDK: `Joins.java` does the same with Kafka Streams.
+
+use millrace::{Joined, KStream, KTable, Materialized};
+
+use super::serdes::Cell;
+use super::topology::{Built, Wrap};
+use crate::case::Join;
+use crate::functions;
+use crate::value::Value;
+
+fn joined<V: Cell, O: Cell>(joiner: &str, left: Option<&V>, right: Option<&O>) -> Value {
+    let (left, right) = (left.map(Cell::to_value), right.map(Cell::to_value));
+    functions::joiner(joiner, left.as_ref(), right.as_ref())
+}
+
+pub(super) fn tables<V: Wrap>(
+    left: &KTable<Value, V>,
+    right: &Built,
+    kind: Join,
+    joiner: String,
+    options: Option<Materialized<Value, Value>>,
+) -> Result<Built, String> {
+    Ok(Built::Table(match right {
+        Built::Table(right) => two_tables(left, right, kind, joiner, options),
+        Built::CountTable(right) => two_tables(left, right, kind, joiner, options),
+        _ => return Err("tables are joined with tables".to_owned()),
+    }))
+}
+
+fn two_tables<V: Wrap, O: Wrap>(
+    left: &KTable<Value, V>,
+    right: &KTable<Value, O>,
+    kind: Join,
+    joiner: String,
+    options: Option<Materialized<Value, Value>>,
+) -> KTable<Value, Value> {
+    let inner = {
+        let joiner = joiner.clone();
+        move |left: &V, right: &O| joined(&joiner, Some(left), Some(right))
+    };
+    let optional = {
+        let joiner = joiner.clone();
+        move |left: &V, right: Option<&O>| joined(&joiner, Some(left), right)
+    };
+    let outer = move |left: Option<&V>, right: Option<&O>| joined(&joiner, left, right);
+    match (kind, options) {
+        (Join::Inner, None) => left.join(right, inner),
+        (Join::Inner, Some(options)) => left.join_materialized(right, inner, options),
+        (Join::Left, None) => left.left_join(right, optional),
+        (Join::Left, Some(options)) => left.left_join_materialized(right, optional, options),
+        (Join::Outer, None) => left.outer_join(right, outer),
+        (Join::Outer, Some(options)) => left.outer_join_materialized(right, outer, options),
+    }
+}
+
+pub(super) fn stream_with_table<V: Wrap>(
+    left: &KStream<Value, V>,
+    right: &Built,
+    kind: Join,
+    joiner: String,
+    options: Joined<Value, V>,
+) -> Result<Built, String> {
+    Ok(Built::Stream(match right {
+        Built::Table(right) => with_table(left, right, kind, joiner, options),
+        Built::CountTable(right) => with_table(left, right, kind, joiner, options),
+        _ => return Err("streams are joined with tables".to_owned()),
+    }))
+}
+
+fn with_table<V: Wrap, O: Wrap>(
+    left: &KStream<Value, V>,
+    right: &KTable<Value, O>,
+    kind: Join,
+    joiner: String,
+    options: Joined<Value, V>,
+) -> KStream<Value, Value> {
+    match kind {
+        Join::Inner => left.join_table(right, move |left, right| joined(&joiner, Some(left), Some(right)), options),
+        _ => left.left_join_table(right, move |left, right| joined(&joiner, Some(left), right), options),
+    }
+}

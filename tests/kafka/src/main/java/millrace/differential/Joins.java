@@ -1,0 +1,60 @@
+package millrace.differential;
+
+import static millrace.differential.Steps.key;
+import static millrace.differential.Steps.materialized;
+import static millrace.differential.Steps.named;
+import static millrace.differential.Steps.text;
+import static millrace.differential.Steps.textOrNull;
+import static millrace.differential.Steps.value;
+
+import com.fasterxml.jackson.databind.JsonNode;
+import org.apache.kafka.common.utils.Bytes;
+import org.apache.kafka.streams.kstream.Joined;
+import org.apache.kafka.streams.kstream.KStream;
+import org.apache.kafka.streams.kstream.KTable;
+import org.apache.kafka.streams.kstream.Materialized;
+import org.apache.kafka.streams.kstream.Named;
+import org.apache.kafka.streams.kstream.ValueJoiner;
+import org.apache.kafka.streams.state.KeyValueStore;
+
+/** Joins: {@code ours/joins.rs}, in Java. */
+final class Joins {
+    private Joins() {}
+
+    @SuppressWarnings("unchecked")
+    static KTable<Object, Object> tables(final Object one, final Object another, final JsonNode step) {
+        final KTable<Object, Object> left = (KTable<Object, Object>) one;
+        final KTable<Object, Object> right = (KTable<Object, Object>) another;
+        final Named named = named(step);
+        final Materialized<Object, Object, KeyValueStore<Bytes, byte[]>> store = materialized(step);
+        final ValueJoiner<Object, Object, Object> joiner = joiner(step);
+        return switch (text(step, "kind")) {
+            case "inner" -> store == null
+                ? (named == null ? left.join(right, joiner) : left.join(right, joiner, named))
+                : (named == null ? left.join(right, joiner, store) : left.join(right, joiner, named, store));
+            case "left" -> store == null
+                ? (named == null ? left.leftJoin(right, joiner) : left.leftJoin(right, joiner, named))
+                : (named == null ? left.leftJoin(right, joiner, store) : left.leftJoin(right, joiner, named, store));
+            default -> store == null
+                ? (named == null ? left.outerJoin(right, joiner) : left.outerJoin(right, joiner, named))
+                : (named == null ? left.outerJoin(right, joiner, store) : left.outerJoin(right, joiner, named, store));
+        };
+    }
+
+    @SuppressWarnings("unchecked")
+    static KStream<Object, Object> streamWithTable(
+            final KStream<Object, Object> left, final Object table, final JsonNode step) {
+        final KTable<Object, Object> right = (KTable<Object, Object>) table;
+        final String name = textOrNull(step, "name");
+        final Joined<Object, Object, Object> with = Joined.with(key(step), value(step), null);
+        final Joined<Object, Object, Object> joined = name == null ? with : with.withName(name);
+        return text(step, "kind").equals("inner")
+            ? left.join(right, joiner(step), joined)
+            : left.leftJoin(right, joiner(step), joined);
+    }
+
+    private static ValueJoiner<Object, Object, Object> joiner(final JsonNode step) {
+        final String name = text(step, "joiner");
+        return (left, right) -> Functions.joiner(name, left, right);
+    }
+}
