@@ -2,7 +2,7 @@
 //! namespace, a Kafka and images of its own, and takes all of them away at its end.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -17,11 +17,12 @@ use tempfile::TempDir;
 
 use crate::dockerfile::Dockerfile;
 use crate::kubectl::Kubectl;
-use crate::setting;
+use crate::{copy, setting};
 
 pub const APPLICATION: &str = "counts-app";
 pub const INPUT: &str = "input-topic";
 pub const OUTPUT: &str = "counts-topic";
+pub const PORT: u16 = 8642;
 pub const SET: &str = "statefulset/kstreams-count";
 /// Where the overlay says that the image is.
 const REGISTRY: &str = "millrace.azurecr.io/kstreams-count";
@@ -58,15 +59,15 @@ pub struct Pod {
     pub image: String,
 }
 
-/// What was in a pod's log at a moment.
+/// What a pod says of itself, since its process began.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Log {
-    /// How often the pod was told its partitions: every rebalance tells every member.
-    pub rebalances: usize,
+pub struct Status {
+    /// How often it was told its partitions: every rebalance tells every member.
+    pub rebalances: u64,
     /// Records read back from changelogs.
     pub restored: u64,
-    /// Of the last time that all of its tasks were running, if they are.
-    pub running: Option<usize>,
+    /// Those that run.
+    pub tasks: Vec<String>,
 }
 
 impl Deployment {
@@ -186,27 +187,25 @@ impl Deployment {
         text(&claim["spec"]["volumeName"])
     }
 
-    pub fn log(&self, number: u32) -> Result<Log> {
-        let text = self.kubectl.run(&["logs", &name(number)])?;
-        let lines = || text.lines().map(|line| line.trim_end());
-        let restored =
-            lines().filter(|line| line.contains(" restored task=")).filter_map(|line| number_of(line, "records"));
-        let last = |words: &str| lines().enumerate().filter(|(_, line)| line.contains(words)).last();
-        let running =
-            last("state=RUNNING").filter(|(at, _)| last("partitions assigned").is_none_or(|(other, _)| other < *at));
-        Ok(Log {
-            rebalances: lines().filter(|line| line.contains("partitions assigned")).count(),
-            restored: restored.sum(),
-            running: running.and_then(|(_, line)| number_of(line, "tasks")).map(usize::try_from).transpose()?,
+    /// Asked of the pod itself, through the API server.
+    pub fn status(&self, number: u32) -> Result<Status> {
+        let (namespace, name) = (&self.kubectl.namespace, name(number));
+        let path = format!("/api/v1/namespaces/{namespace}/pods/{name}:{PORT}/proxy/v1/tasks");
+        let answer: Value = serde_json::from_str(&self.kubectl.run(&["get", "--raw", &path])?)?;
+        let tasks = answer["tasks"].as_array().context("tasks")?;
+        let running = tasks.iter().filter(|task| task["state"] == "RUNNING");
+        Ok(Status {
+            rebalances: answer["rebalances"].as_u64().context("rebalances")?,
+            restored: tasks.iter().filter_map(|task| task["restored_records"].as_u64()).sum(),
+            tasks: running.filter_map(|task| task["id"].as_str()).map(str::to_owned).collect(),
         })
     }
 
     /// Waits until the pod runs so many tasks.
-    pub fn runs(&self, number: u32, tasks: usize) -> Result<()> {
+    pub fn runs(&self, number: u32, tasks: usize) -> Result<Status> {
         wait::until(&format!("{} to run {tasks} tasks", name(number)), wait::LONG, || {
-            // A pod that is on its way has no log yet.
-            let log = self.log(number).ok();
-            Ok(log.filter(|log| log.running == Some(tasks)).map(drop))
+            // One that is on its way does not answer yet.
+            Ok(self.status(number).ok().filter(|status| status.tasks.len() == tasks))
         })
         .with_context(|| self.state())
     }
@@ -265,23 +264,4 @@ pub fn name(number: u32) -> String {
 
 fn text(value: &Value) -> Result<String> {
     value.as_str().map(str::to_owned).context("a text is missing")
-}
-
-/// The number in ` field=number`.
-fn number_of(line: &str, field: &str) -> Option<u64> {
-    millrace_e2e::process::field(line, field)?.parse().ok()
-}
-
-fn copy(from: &Path, to: &Path) -> Result<()> {
-    fs::create_dir_all(to)?;
-    for entry in fs::read_dir(from).with_context(|| format!("read {}", from.display()))? {
-        let entry = entry?;
-        let target = to.join(entry.file_name());
-        if entry.file_type()?.is_dir() {
-            copy(&entry.path(), &target)?;
-        } else {
-            fs::copy(entry.path(), &target)?;
-        }
-    }
-    Ok(())
 }

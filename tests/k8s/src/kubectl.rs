@@ -1,5 +1,6 @@
 //! `kubectl` in one namespace of the cluster.
 
+use std::fs;
 use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -38,6 +39,18 @@ impl Kubectl {
         let output = child.wait_with_output()?;
         let (text, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         ensure!(output.status.success(), "kubectl {}: {errors}{text}", arguments.join(" "));
+        Ok(text.into_owned())
+    }
+
+    /// Runs commands of a shell in which `kubectl` means this namespace of this cluster, up to the first that fails.
+    pub fn shell(&self, script: &str) -> Result<String> {
+        let config = setting::kubeconfig()?.with_file_name(format!("kubeconfig-{}", self.namespace));
+        fs::copy(setting::kubeconfig()?, &config).context("copy the kubeconfig")?;
+        let mut shell = Command::new("bash");
+        let first = format!("kubectl config set-context --current --namespace={} >/dev/null\n", self.namespace);
+        let output = shell.args(["-euo", "pipefail", "-c", &(first + script)]).env("KUBECONFIG", config).output()?;
+        let (text, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        ensure!(output.status.success(), "{script}{errors}{text}");
         Ok(text.into_owned())
     }
 

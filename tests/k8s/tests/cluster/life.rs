@@ -1,12 +1,15 @@
 //! The reference deployment from nothing to its counts, and what becomes of pods that go and come back.
 
 use std::collections::BTreeSet;
+use std::fs;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use millrace_e2e::counts::{Expect, Load, verify};
+use millrace_e2e::process::Process;
 use millrace_e2e::records::{self, Reader, Record};
-use millrace_e2e::wait;
-use millrace_k8s::deployment::{Deployment, INPUT, OUTPUT, name};
+use millrace_e2e::{http, wait};
+use millrace_k8s::deployment::{Deployment, INPUT, OUTPUT, PORT, name};
+use millrace_k8s::setting;
 use serde_json::json;
 
 /// Applies it and waits for two pods that share the four partitions.
@@ -50,6 +53,9 @@ fn five_records_are_counted_and_each_pod_has_two_tasks() -> Result<()> {
         let directories = [deployment.task_directories(0)?, deployment.task_directories(1)?];
         Ok(directories.iter().all(|names| names.len() == 2).then_some(directories))
     })?;
+    for (number, names) in (0..).zip(&directories) {
+        ensure!(deployment.status(number)?.tasks == *names, "{number}: {names:?}, {:?}", deployment.status(number)?);
+    }
     let tasks: BTreeSet<_> = directories.iter().flatten().map(String::as_str).collect();
     ensure!(tasks == BTreeSet::from(["0_0", "0_1", "0_2", "0_3"]), "{directories:?}");
     Ok(())
@@ -63,15 +69,14 @@ fn a_deleted_pod_and_a_killed_one_come_back_to_their_tasks() -> Result<()> {
     load.write(&deployment.kafka, INPUT)?;
     let group = deployment.group()?;
     group.caught_up()?;
-    let (other, before) = (deployment.log(1)?, deployment.pod(0)?);
+    let (other, before) = (deployment.status(1)?, deployment.pod(0)?);
 
     deployment.kubectl.run(&["delete", "pod", &name(0)])?;
     deployment.rolled_out()?;
-    deployment.runs(0, 2)?;
-    let (back, log) = (deployment.pod(0)?, deployment.log(0)?);
+    let (status, back) = (deployment.runs(0, 2)?, deployment.pod(0)?);
     ensure!(back.uid != before.uid, "the pod is the same: {back:?}");
     ensure!(back.volume == before.volume, "{before:?}, then {back:?}");
-    ensure!((log.rebalances, log.restored) == (1, 0), "after the deletion: {log:?}");
+    ensure!((status.rebalances, status.restored) == (1, 0), "after the deletion: {status:?}");
 
     load.write(&deployment.kafka, INPUT)?;
     group.caught_up()?;
@@ -79,13 +84,39 @@ fn a_deleted_pod_and_a_killed_one_come_back_to_their_tasks() -> Result<()> {
     wait::until("the container to be started again", wait::LONG, || {
         Ok((deployment.pod(0)?.restarts == 1).then_some(()))
     })?;
-    deployment.runs(0, 2)?;
-    let (killed, log) = (deployment.pod(0)?, deployment.log(0)?);
+    let (status, killed) = (deployment.runs(0, 2)?, deployment.pod(0)?);
     ensure!((&killed.uid, &killed.volume) == (&back.uid, &back.volume), "{back:?}, then {killed:?}");
-    ensure!((log.rebalances, log.restored) == (1, 0), "after the kill: {log:?}");
+    ensure!((status.rebalances, status.restored) == (1, 0), "after the kill: {status:?}");
 
-    ensure!(deployment.log(1)? == other, "the other pod was disturbed: {other:?}, now {:?}", deployment.log(1)?);
+    ensure!(deployment.status(1)? == other, "the other pod was disturbed: {other:?}, now {:?}", deployment.status(1)?);
     load.write(&deployment.kafka, INPUT)?;
     group.caught_up()?;
     verify(&deployment.kafka, INPUT, OUTPUT, Expect::EveryCount).map(drop)
+}
+
+/// The commands that the guide has for looking at a deployment, as they stand there, and a port on this machine.
+#[test]
+fn what_the_guide_shows_can_be_seen() -> Result<()> {
+    let deployment = started(Deployment::new("look")?)?;
+    let guide = fs::read_to_string(setting::project().join("docs/aks.md"))?;
+    let (_, section) = guide.split_once("## 6. Look at it").context("there is no section 6")?;
+    let blocks = section.split("```sh\n").skip(1).filter_map(|rest| rest.split("```").next());
+    let mut seen = 0;
+    // Those that ask Azure or keep a port open are not for here.
+    for block in blocks.take_while(|block| !block.contains("az ")).filter(|block| !block.contains('&')) {
+        let said = deployment.kubectl.shell(block)?;
+        ensure!(!said.trim().is_empty(), "nothing was printed by:\n{block}");
+        seen += 1;
+    }
+    ensure!(seen == 2, "{seen} blocks were run:\n{section}");
+
+    let mut forward = deployment.kubectl.command(&["port-forward", "pod/kstreams-count-1", &format!(":{PORT}")])?;
+    let forward = Process::start("kubectl port-forward", &mut forward)?;
+    let line = forward.line(&["Forwarding from 127.0.0.1:"])?.text;
+    let address = line.split_whitespace().nth(2).context("an address")?;
+    let (code, tasks) = http::get(address, "/v1/tasks")?;
+    ensure!(code == 200, "{code}: {tasks}");
+    let tasks: serde_json::Value = serde_json::from_str(&tasks)?;
+    ensure!(tasks["instance"] == "kstreams-count-1" && tasks["application_id"] == "counts-app", "{tasks}");
+    Ok(())
 }

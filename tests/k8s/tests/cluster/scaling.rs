@@ -53,7 +53,7 @@ fn a_drain_takes_one_pod_and_the_budget_keeps_the_other() -> Result<()> {
     let deployment = started(Deployment::alone("drain")?)?;
     let load = Load::start(&deployment.kafka, INPUT);
     let (kubectl, first, second) = (&deployment.kubectl, deployment.pod(0)?, deployment.pod(1)?);
-    let log = deployment.log(0)?;
+    let status = deployment.status(0)?;
     let drain = |node, limit| ["drain", node, "--ignore-daemonsets", "--delete-emptydir-data", limit];
 
     kubectl.run(&drain(&second.node, "--timeout=90s"))?;
@@ -64,10 +64,10 @@ fn a_drain_takes_one_pod_and_the_budget_keeps_the_other() -> Result<()> {
     cleared?;
 
     deployment.rolled_out()?;
-    deployment.runs(1, 2)?;
+    let back = deployment.runs(1, 2)?;
     ensure!(deployment.pod(1)?.volume == second.volume, "the drained pod has another volume");
-    ensure!(deployment.log(1)?.restored == 0, "the drained pod restored: {:?}", deployment.log(1)?);
-    ensure!(deployment.log(0)? == log, "the drain was a rebalance: {log:?}, now {:?}", deployment.log(0)?);
+    ensure!((back.rebalances, back.restored) == (1, 0), "the drained pod: {back:?}");
+    ensure!(deployment.status(0)? == status, "the other pod: {status:?}, now {:?}", deployment.status(0)?);
     load.stop()?;
     deployment.group()?.caught_up()?;
     verify(&deployment.kafka, INPUT, OUTPUT, Expect::EveryCount).map(drop)

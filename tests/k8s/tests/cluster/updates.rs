@@ -14,11 +14,10 @@ fn rolled(deployment: &Deployment, update: impl FnOnce() -> Result<()>) -> Resul
     deployment.apply()?;
     deployment.rolled_out()?;
     for (number, before) in (0..).zip(&before) {
-        deployment.runs(number, 2)?;
-        let (after, log) = (deployment.pod(number)?, deployment.log(number)?);
+        let (status, after) = (deployment.runs(number, 2)?, deployment.pod(number)?);
         ensure!(after.uid != before.uid, "pod {number} was not replaced");
         ensure!(after.volume == before.volume, "{before:?}, then {after:?}");
-        ensure!((log.rebalances, log.restored) == (1, 0), "pod {number}: {log:?}");
+        ensure!((status.rebalances, status.restored) == (1, 0), "pod {number}: {status:?}");
     }
     Ok(())
 }

@@ -4,8 +4,7 @@ use std::fs;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use millrace_k8s::kubectl;
-use millrace_k8s::setting;
+use millrace_k8s::{copy, kubectl, setting};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -14,7 +13,13 @@ const KUBERNETES: &str = "1.34";
 /// What stands in a folder of `k8s/`, as Kubernetes would be given it.
 fn built(folder: &str) -> Result<(String, Vec<Value>)> {
     let path = setting::project().join("k8s").join(folder);
-    let yaml = kubectl::kustomize(&path)?;
+    if path.join("kustomization.yaml").is_file() {
+        return read(kubectl::kustomize(&path)?);
+    }
+    read(fs::read_to_string(path.join(format!("{folder}.yaml"))).with_context(|| folder.to_owned())?)
+}
+
+fn read(yaml: String) -> Result<(String, Vec<Value>)> {
     let file = TempDir::with_prefix("millrace-manifests.")?;
     let path = file.path().join("all.yaml");
     fs::write(&path, &yaml)?;
@@ -42,10 +47,60 @@ fn find<'a>(all: &'a [Value], kind: &str, name: &str) -> Result<&'a Value> {
 
 #[test]
 fn base_and_overlay_are_valid() -> Result<()> {
-    for folder in ["base", "overlays/aks"] {
-        let (yaml, all) = built(folder)?;
-        ensure!(all.len() >= 7, "{folder}: {yaml}");
+    for folder in ["base", "overlays/aks", "kafka"] {
+        let (yaml, _) = built(folder)?;
         validate(&yaml).with_context(|| folder.to_owned())?;
+    }
+    Ok(())
+}
+
+/// The overlay with a component switched on, as its comment says.
+fn with_component(component: &str) -> Result<(String, Vec<Value>)> {
+    let project = TempDir::with_prefix("millrace-manifests.")?;
+    copy(&setting::project().join("k8s"), &project.path().join("k8s"))?;
+    let overlay = project.path().join("k8s/overlays/aks");
+    let file = overlay.join("kustomization.yaml");
+    let text = fs::read_to_string(&file)?;
+    let line = format!("#   - ../../components/{component}");
+    ensure!(text.contains(&line), "the overlay does not mention {component}");
+    let on = text.replace("# components:", "components:").replace(&line, &line.replacen("# ", "  ", 1));
+    fs::write(&file, on)?;
+    read(kubectl::kustomize(&overlay)?)
+}
+
+/// Resources of operators have schemas of their own, which are not Kubernetes'.
+#[test]
+fn components_fit_the_overlay() -> Result<()> {
+    for (component, kind) in [("event-hubs", ""), ("service-monitor", "ServiceMonitor"), ("keda", "ScaledObject")] {
+        let (yaml, all) = with_component(component)?;
+        validate(&yaml).with_context(|| component.to_owned())?;
+        ensure!(kind.is_empty() || find(&all, kind, "kstreams-count").is_ok(), "{component}: {yaml}");
+    }
+    let (_, scaled) = with_component("keda")?;
+    let replicas = &find(&scaled, "StatefulSet", "kstreams-count")?["spec"]["replicas"];
+    ensure!(replicas.is_null(), "two masters of the number of pods: {replicas}");
+    Ok(())
+}
+
+/// What the manifests tell the application by its environment are keys that it knows.
+#[test]
+fn the_application_knows_its_environment() -> Result<()> {
+    let (_, all) = with_component("event-hubs")?;
+    let container = &find(&all, "StatefulSet", "kstreams-count")?["spec"]["template"]["spec"]["containers"][0];
+    let variables = container["env"].as_array().context("env")?;
+    let mut command = Command::new(setting::millrace()?);
+    command.args(["config", "-c"]).arg(setting::project().join("k8s/base/counts.toml"));
+    let mut names = Vec::new();
+    for variable in variables {
+        let name = variable["name"].as_str().context("the name of a variable")?;
+        command.env(name, variable["value"].as_str().unwrap_or("from-elsewhere"));
+        names.push(name);
+    }
+    let output = command.output().context("run millrace config")?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    for name in names {
+        ensure!(said.contains(&format!("environment variable {name}")), "{name} sets nothing:\n{said}");
     }
     Ok(())
 }
@@ -90,6 +145,9 @@ fn names_are_those_of_the_reference_deployment() -> Result<()> {
         let store = mounts.iter().find(|mount| mount["name"] == "count-store").context("count-store is not mounted")?;
         ensure!(store["mountPath"] == "/data/count-store", "{store}");
         ensure!(container["env"][0]["name"] == "KAFKA_BROKER", "{container}");
+        for probe in ["startupProbe", "readinessProbe", "livenessProbe"] {
+            ensure!(container[probe]["httpGet"]["port"] == "http", "{probe}: {container}");
+        }
         ensure!(container["securityContext"]["readOnlyRootFilesystem"] == true, "{container}");
         ensure!(pod["securityContext"]["runAsNonRoot"] == true, "{pod}");
         let apart = &pod["affinity"]["podAntiAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"][0];
