@@ -20,7 +20,7 @@ COPY --from=build /image /
 USER 10001:10001
 WORKDIR /data
 VOLUME /data/count-store
-ENV PATH=/usr/local/bin:/bin
+ENV PATH=/usr/local/bin:/bin MILLRACE_CONFIG=/etc/millrace/counts.toml
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["/usr/local/bin/millrace"]
-CMD ["run", "-c", "/etc/millrace/counts.toml"]
+CMD ["run"]

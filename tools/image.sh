@@ -4,7 +4,7 @@
 
 IMAGE_USER=10001
 # For a look around in a pod: `kubectl exec POD -- ls -lrt /data/count-store/counts-app`.
-IMAGE_APPLETS=(cat date df du env find free grep head hostname id kill less ls nslookup ps pwd sh sleep sort stat tail top wc wget)
+IMAGE_APPLETS=(cat date df du env find free grep head hostname id kill less ls nslookup ps pwd sh sleep sort stat tail tar top wc wget)
 
 need_image() {
   mkdir -p "$CACHE"

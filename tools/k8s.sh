@@ -23,6 +23,8 @@ k8s_obstacle() {
     echo "Go is not installed, which compiles the control plane"
   elif ! have kubectl; then
     echo "kubectl is not installed"
+  elif ! have etcd && ! have apt-get; then
+    echo "etcd is not installed"
   elif ! unshare -m -n true 2>/dev/null; then
     echo "this machine lets nobody make namespaces"
   fi

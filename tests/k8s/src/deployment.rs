@@ -111,7 +111,10 @@ impl Deployment {
         let (user, _) = dockerfile.last("USER")?.split_once(':').context("USER has a group")?;
         let mut command = Command::new(setting::mill()?);
         command.args(["k8s", "image", &format!("{REGISTRY}:{tag}")]).arg(setting::image()?);
-        command.args(["--user", user, "--env", dockerfile.last("ENV")?, "--"]).args(dockerfile.command()?);
+        for variable in dockerfile.last("ENV")?.split(' ') {
+            command.args(["--env", variable]);
+        }
+        command.args(["--user", user, "--"]).args(dockerfile.command()?);
         let output = command.output().context("run mill k8s image")?;
         ensure!(output.status.success(), "mill k8s image: {}", String::from_utf8_lossy(&output.stderr));
         Ok(())

@@ -26,15 +26,15 @@ impl Kubectl {
 
     /// Runs it, and returns what it printed.
     pub fn run(&self, arguments: &[&str]) -> Result<String> {
-        self.feed(arguments, "")
+        self.feed(arguments, b"")
     }
 
-    pub fn feed(&self, arguments: &[&str], input: &str) -> Result<String> {
+    pub fn feed(&self, arguments: &[&str], input: &[u8]) -> Result<String> {
         let mut command = self.command(arguments)?;
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().context("run kubectl")?;
         let mut stdin = child.stdin.take().context("kubectl has a standard input")?;
-        stdin.write_all(input.as_bytes()).context("write to kubectl")?;
+        stdin.write_all(input).context("write to kubectl")?;
         drop(stdin);
         let output = child.wait_with_output()?;
         let (text, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));

@@ -37,7 +37,8 @@ fn what_a_container_starts_is_there() -> Result<()> {
     let (dockerfile, root) = (Dockerfile::read()?, setting::image()?);
     let inside = |path: &str| root.join(path.trim_start_matches('/'));
     let command = dockerfile.command()?;
-    let (binary, config) = (inside(&command[0]), inside(command.last().context("a last argument")?));
+    let config = dockerfile.last("ENV")?.split(' ').find_map(|variable| variable.strip_prefix("MILLRACE_CONFIG="));
+    let (binary, config) = (inside(&command[0]), inside(config.context("MILLRACE_CONFIG")?));
     let mode = fs::metadata(&binary).with_context(|| format!("{command:?}"))?.mode();
     ensure!(mode & 0o111 == 0o111, "mode {mode:o}");
     let config = fs::read_to_string(config)?;
