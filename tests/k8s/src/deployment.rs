@@ -84,8 +84,9 @@ impl Deployment {
     fn on(nodes: Nodes, test: &str) -> Result<Self> {
         let mut broker = OwnKafka::reserve()?;
         broker.listen_on(&setting::gateway()?);
-        // As brokers have it by default: members that start together share the partitions in one rebalance.
-        broker.configure(&[("group.initial.rebalance.delay.ms", "3000")]);
+        // Members that start together share the partitions in one rebalance. Brokers wait 3 s by default; a busy machine
+        // may take longer to start two pods.
+        broker.configure(&[("group.initial.rebalance.delay.ms", "8000")]);
         broker.start()?;
         let kafka = broker.kafka();
         topics::create(&kafka, INPUT, 4, &[])?;
