@@ -4,6 +4,7 @@
 //! comes in through [`ports`]. Modules are listed in the order data flows through them.
 
 pub mod record;
+pub mod partitioner;
 pub mod topology;
 pub mod assignment;
 pub mod task;

@@ -4,13 +4,14 @@
 mod load;
 mod versions;
 mod follower;
+mod queries;
 mod tasks;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -19,7 +20,7 @@ use millrace_engine::ports::Error;
 use millrace_engine::task::BufferLimits;
 use millrace_engine::topology::{Layout, PartitionCounts, Partitioning, Plan, Topology, TopologyError};
 
-use crate::api::Server;
+use crate::api::{Catalog, Facts, Server};
 use crate::config::{Config, GroupProtocol, Guarantee};
 use crate::guest::Module;
 use crate::kafka::{Clients, Membership, Topics};
@@ -30,6 +31,7 @@ use crate::status::{Identity, Status};
 use crate::store::{Budget as StoreBudget, Resources, StateDirectory};
 use crate::worker::{Budget, Handle, Meter, Pace, Worker};
 use follower::Follower;
+use queries::{Group, OpenStores};
 use tasks::Tasks;
 use versions::{Version, Versions};
 
@@ -114,7 +116,8 @@ impl Application {
             threads: config.threads,
         }));
         status.runs(self.module.digest());
-        let server = serve(config, &status)?;
+        let catalog = Arc::new(OnceLock::new());
+        let server = serve(config, &status, &catalog)?;
         tracing::info!(
             application = config.application_id, module = self.module.digest(),
             version = self.activation.as_ref().map(|active| active.version),
@@ -124,13 +127,23 @@ impl Application {
         let (topics, partitioning) = prepare_topics(&self.plan, config, &clients)?;
         clients.hold_limits(&self.record_limits(&topics, &partitioning, config));
         let partitioning = Arc::new(partitioning);
+        let membership = Arc::new(Membership::new(&clients)?);
+        let queries = Catalog {
+            plan: self.plan.clone(),
+            partitioning: Arc::clone(&partitioning),
+            stores: Arc::new(OpenStores(state.views())),
+            owners: Arc::new(Group::new(config, Arc::clone(&membership), Arc::clone(&partitioning))),
+        };
+        // It is set here alone.
+        let _ = catalog.set(queries);
         let (told, news) = channel();
         let directory = state.path().to_owned();
         let Self { module, plan, activation, .. } = self;
         let version = Version { module, plan, partitioning };
         let versions = Arc::new(Versions::new(version, activation.is_some().then_some(told)));
         let ends = Ends::default();
-        let source = Self::wire(config, &clients, state, &versions, other_inputs, ends.clone(), status)?;
+        let shared = (membership, status);
+        let source = Self::wire(config, &clients, state, &versions, other_inputs, ends.clone(), shared)?;
         if let Some(activation) = activation {
             let follower = Follower {
                 config: config.clone(),
@@ -170,9 +183,8 @@ impl Application {
         versions: &Arc<Versions>,
         other_inputs: bool,
         ends: Ends,
-        status: Arc<Status>,
+        (membership, status): (Arc<Membership>, Arc<Status>),
     ) -> anyhow::Result<Source> {
-        let membership = Arc::new(Membership::new(clients)?);
         let (reports, received) = channel();
         let guarantee = engine_guarantee(config.guarantee);
         let pace = Pace {
@@ -328,9 +340,15 @@ fn run_once(config: &Config) -> anyhow::Result<bool> {
 }
 
 /// From the beginning on: probes are answered while brokers are waited for.
-fn serve(config: &Config, status: &Arc<Status>) -> anyhow::Result<Option<Server>> {
+fn serve(config: &Config, status: &Arc<Status>, catalog: &Arc<OnceLock<Catalog>>) -> anyhow::Result<Option<Server>> {
     let Some(listen) = config.http.listen else { return Ok(None) };
-    let server = Server::start(listen, Arc::clone(status), config.http.acceptable_recovery_lag).with_context(|| {
+    let facts = Facts {
+        status: Arc::clone(status),
+        acceptable_lag: config.http.acceptable_recovery_lag,
+        peers: config.http.peers.clone(),
+        catalog: Arc::clone(catalog),
+    };
+    let server = Server::start(listen, facts).with_context(|| {
         format!("serve HTTP on {listen}; set http.listen, or MILLRACE_HTTP_LISTEN, to another address or to `off`")
     })?;
     tracing::info!(address = %server.address(), "serving HTTP");

@@ -2,6 +2,7 @@
 //! Builds the binary `millrace`.
 
 pub mod config;
+pub mod format;
 pub mod status;
 pub mod kafka;
 pub mod source;

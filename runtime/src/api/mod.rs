@@ -1,24 +1,28 @@
-//! Owns what the process serves over HTTP: health, metrics, what its tasks do. Must not know the record path, which
-//! writes what is served here into the status of the process.
+//! Owns what the process serves over HTTP: health, metrics, what its tasks do and what their stores hold. Must not know
+//! the record path, which writes what is served here into the status of the process and into its stores.
 //!
-//! One thread, with a tokio runtime of its own. Nothing here can hold up a record.
+//! One thread, with a tokio runtime of its own, and a few that read stores. Nothing here can hold up a record, but a
+//! commit for as long as one page of a store takes that is in memory.
 
+mod refusal;
+mod catalog;
+mod routing;
 mod health;
 mod metrics;
 mod tasks;
+mod topology;
+mod stores;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use axum::extract::DefaultBodyLimit;
 use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
-use serde::Serialize;
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 use tower_http::timeout::TimeoutLayer;
@@ -27,21 +31,39 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::status::Status;
+pub use catalog::{Catalog, Owners, Range, Sizes, Stores};
 use metrics::Metrics;
+use refusal::Refusal;
+use routing::Peers;
 
 /// How long one answer may take.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// No request has a larger body: none of them needs one.
 const BODY_BYTES: usize = 16 << 10;
+/// Reads of stores at a time; further ones wait for their turn, or for the end of their time.
+const READERS: usize = 8;
 /// How long a stop waits for answers that are under way.
 const STOP_PATIENCE: Duration = Duration::from_secs(1);
 
-/// What the server serves.
+/// What there is to serve.
+pub struct Facts {
+    pub status: Arc<Status>,
+    /// A task that has at most so many records left to restore counts as ready.
+    pub acceptable_lag: u64,
+    /// How other instances are reached, their name left out as `{instance}`.
+    pub peers: Option<String>,
+    /// Set once the source topics are known.
+    pub catalog: Arc<OnceLock<Catalog>>,
+}
+
+/// The same for every request.
 #[derive(Clone)]
 struct Served {
     status: Arc<Status>,
     acceptable_lag: u64,
     metrics: Arc<Metrics>,
+    catalog: Arc<OnceLock<Catalog>>,
+    peers: Arc<Peers>,
 }
 
 /// The thread that serves.
@@ -52,14 +74,17 @@ pub struct Server {
 }
 
 impl Server {
-    /// Serves from now on. A task that has at most `acceptable_lag` records left to restore counts as ready.
-    pub fn start(listen: SocketAddr, status: Arc<Status>, acceptable_lag: u64) -> io::Result<Self> {
+    /// Serves from now on.
+    pub fn start(listen: SocketAddr, facts: Facts) -> io::Result<Self> {
         let listener = TcpListener::bind(listen)?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(READERS).build()?;
+        let Facts { status, acceptable_lag, peers, catalog } = facts;
         let metrics = Arc::new(Metrics::new(&status));
-        let router = router(Served { status, acceptable_lag, metrics });
+        let peers = Arc::new(Peers::new(peers));
+        let router = router(Served { status, acceptable_lag, metrics, catalog, peers });
         let (stop, stopped) = oneshot::channel();
         let thread = std::thread::Builder::new()
             .name("http".to_owned())
@@ -112,29 +137,23 @@ fn documented() -> OpenApiRouter<Served> {
         .routes(routes!(health::ready))
         .routes(routes!(metrics::show))
         .routes(routes!(tasks::show))
+        .routes(routes!(topology::show))
+        .routes(routes!(stores::list))
+        .routes(routes!(stores::get))
+        .routes(routes!(stores::scan))
 }
 
 fn router(served: Served) -> Router {
     let (router, description) = documented().split_for_parts();
     router
         .route("/v1/openapi.json", get(async move || Json(description)))
-        .fallback(|| async { refuse(StatusCode::NOT_FOUND, "there is nothing under this path") })
+        .fallback(|| async { Refusal::absent("there is nothing under this path") })
         .method_not_allowed_fallback(|| async {
-            refuse(StatusCode::METHOD_NOT_ALLOWED, "this path can't be asked that way")
+            Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "this path can't be asked that way")
         })
         .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, ANSWER_TIMEOUT))
         .layer(DefaultBodyLimit::max(BODY_BYTES))
         .with_state(served)
-}
-
-/// Why there is no other answer.
-#[derive(Serialize)]
-struct Refusal<'a> {
-    error: &'a str,
-}
-
-fn refuse(status: StatusCode, error: &str) -> Response {
-    (status, Json(Refusal { error })).into_response()
 }
 
 #[cfg(test)]

@@ -1,15 +1,17 @@
 //! The server as a client sees it, with a status that a test writes.
 
+mod queries;
+
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use millrace_engine::ports::FaultKind;
 use millrace_engine::record::{Offset, TaskId, TopicPartition};
 
-use super::Server;
+use super::{Catalog, Facts, Server};
 use crate::status::{Identity, Stage, State, Status, Worker};
 
 const TASK: TaskId = TaskId { subtopology: 0, partition: 1 };
@@ -23,7 +25,12 @@ fn status() -> Arc<Status> {
 }
 
 fn serve(status: &Arc<Status>) -> Server {
-    Server::start(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), Arc::clone(status), 10).expect("listens")
+    serve_facts(status, Arc::default(), None)
+}
+
+fn serve_facts(status: &Arc<Status>, catalog: Arc<OnceLock<Catalog>>, peers: Option<String>) -> Server {
+    let facts = Facts { status: Arc::clone(status), acceptable_lag: 10, peers, catalog };
+    Server::start(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), facts).expect("listens")
 }
 
 /// Status line and body.
@@ -110,7 +117,8 @@ fn every_path_of_the_description_answers() {
     let paths = description["paths"].as_object().expect("paths");
     assert!(paths.len() >= 4, "{paths:?}");
     for path in paths.keys() {
-        let (code, body) = ask(&server, &format!("GET {path}"));
+        let asked = path.replace("{store}", "counts").replace("{key}", "a");
+        let (code, body) = ask(&server, &format!("GET {asked}"));
         assert!(description["paths"][path]["get"]["responses"][code.to_string()].is_object(), "{path}: {code} {body}");
     }
     let (code, body) = ask(&server, "GET /nothing");

@@ -14,7 +14,7 @@ use crate::kafka::Clients;
 use crate::module::{Activation, Reader, Recorded};
 
 /// Below the application's state directory.
-const CODE: &str = "code";
+const CODE: &str = ".code";
 
 /// Where compiled modules of an application are kept.
 pub(super) fn cache(config: &Config) -> Option<CodeCache> {

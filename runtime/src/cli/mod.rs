@@ -8,6 +8,8 @@ mod embedded;
 mod logging;
 mod module;
 mod new;
+mod state;
+mod table;
 
 use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
@@ -78,6 +80,11 @@ enum Command {
     },
     /// Write a topology project that builds and tests
     New(new::NewArgs),
+    /// Look into a state directory, while the application runs or not
+    State {
+        #[command(subcommand)]
+        command: state::StateCommand,
+    },
     /// Print the configuration in force, where it comes from, and no secret
     Config {
         #[command(flatten)]
@@ -121,6 +128,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Describe(args) => describe::run(log, &args),
         Command::Module { command } => module::run(log, command),
         Command::New(args) => new::run(&args),
+        Command::State { command } => state::run(log, &command),
         Command::Config { reference: true, .. } => print(&config::reference()),
         Command::Config { config, reference: false } => print(&config::effective(&log.load(&config)?)),
     }

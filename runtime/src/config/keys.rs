@@ -3,7 +3,7 @@
 //! Must not know where values come from.
 
 use super::value::Kind::{
-    self, Brokers, Bytes, Choice, Differences, Filter, Flag, Listen, Name, Names, Number, Path, Topic,
+    self, Brokers, Bytes, Choice, Differences, Filter, Flag, Listen, Name, Names, Number, Path, Peers, Topic,
 };
 
 /// What a key is when nothing is given.
@@ -290,6 +290,12 @@ pub(super) const KEYS: &[Key] = &[
         Listen,
         Is("127.0.0.1:8642"),
         "Where health, metrics and queries are served. Whoever can reach it can read them; `off`: nobody can.",
+    ),
+    key(
+        "http.peers",
+        Peers,
+        Unset,
+        "Where the other instances serve HTTP, as `{instance}.counts:8642`: `{instance}` stands for their `group.instance.id`. With it a query is passed on to the instance that has the key.",
     ),
     key(
         "acceptable.recovery.lag",

@@ -171,6 +171,7 @@ impl Resolved {
             http: HttpConfig {
                 // What is no address is `off`.
                 listen: self.text("http.listen").parse().ok(),
+                peers: self.optional("http.peers"),
                 acceptable_recovery_lag: self.size("acceptable.recovery.lag"),
             },
             log: LogConfig {

@@ -166,10 +166,12 @@ pub enum FaultPolicy {
     DeadLetter(String),
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HttpConfig {
     /// `None`: nowhere.
     pub listen: Option<SocketAddr>,
+    /// Where other instances serve, with `{instance}` for their name.
+    pub peers: Option<String>,
     /// Records that a task of a ready instance may still have to restore.
     pub acceptable_recovery_lag: u64,
 }

@@ -27,6 +27,8 @@ pub(super) enum Kind {
     Brokers,
     /// Where to listen, or `off`.
     Listen,
+    /// A host and a port with `{instance}` in them.
+    Peers,
     /// Directives for the log.
     Filter,
     Choice(&'static [&'static str]),
@@ -96,6 +98,7 @@ impl Kind {
             Self::Topic => is_name(text, MAX_TOPIC),
             Self::Path => !text.is_empty(),
             Self::Listen => text == OFF || text.parse::<SocketAddr>().is_ok(),
+            Self::Peers => is_template(text),
             Self::Filter => is_filter(text),
         };
         sound.then(|| Value::Text(text.to_owned()))
@@ -134,6 +137,13 @@ fn is_name(text: &str, longest: usize) -> bool {
 
 fn is_variable(name: &str) -> bool {
     !name.is_empty() && !name.contains(['=', '\0', ','])
+}
+
+fn is_template(text: &str) -> bool {
+    let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | '[' | ']');
+    let filled = text.replace("{instance}", "a");
+    let port = |port: &str| port.parse::<u16>().is_ok_and(|port| port > 0);
+    filled != text && filled.rsplit_once(':').is_some_and(|(host, at)| host.chars().all(legal) && port(at))
 }
 
 /// `target=level` directives and at most plain levels. A misspelt level would otherwise pass as
@@ -197,6 +207,7 @@ impl fmt::Display for Kind {
             Self::Topic => write!(f, "the name of a topic"),
             Self::Path => write!(f, "a path"),
             Self::Brokers => write!(f, "`host` or `host:port`, comma-separated"),
+            Self::Peers => write!(f, "a host and a port with `{{instance}}` in them, as `{{instance}}.counts:8642`"),
             Self::Listen => write!(f, "an address and a port, as `0.0.0.0:8642`, or `{OFF}`"),
             Self::Filter => {
                 write!(f, "a level (off, error, warn, info, debug, trace) and `target=level`, comma-separated")
@@ -289,6 +300,14 @@ mod tests {
         check(Kind::Listen, "[::]:8642", "[::]:8642");
         for bad in ["", "8642", ":8642", "localhost:8642", "0.0.0.0", "OFF"] {
             check(Kind::Listen, bad, "refused");
+        }
+    }
+
+    #[test]
+    fn instances_have_a_place_in_the_address_of_peers() {
+        check(Kind::Peers, "{instance}.counts.default.svc:8642", "{instance}.counts.default.svc:8642");
+        for bad in ["counts:8642", "{instance}", "{instance}:x", "http://{instance}:1", "{pod}:8642"] {
+            check(Kind::Peers, bad, "refused");
         }
     }
 

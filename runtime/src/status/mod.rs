@@ -236,6 +236,12 @@ impl Status {
         Arc::clone(&self.known().tasks.entry(id).or_default().1)
     }
 
+    /// Where a task is, if it is here.
+    #[must_use]
+    pub fn stage(&self, id: TaskId) -> Option<Stage> {
+        self.known().tasks.get(&id)?.0
+    }
+
     /// All tasks that are placed.
     #[must_use]
     pub fn tasks(&self) -> Vec<(TaskId, Stage, Arc<TaskStatus>)> {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use millrace_engine::ports::Error;
@@ -18,10 +18,30 @@ use super::error::from_io;
 use super::lock::Lock;
 use super::resources::Resources;
 use super::rocks::{Identity, Rocks};
-use super::task::TaskDatabase;
+use super::task::{TaskDatabase, View};
 
 /// Holds the process id, as `kafka-streams-process-metadata` does for Kafka Streams.
 const PROCESS_ID: &str = "process-id";
+
+/// The databases that are open, for those who read them. Cloning shares.
+#[derive(Clone, Default)]
+pub struct Views(Arc<Mutex<BTreeMap<TaskId, View>>>);
+
+impl Views {
+    /// That of a task; one that was closed meanwhile says so when it is read.
+    #[must_use]
+    pub fn of(&self, task: TaskId) -> Option<View> {
+        self.lock().get(&task).cloned()
+    }
+
+    fn put(&self, task: TaskId, view: View) {
+        self.lock().insert(task, view);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<TaskId, View>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// `<state.dir>/<application.id>`, locked for this process as long as it lives.
 pub struct StateDirectory {
@@ -31,6 +51,7 @@ pub struct StateDirectory {
     unowned: Mutex<BTreeMap<TaskId, Instant>>,
     /// Tasks may be opened side by side, but not while others are deleted.
     deleting: RwLock<()>,
+    views: Views,
     _lock: Lock,
 }
 
@@ -53,8 +74,15 @@ impl StateDirectory {
             application_id: application_id.to_owned(),
             unowned: Mutex::default(),
             deleting: RwLock::default(),
+            views: Views::default(),
             _lock: lock,
         })
+    }
+
+    /// What is open here, now and later.
+    #[must_use]
+    pub fn views(&self) -> Views {
+        self.views.clone()
     }
 
     #[must_use]
@@ -82,7 +110,7 @@ impl StateDirectory {
     pub fn open_task(&self, task: TaskId, stores: &[StoreSpec], resources: &Resources) -> Result<TaskDatabase, Error> {
         let persistent: Vec<&StoreSpec> = stores.iter().filter(|s| s.persistent).collect();
         if persistent.is_empty() {
-            return Ok(TaskDatabase::new(None, stores));
+            return Ok(self.opened(task, TaskDatabase::new(None, stores)));
         }
         // Held until it is open: what is being deleted is waited for.
         let _deleting = self.deleting.read().unwrap_or_else(PoisonError::into_inner);
@@ -100,7 +128,12 @@ impl StateDirectory {
             }
             opened => opened?,
         };
-        Ok(TaskDatabase::new(Some(rocks), stores))
+        Ok(self.opened(task, TaskDatabase::new(Some(rocks), stores)))
+    }
+
+    fn opened(&self, task: TaskId, database: TaskDatabase) -> TaskDatabase {
+        self.views.put(task, database.view());
+        database
     }
 
     /// Moves the database of a task aside because of `why`, so that the next [`Self::open_task`]
@@ -126,17 +159,7 @@ impl StateDirectory {
 
     /// Tasks that have a database here, whoever worked on them.
     pub fn tasks(&self) -> Result<Vec<TaskId>, Error> {
-        let mut tasks = Vec::new();
-        for entry in fs::read_dir(&self.path).map_err(|e| from_io("read state directory", &self.path, &e))? {
-            let entry = entry.map_err(|e| from_io("read state directory", &self.path, &e))?;
-            if let Some(task) = entry.file_name().to_str().and_then(parse_task)
-                && self.database_path(task).join("CURRENT").exists()
-            {
-                tasks.push(task);
-            }
-        }
-        tasks.sort_unstable();
-        Ok(tasks)
+        tasks_in(&self.path)
     }
 
     /// Deletes the databases of tasks that are not in `keep` and have not been for `delay`, counted
@@ -179,8 +202,27 @@ impl StateDirectory {
     }
 
     fn database_path(&self, task: TaskId) -> PathBuf {
-        self.task_path(task).join("rocksdb")
+        database_path(&self.path, task)
     }
+}
+
+pub(super) fn database_path(application: &Path, task: TaskId) -> PathBuf {
+    application.join(task.to_string()).join("rocksdb")
+}
+
+/// Tasks that have a database in an application's directory.
+pub(super) fn tasks_in(application: &Path) -> Result<Vec<TaskId>, Error> {
+    let mut tasks = Vec::new();
+    for entry in fs::read_dir(application).map_err(|e| from_io("read state directory", application, &e))? {
+        let entry = entry.map_err(|e| from_io("read state directory", application, &e))?;
+        if let Some(task) = entry.file_name().to_str().and_then(parse_task)
+            && database_path(application, task).join("CURRENT").exists()
+        {
+            tasks.push(task);
+        }
+    }
+    tasks.sort_unstable();
+    Ok(tasks)
 }
 
 /// No changelog can bring it back.

@@ -22,9 +22,12 @@ mod positions;
 mod ageing;
 mod rocks;
 mod task;
+mod inspect;
 #[cfg(test)]
 mod tests;
 
-pub use directory::StateDirectory;
+pub use directory::{StateDirectory, Views};
+pub use inspect::{Inspection, Snapshot};
 pub use resources::{Budget, Resources};
-pub use task::TaskDatabase;
+pub use rocks::Sizes;
+pub use task::{TaskDatabase, View};

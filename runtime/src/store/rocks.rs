@@ -6,7 +6,10 @@ use std::path::{Path, PathBuf};
 use millrace_engine::ports::{Error, Positions, StoreIndex, Write};
 use millrace_engine::record::TaskId;
 use millrace_engine::task::StoreSpec;
-use rocksdb::{ColumnFamily, ColumnFamilyDescriptor, DB, Options, ReadOptions, ReadTier, WriteBatch, WriteOptions};
+use rocksdb::{
+    ColumnFamily, ColumnFamilyDescriptor, DB, LogLevel, Options, ReadOptions, ReadTier, WriteBatch, WriteOptions,
+    properties,
+};
 
 use super::ageing::Ageing;
 use super::error::from_rocksdb;
@@ -32,6 +35,18 @@ pub(super) struct Rocks {
     write_options: WriteOptions,
 }
 
+/// How large a store is, as far as RocksDB knows without looking at its entries.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Sizes {
+    /// An estimate: keys that were written again, or deleted, may count until a compaction.
+    pub entries: u64,
+    /// On disk.
+    pub file_bytes: u64,
+    /// Not on disk yet but in the write-ahead log.
+    pub memtable_bytes: u64,
+}
+
+/// Before the name of a store in that of its family.
 const FAMILY: &str = "store/";
 
 fn family(store: &str) -> String {
@@ -86,6 +101,28 @@ impl Rocks {
         Ok(rocks)
     }
 
+    /// Opens the database at `path` to be read only, as it is now, whether a process has it open or not; what RocksDB
+    /// needs beside it goes to `scratch`. Says which stores there are.
+    pub(super) fn inspect(path: &Path, scratch: &Path) -> Result<(Self, Vec<String>), Error> {
+        let mut options = Options::default();
+        // What is read stays open: the process that writes may delete files at any time.
+        options.set_max_open_files(-1);
+        options.set_log_level(LogLevel::Warn);
+        let all = DB::list_cf(&options, path).map_err(|e| from_rocksdb("list the stores", path, &e))?;
+        let names: Vec<String> = all.iter().filter_map(|name| name.strip_prefix(FAMILY)).map(str::to_owned).collect();
+        let families = names.iter().map(|store| family(store)).collect();
+        let descriptors = all.into_iter().map(|name| ColumnFamilyDescriptor::new(name, Options::default()));
+        let db = DB::open_cf_descriptors_as_secondary(&options, path, scratch, descriptors)
+            .map_err(|e| from_rocksdb("open the task's database for reading", path, &e))?;
+        // Nothing is written, and nothing compacted.
+        let (ageing, write_options) = (Vec::new(), WriteOptions::default());
+        let rocks = Self { path: path.to_owned(), db, families, ageing, write_options };
+        if let Some(version) = rocks.version()? {
+            rocks.check_version(version)?;
+        }
+        Ok((rocks, names))
+    }
+
     /// Deletes the database at `path` and nothing else that may lie beside it.
     pub(super) fn destroy(path: &Path) -> Result<(), Error> {
         DB::destroy(&Options::default(), path).map_err(|e| from_rocksdb("delete the task's database", path, &e))
@@ -94,17 +131,8 @@ impl Rocks {
     fn check_identity(&self, identity: &Identity<'_>) -> Result<(), Error> {
         let ours = format!("{}/{}", identity.application_id, identity.task);
         let read = |key| self.db.get(key).map_err(|e| self.failed("read the format", &e));
-        let Some(version) = read(VERSION_KEY)? else { return self.stamp(&ours) };
-        let version = <[u8; 4]>::try_from(version.as_slice())
-            .map(u32::from_be_bytes)
-            .map_err(|_| self.corrupt("the format version is not a number"))?;
-        if version > VERSION {
-            return Err(Error::Fatal(format!(
-                "open {}: its format is {version}, this millrace knows formats up to {VERSION}; run the newer \
-                 millrace that wrote it, or move the directory away to restore from the changelogs",
-                self.path.display()
-            )));
-        }
+        let Some(version) = self.version()? else { return self.stamp(&ours) };
+        self.check_version(version)?;
         let stored = read(IDENTITY_KEY)?.unwrap_or_default();
         if stored != ours.as_bytes() {
             return Err(Error::Fatal(format!(
@@ -115,6 +143,27 @@ impl Rocks {
             )));
         }
         Ok(())
+    }
+
+    /// `None`: it is a new one.
+    fn version(&self) -> Result<Option<u32>, Error> {
+        let stored = self.db.get(VERSION_KEY).map_err(|e| self.failed("read the format", &e))?;
+        let number = |version: Vec<u8>| {
+            let bytes = <[u8; 4]>::try_from(version.as_slice());
+            bytes.map(u32::from_be_bytes).map_err(|_| self.corrupt("the format version is not a number"))
+        };
+        stored.map(number).transpose()
+    }
+
+    fn check_version(&self, version: u32) -> Result<(), Error> {
+        if version <= VERSION {
+            return Ok(());
+        }
+        Err(Error::Fatal(format!(
+            "open {}: its format is {version}, this millrace knows formats up to {VERSION}; run the newer \
+             millrace that wrote it, or move the directory away to restore from the changelogs",
+            self.path.display()
+        )))
     }
 
     /// Marks a new database; on disk before anything else is, so that positions never stand
@@ -192,6 +241,18 @@ impl Rocks {
             if reverse { rows.prev() } else { rows.next() }
         }
         rows.status().map_err(|e| self.failed("scan a store", &e))
+    }
+
+    pub(super) fn sizes(&self, store: StoreIndex) -> Result<Sizes, Error> {
+        let ask = |property| {
+            let value = self.db.property_int_value_cf(self.family(store), property);
+            value.map(Option::unwrap_or_default).map_err(|e| self.failed("ask for the size of a store", &e))
+        };
+        Ok(Sizes {
+            entries: ask(properties::ESTIMATE_NUM_KEYS)?,
+            file_bytes: ask(properties::TOTAL_SST_FILES_SIZE)?,
+            memtable_bytes: ask(properties::SIZE_ALL_MEM_TABLES)?,
+        })
     }
 
     /// One atomic write of entries and positions.

@@ -1,5 +1,7 @@
 //! What an operator asks a running instance over HTTP.
 
+use std::net::TcpListener;
+
 use anyhow::{Context, Result, ensure};
 use millrace_e2e::app::App;
 use millrace_e2e::http;
@@ -52,9 +54,131 @@ fn sum(text: &str, name: &str) -> f64 {
 
 #[test]
 fn an_address_that_is_taken_is_named_with_the_remedy() -> Result<()> {
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").context("listen")?;
+    let taken = TcpListener::bind("127.0.0.1:0").context("listen")?;
     let mut app = App::new(&Kafka::shared()?, "operate-taken")?;
     app.set("http.listen", &taken.local_addr()?.to_string());
     app.refused("a", &[&taken.local_addr()?.to_string(), "set http.listen", "in use"])?;
+    Ok(())
+}
+
+/// Two instances on one port, each on the loopback address that its name is the end of.
+fn app_of_two(test: &str) -> Result<App> {
+    let mut app = App::new(&Kafka::shared()?, test)?;
+    let port = TcpListener::bind("127.0.0.2:0").context("find a free port")?.local_addr()?.port();
+    app.set("http.peers", &format!("127.0.0.{{instance}}:{port}"));
+    for instance in INSTANCES {
+        app.set_for(instance, "group.instance.id", instance);
+        app.set_for(instance, "http.listen", &format!("127.0.0.{instance}:{port}"));
+        app.leaves_on_stop(instance);
+    }
+    Ok(app)
+}
+
+const INSTANCES: [&str; 2] = ["2", "3"];
+
+/// The number in a field of an answer.
+fn number(body: &str, field: &str) -> Option<u64> {
+    let (_, after) = body.split_once(&format!("\"{field}\":"))?;
+    after.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+}
+
+fn count(address: &str, key: &str) -> Result<(u16, String)> {
+    http::get(address, &format!("/v1/stores/count-store/keys/{key}"))
+}
+
+#[test]
+fn a_query_to_the_wrong_instance_is_answered_by_the_right_one() -> Result<()> {
+    let app = app_of_two("query")?;
+    let mut first = app.run("2")?;
+    let mut second = app.run("3")?;
+    let addresses = [http::address(&first)?, http::address(&second)?];
+    let keys: Vec<String> = (0..20).map(|number| format!("key-{number}")).collect();
+    let records: Vec<_> = keys.iter().chain(&keys).map(|key| Record::new(key, "")).collect();
+    app.write(&records)?;
+    for key in &keys {
+        for address in &addresses {
+            wait::until("the count of each key at each instance", wait::LONG, || {
+                let (code, body) = count(address, key)?;
+                Ok((code == 200 && number(&body, "value") == Some(2)).then_some(()))
+            })?;
+        }
+    }
+    let tasks = |address: &str| http::get(address, "/v1/tasks").map(|(_, body)| body.matches("\"id\":\"0_").count());
+    ensure!(
+        tasks(&addresses[0])? == 2 && tasks(&addresses[1])? == 2,
+        "both have some of the keys and ask for the rest"
+    );
+    let (code, body) = count(&addresses[0], "nobody")?;
+    ensure!(code == 404 && body.contains("no key nobody"), "{code} {body}");
+    let mut entries = 0;
+    for partition in 0..4 {
+        let path = format!("/v1/stores/count-store/entries?partition={partition}");
+        entries += http::get(&addresses[1], &path)?.1.matches("\"timestamp_ms\"").count();
+    }
+    ensure!(entries == keys.len(), "{entries} entries in all partitions");
+    first.stop()?;
+    second.stop()
+}
+
+/// What a reader sees while there is work and instances come and go: late, perhaps, or nothing, but never a count that
+/// is wrong or goes back.
+#[test]
+fn queries_through_rebalances_are_never_wrong() -> Result<()> {
+    const ROUNDS: u64 = 60;
+    let app = app_of_two("query-moves")?;
+    let mut first = app.run("2")?;
+    let address = http::address(&first)?;
+    let mut second = None;
+    let (mut seen, mut answers) = (0, 0);
+    for round in 1..=ROUNDS {
+        app.write(&[Record::new("a", ""), Record::new("b", ""), Record::new("c", ""), Record::new("d", "")])?;
+        match round {
+            20 => second = Some(app.start("3")?),
+            40 => second.take().context("it was started")?.stop()?,
+            _ => {}
+        }
+        for key in ["a", "b", "c", "d"] {
+            let (code, body) = count(&address, key)?;
+            ensure!([200, 404, 503].contains(&code), "{code} {body}");
+            let Some(value) = number(&body, "value").filter(|_| code == 200) else { continue };
+            answers += 1;
+            ensure!(value <= round, "{key} was written {round} times: {body}");
+            if key == "a" && body.contains("\"stale\":false") {
+                ensure!(value >= seen, "it was {seen} before: {body}");
+                seen = value;
+            }
+        }
+    }
+    wait::until("the last count", wait::LONG, || {
+        Ok((number(&count(&address, "a")?.1, "value") == Some(ROUNDS)).then_some(()))
+    })?;
+    ensure!(answers > ROUNDS, "only {answers} of {} questions were answered", 4 * ROUNDS);
+    first.stop()
+}
+
+#[test]
+fn state_is_looked_into_while_the_application_runs_and_after() -> Result<()> {
+    let app = App::new(&Kafka::shared()?, "state")?;
+    let mut process = app.run("a")?;
+    app.write(&[Record::new("foo", ""), Record::new("bar", ""), Record::new("foo", "")])?;
+    app.group()?.caught_up()?;
+    for running in [true, false] {
+        if !running {
+            process.stop()?;
+        }
+        let text = app.ask("a", &["state", "get", "count-store", "foo"])?;
+        ensure!(text == "2\n", "running {running}: {text}");
+        let text = app.ask("a", &["state", "scan", "count-store", "--prefix", "b", "--json"])?;
+        ensure!(
+            text.contains("\"key\":\"bar\"") && text.contains("\"value\":1") && text.lines().count() == 1,
+            "{text}"
+        );
+        let text = app.ask("a", &["state", "dump"])?;
+        ensure!(text.lines().count() == 2, "{text}");
+        let text = app.ask("a", &["state", "ls"])?;
+        ensure!(text.starts_with("TASK  STORE") && text.matches("count-store").count() == 4, "{text}");
+        app.denied("a", &["state", "get", "count-store", "nobody"], &["there is no key nobody"])?;
+        app.denied("a", &["state", "get", "sums", "foo"], &["there are: count-store"])?;
+    }
     Ok(())
 }

@@ -1,0 +1,98 @@
+//! What queries are answered from: the topology, the stores that are open here, and who has the others. Must not know
+//! how a store is kept, nor how the group is asked.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use millrace_engine::partitioner::partition;
+use millrace_engine::ports::Error;
+use millrace_engine::record::TaskId;
+use millrace_engine::topology::{Partitioning, Plan, Store};
+
+use crate::format::Format;
+
+/// `from <= key < to`.
+pub type Range<'a> = (Option<&'a [u8]>, Option<&'a [u8]>);
+
+/// The committed state of the tasks of this process.
+///
+/// [`Error::Retry`] is the answer when a task is not open, or was closed meanwhile.
+pub trait Stores: Send + Sync {
+    /// The stored form of a value: eight bytes of timestamp before it.
+    fn get(&self, task: TaskId, store: &str, key: &[u8]) -> Result<Option<Vec<u8>>, Error>;
+    /// Visits entries in key order, or in reverse, until `visit` says false. It is to be a page, not a whole store: a
+    /// task that wants to be closed waits for it.
+    fn scan(
+        &self,
+        task: TaskId,
+        store: &str,
+        range: Range<'_>,
+        reverse: bool,
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<(), Error>;
+    fn sizes(&self, task: TaskId, store: &str) -> Option<Sizes>;
+}
+
+/// How large a store of a task is, as far as that is known without looking at its entries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sizes {
+    pub entries: u64,
+    pub file_bytes: u64,
+    pub memtable_bytes: u64,
+}
+
+/// Which instance of the application runs a task.
+pub trait Owners: Send + Sync {
+    /// The instance of each task as the group has it now, by its `group.instance.id`; empty while it is being
+    /// rebalanced. Asks the group's coordinator.
+    fn ask(&self) -> Result<BTreeMap<TaskId, String>, Error>;
+}
+
+pub struct Catalog {
+    pub plan: Plan,
+    pub partitioning: Arc<Partitioning>,
+    pub stores: Arc<dyn Stores>,
+    pub owners: Arc<dyn Owners>,
+}
+
+/// A store and where it is in the topology.
+pub(super) struct Known<'a> {
+    pub(super) store: &'a Store,
+    pub(super) subtopology: u32,
+    /// How many partitions it has, and so tasks.
+    pub(super) partitions: u32,
+    pub(super) key: Format,
+    pub(super) value: Format,
+}
+
+impl Catalog {
+    /// All stores of tasks, in the order of the topology.
+    pub(super) fn all(&self) -> impl Iterator<Item = Known<'_>> {
+        self.plan.subtopologies().iter().flat_map(|subtopology| {
+            let mut partitioned = self.partitioning.subtopologies().iter();
+            let partitions = partitioned.find(|of| of.subtopology == subtopology.id).map_or(0, |of| of.tasks);
+            subtopology.stores.iter().map(move |store| Known {
+                store,
+                subtopology: subtopology.id,
+                partitions,
+                key: Format::named(&store.format.key),
+                value: Format::named(&store.format.value),
+            })
+        })
+    }
+
+    pub(super) fn store(&self, name: &str) -> Option<Known<'_>> {
+        self.all().find(|known| known.store.name == name)
+    }
+}
+
+impl Known<'_> {
+    pub(super) fn task(&self, partition: u32) -> TaskId {
+        TaskId { subtopology: self.subtopology, partition }
+    }
+
+    /// The task that has a key, if it was written where Kafka's default partitioner puts it.
+    pub(super) fn task_of(&self, key: &[u8]) -> TaskId {
+        self.task(partition(key, self.partitions))
+    }
+}

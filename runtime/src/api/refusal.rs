@@ -1,0 +1,72 @@
+//! An answer that says why there is no other, always in the same form.
+
+use axum::Json;
+use axum::extract::rejection::QueryRejection;
+use axum::http::header::RETRY_AFTER;
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use millrace_engine::ports::Error;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// Why there is no other answer.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Refusal {
+    error: String,
+    /// The instance that could answer, if it is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    instance: Option<String>,
+    #[serde(skip)]
+    status: StatusCode,
+}
+
+impl Refusal {
+    pub(super) fn new(status: StatusCode, error: impl Into<String>) -> Self {
+        Self { error: error.into(), instance: None, status }
+    }
+
+    /// What was asked makes no sense.
+    pub(super) fn wrong(error: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, error)
+    }
+
+    pub(super) fn absent(error: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, error)
+    }
+
+    /// The same question may be answered a moment later.
+    pub(super) fn later(error: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, error)
+    }
+
+    /// Another instance could answer.
+    pub(super) fn elsewhere(instance: Option<String>, error: impl Into<String>) -> Self {
+        Self { instance, ..Self::new(StatusCode::MISDIRECTED_REQUEST, error) }
+    }
+}
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Retry(why) | Error::Fenced(why) => Self::later(why),
+            other => Self::new(StatusCode::INTERNAL_SERVER_ERROR, other.to_string()),
+        }
+    }
+}
+
+impl From<QueryRejection> for Refusal {
+    fn from(rejection: QueryRejection) -> Self {
+        Self::wrong(rejection.body_text())
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let status = self.status;
+        let mut response = (status, Json(self)).into_response();
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response
+    }
+}
