@@ -81,6 +81,18 @@ need_valgrind() {
   have valgrind || apt_install "to count the instructions of a call of the module" valgrind
 }
 
+# A browser, and what drives it. Playwright's own download of browsers is not needed.
+PLAYWRIGHT_VERSION=1.64.1
+PLAYWRIGHT=$CACHE/playwright-$PLAYWRIGHT_VERSION
+
+need_browser() {
+  mkdir -p "$PLAYWRIGHT"
+  have chromium || apt_install "to look at the web page" chromium
+  have npm || apt_install "to drive the browser" nodejs npm
+  [ -d "$PLAYWRIGHT/node_modules/playwright-core" ] ||
+    npm install --prefix "$PLAYWRIGHT" --no-audit --no-fund --silent "playwright-core@$PLAYWRIGHT_VERSION" </dev/null
+}
+
 java_major() { "$1" -version 2>&1 | sed -n 's/.* version "\([0-9]*\).*/\1/p;s/^javac \([0-9]*\).*/\1/p' | head -1; }
 
 need_java() {
@@ -101,6 +113,7 @@ setup() {
   need_rust
   need_java
   need_valgrind
+  need_browser
   kafka_jars
   judge_jars
   say "all is there: Rust $(rustc --version | cut -d' ' -f2), Java $(java_major java), Kafka $KAFKA_VERSION in $KAFKA_LIBS"

@@ -71,6 +71,23 @@ test_e2e() {
   RUST_TEST_THREADS=${RUST_TEST_THREADS:-4} with_kafka cargo_test "${selection[@]}" "$@"
 }
 
+# The web page in a browser. Node counts its tests in lines of its own.
+test_web() {
+  attempt need_browser || return 0
+  attempt in_project cargo build --release -p millrace-runtime || return 0
+  local status=0 before=$FAILED log counted
+  log=$(mktemp "${TMPDIR:-/tmp}/millrace-test.XXXXXX")
+  MILLRACE_TEST_BIN=$MILLRACE_BIN MILLRACE_TEST_MODULE=$WASM_DIR/guest_wordcount.wasm \
+    MILLRACE_TEST_CONFIG=$MILL_HOME/guest-wordcount/counts.toml MILLRACE_TEST_CHROMIUM=$(command -v chromium) \
+    MILLRACE_TEST_NODE_MODULES=$PLAYWRIGHT/node_modules/ \
+    in_project timeout 300 node --test --test-reporter=tap "$@" tests/web/*.test.mjs </dev/null 2>&1 | tee "$log" || status=$?
+  read -r -a counted <<<"$(awk '/^# pass /{p = $3} /^# fail /{f = $3} END {print p + 0, f + 0}' "$log")"
+  rm -f "$log"
+  PASSED=$((PASSED + counted[0]))
+  FAILED=$((FAILED + counted[1]))
+  [ $status = 0 ] || [ "$FAILED" -gt "$before" ] || FAILED=$((FAILED + 1))
+}
+
 test_k8s() {
   if ! have kubectl; then
     say "skipped: the tests of the deployment, for kubectl is not installed"
@@ -99,12 +116,12 @@ run_tests() { # [part...] [-- args for the tests]
   while [ $# -gt 0 ] && [ "$1" != -- ]; do
     case $1 in
       unit) parts+=(engine adapters) ;;
-      engine | adapters | guest-call | differential | e2e | k8s) parts+=("$1") ;;
-      *) die "no such part of the tests: $1 (there are engine, adapters, unit, guest-call, differential, e2e, k8s)" ;;
+      engine | adapters | guest-call | differential | e2e | web | k8s) parts+=("$1") ;;
+      *) die "no such part of the tests: $1 (there are engine, adapters, unit, guest-call, differential, e2e, web, k8s)" ;;
     esac
     shift
   done
-  [ ${#parts[@]} -gt 0 ] || parts=(engine adapters guest-call differential e2e k8s)
+  [ ${#parts[@]} -gt 0 ] || parts=(engine adapters guest-call differential e2e web k8s)
   PASSED=0 FAILED=0
   need_native
   need_rust

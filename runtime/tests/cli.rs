@@ -108,3 +108,20 @@ fn describe_takes_a_configuration_or_a_module() {
     let found = millrace(Path::new("."), &["describe", "-c", "f.toml", "m.wasm"], &[]);
     assert_eq!(found.status.code(), Some(2));
 }
+
+#[test]
+fn shells_complete_and_manuals_name_every_command() {
+    let directory = tempfile::tempdir().expect("make a directory");
+    for shell in ["bash", "zsh", "fish"] {
+        let found = millrace(directory.path(), &["completions", shell], &[]);
+        assert!(found.status.success() && out(&found).contains("state"), "{shell}: {}", err(&found));
+    }
+    let found = millrace(directory.path(), &["man", "."], &[]);
+    assert!(found.status.success(), "{}", err(&found));
+    for page in ["millrace.1", "millrace-run.1", "millrace-state-get.1"] {
+        let text = std::fs::read_to_string(directory.path().join(page)).expect(page);
+        assert!(text.contains(".SH SYNOPSIS"), "{page}");
+    }
+    let found = millrace(directory.path(), &["man", "nowhere"], &[]);
+    assert!(!found.status.success() && err(&found).contains("nowhere"), "{}", err(&found));
+}

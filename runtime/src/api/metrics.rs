@@ -2,12 +2,13 @@
 //! Prometheus'. What is counted is in the status of the process; here it is only read.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 
 use axum::extract::State as Extract;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
+use millrace_engine::record::TaskId;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder};
@@ -17,6 +18,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::Served;
+use super::catalog::{Catalog, Sizes};
 use crate::status::{Stage, State, Status, TaskStatus};
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -63,6 +65,17 @@ const LAG: Metric = metric("records_lag", Gauge, None, "Records of a partition t
 const FAULTS: Metric =
     metric("faults", Counter, None, "Records that the module failed on, by the kind of failure, whatever the policy");
 
+/// Of each store of a task that is on disk.
+type OfStore = (Metric, fn(Sizes) -> u64);
+
+const OF_STORES: [OfStore; 3] = [
+    (metric("store_entries", Gauge, None, "Entries of a store: an estimate of RocksDB"), |sizes| sizes.entries),
+    (metric("store_file", Gauge, Some(Unit::Bytes), "Files of a store"), |sizes| sizes.file_bytes),
+    (metric("store_memtable", Gauge, Some(Unit::Bytes), "What of a store is in no file yet"), |sizes| {
+        sizes.memtable_bytes
+    }),
+];
+
 /// What every task has.
 type OfTask = (Metric, fn(&TaskStatus) -> Option<f64>);
 
@@ -108,7 +121,7 @@ const OF_TASKS: [OfTask; 10] = [
 pub(super) struct Metrics(Registry);
 
 impl Metrics {
-    pub(super) fn new(status: &Arc<Status>) -> Self {
+    pub(super) fn new(status: &Arc<Status>, catalog: &Arc<OnceLock<Catalog>>) -> Self {
         let mut registry = Registry::with_prefix("millrace");
         let seconds = || Unit::Seconds;
         let workers = &status.workers;
@@ -124,7 +137,7 @@ impl Metrics {
             seconds(),
             workers.commit_latency.clone(),
         );
-        registry.register_collector(Box::new(Reader(Arc::clone(status))));
+        registry.register_collector(Box::new(Reader { status: Arc::clone(status), catalog: Arc::clone(catalog) }));
         Self(registry)
     }
 
@@ -144,15 +157,23 @@ pub(super) async fn show(Extract(served): Extract<Served>) -> impl IntoResponse 
     ([(CONTENT_TYPE, OPEN_METRICS)], served.metrics.text().unwrap_or_default())
 }
 
-/// Reads the status at each scrape.
-#[derive(Debug)]
-struct Reader(Arc<Status>);
+/// Reads the status, and how large stores are, at each scrape.
+struct Reader {
+    status: Arc<Status>,
+    catalog: Arc<OnceLock<Catalog>>,
+}
+
+impl fmt::Debug for Reader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reader").finish_non_exhaustive()
+    }
+}
 
 type Labels = Vec<(&'static str, String)>;
 
 impl Collector for Reader {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let status = &self.0;
+        let status = &self.status;
         let tasks = status.tasks();
         let one = |value: u64| [(Labels::new(), float(value))];
         let state = status.state();
@@ -191,7 +212,23 @@ impl Collector for Reader {
             let faults = task.faults().into_iter();
             faults.map(move |(kind, count)| (vec![("task", id.to_string()), ("fault", kind.to_owned())], float(count)))
         });
-        write(&mut encoder, &FAULTS, faults)
+        write(&mut encoder, &FAULTS, faults)?;
+        let sizes: Vec<(TaskId, &str, Sizes)> = self.catalog.get().map_or_else(Vec::new, |catalog| {
+            let of_task = |id: TaskId| {
+                let stores = catalog.all().filter(move |known| known.subtopology == id.subtopology);
+                stores.filter_map(move |known| {
+                    let name = known.store.name.as_str();
+                    Some((id, name, catalog.stores.sizes(id, name)?))
+                })
+            };
+            tasks.iter().flat_map(|(id, ..)| of_task(*id)).collect()
+        });
+        for (metric, value) in &OF_STORES {
+            let labels = |id: TaskId, store: &str| vec![("task", id.to_string()), ("store", store.to_owned())];
+            let values = sizes.iter().map(|(id, store, sizes)| (labels(*id, store), float(value(*sizes))));
+            write(&mut encoder, metric, values)?;
+        }
+        Ok(())
     }
 }
 

@@ -12,6 +12,7 @@ mod metrics;
 mod tasks;
 mod topology;
 mod stores;
+mod page;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -19,12 +20,14 @@ use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use axum::extract::DefaultBodyLimit;
+use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::StatusCode;
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use tokio::runtime::Runtime;
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 use tower_http::timeout::TimeoutLayer;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
@@ -42,6 +45,8 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 const BODY_BYTES: usize = 16 << 10;
 /// Reads of stores at a time; further ones wait for their turn, or for the end of their time.
 const READERS: usize = 8;
+/// Questions under `/v1` at a time; who comes then is told to come again. Probes and metrics are always answered.
+const QUESTIONS: usize = 128;
 /// How long a stop waits for answers that are under way.
 const STOP_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -64,6 +69,7 @@ struct Served {
     metrics: Arc<Metrics>,
     catalog: Arc<OnceLock<Catalog>>,
     peers: Arc<Peers>,
+    questions: Arc<Semaphore>,
 }
 
 /// The thread that serves.
@@ -82,9 +88,10 @@ impl Server {
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(READERS).build()?;
         let Facts { status, acceptable_lag, peers, catalog } = facts;
-        let metrics = Arc::new(Metrics::new(&status));
+        let metrics = Arc::new(Metrics::new(&status, &catalog));
         let peers = Arc::new(Peers::new(peers));
-        let router = router(Served { status, acceptable_lag, metrics, catalog, peers });
+        let questions = Arc::new(Semaphore::new(QUESTIONS));
+        let router = router(Served { status, acceptable_lag, metrics, catalog, peers, questions });
         let (stop, stopped) = oneshot::channel();
         let thread = std::thread::Builder::new()
             .name("http".to_owned())
@@ -131,21 +138,32 @@ fn serve(runtime: &Runtime, listener: TcpListener, router: Router, stopped: ones
 ))]
 struct Description;
 
-fn documented() -> OpenApiRouter<Served> {
-    OpenApiRouter::with_openapi(Description::openapi())
-        .routes(routes!(health::live))
-        .routes(routes!(health::ready))
-        .routes(routes!(metrics::show))
+fn documented(served: &Served) -> OpenApiRouter<Served> {
+    let questions = OpenApiRouter::new()
         .routes(routes!(tasks::show))
         .routes(routes!(topology::show))
         .routes(routes!(stores::list))
         .routes(routes!(stores::get))
         .routes(routes!(stores::scan))
+        .layer(from_fn_with_state(served.clone(), in_turn));
+    OpenApiRouter::with_openapi(Description::openapi())
+        .routes(routes!(health::live))
+        .routes(routes!(health::ready))
+        .routes(routes!(metrics::show))
+        .merge(questions)
+}
+
+async fn in_turn(State(served): State<Served>, question: Request, next: Next) -> Response {
+    match served.questions.try_acquire() {
+        Ok(_turn) => next.run(question).await,
+        Err(_) => Refusal::later("too many questions at once").into_response(),
+    }
 }
 
 fn router(served: Served) -> Router {
-    let (router, description) = documented().split_for_parts();
+    let (router, description) = documented(&served).split_for_parts();
     router
+        .merge(page::routes())
         .route("/v1/openapi.json", get(async move || Json(description)))
         .fallback(|| async { Refusal::absent("there is nothing under this path") })
         .method_not_allowed_fallback(|| async {

@@ -141,7 +141,7 @@ pub(super) struct Found {
     responses(
         (status = 200, description = "The entry", body = Found),
         (status = 400, description = "The key or a parameter makes no sense", body = Refusal),
-        (status = 404, description = "There is no such store, or no such key", body = Refusal),
+        (status = 404, description = "There is no such store, partition or key", body = Refusal),
         (status = 421, description = "Another instance has it, and can't be reached from here", body = Refusal),
         (status = 503, description = "Nobody has it at the moment", body = Refusal),
     )
@@ -196,8 +196,10 @@ pub(super) struct OfRange {
     #[serde(default)]
     reverse: bool,
     /// Most entries of the page, at most 1000; else 100.
+    #[param(minimum = 1, maximum = 1000)]
     limit: Option<usize>,
     /// `next` of the page before.
+    #[param(pattern = r"^[0-9]+\.(0x([0-9a-f]{2})*)?$")]
     after: Option<String>,
     /// Whether a standby may answer, or a task that is being restored. It may lack the latest commits.
     #[serde(default)]
@@ -220,7 +222,7 @@ pub(super) struct Page {
 #[utoipa::path(get, path = "/v1/stores/{store}/entries", params(("store" = String, Path), OfRange), responses(
     (status = 200, description = "A page", body = Page),
     (status = 400, description = "A parameter makes no sense", body = Refusal),
-    (status = 404, description = "There is no such store", body = Refusal),
+    (status = 404, description = "There is no such store, or no such partition", body = Refusal),
     (status = 421, description = "Another instance has it, and can't be reached from here", body = Refusal),
     (status = 503, description = "Nobody has it at the moment", body = Refusal),
 ))]

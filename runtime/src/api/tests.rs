@@ -128,9 +128,8 @@ fn every_path_of_the_description_answers() {
     server.stop();
 }
 
-/// `docs/operations.md` explains every metric, and none that does not exist.
-#[test]
-fn every_metric_is_in_the_documentation() {
+/// The names of all metrics as they are served.
+fn served() -> BTreeSet<String> {
     let status = status();
     // As a worker does when it starts.
     drop(status.workers.process_latency.get_or_create(&Worker { worker: 0 }));
@@ -140,10 +139,35 @@ fn every_metric_is_in_the_documentation() {
     server.stop();
     let counter = |name: &str, kind: &str| format!("{name}{}", if kind == "counter" { "_total" } else { "" });
     let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
-    let served: BTreeSet<String> = types.map(|(name, kind)| counter(name, kind)).collect();
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/operations.md");
-    let documentation = std::fs::read_to_string(path).expect("read docs/operations.md");
+    types.map(|(name, kind)| counter(name, kind)).collect()
+}
+
+fn document(name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs").join(name);
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("read {}: {error}", path.display()))
+}
+
+/// `docs/operations.md` explains every metric, and none that does not exist.
+#[test]
+fn every_metric_is_in_the_documentation() {
+    let documentation = document("operations.md");
     let rows = documentation.lines().filter_map(|line| line.strip_prefix("| `millrace_")?.split('`').next());
     let documented: BTreeSet<String> = rows.map(|name| format!("millrace_{name}")).collect();
-    assert_eq!(served, documented);
+    assert_eq!(served(), documented);
+}
+
+#[test]
+fn the_dashboard_and_the_alerts_ask_for_metrics_that_exist() {
+    let served = served();
+    json(&document("monitoring/grafana.json"));
+    for name in ["monitoring/grafana.json", "monitoring/alerts.yaml"] {
+        let text = document(name);
+        let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        let asked: BTreeSet<&str> = words.filter(|word| word.starts_with("millrace_")).collect();
+        assert!(asked.len() > 5, "{asked:?}");
+        for metric in asked {
+            let of_histogram = ["_bucket", "_sum", "_count"].iter().find_map(|suffix| metric.strip_suffix(suffix));
+            assert!(served.contains(of_histogram.unwrap_or(metric)), "{name} asks for {metric}");
+        }
+    }
 }

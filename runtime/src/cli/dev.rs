@@ -36,7 +36,7 @@ pub(super) fn run(config: Config, args: &DevArgs) -> anyhow::Result<()> {
     eprintln!("state in {}", state.path().display());
     let running = embedded.run()?;
     if let Some(address) = running.http() {
-        eprintln!("metrics on http://{address}/metrics, tasks on http://{address}/v1/tasks");
+        eprintln!("page on http://{address}, metrics on http://{address}/metrics");
     }
     let finish = Arc::new(AtomicBool::new(false));
     let printer = print_outputs(embedded.tail()?, Arc::clone(&finish))?;

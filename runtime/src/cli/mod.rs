@@ -16,7 +16,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 
 use crate::app;
 use crate::config::{self, Config, Environment, Invalid, LogConfig, LogFormat, Options};
@@ -85,6 +86,10 @@ enum Command {
         #[command(subcommand)]
         command: state::StateCommand,
     },
+    /// Print completions for a shell, to be put where it looks for them
+    Completions { shell: Shell },
+    /// Write the manual pages of all commands into a directory
+    Man { directory: PathBuf },
     /// Print the configuration in force, where it comes from, and no secret
     Config {
         #[command(flatten)]
@@ -129,6 +134,13 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Module { command } => module::run(log, command),
         Command::New(args) => new::run(&args),
         Command::State { command } => state::run(log, &command),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "millrace", &mut script);
+            print(&String::from_utf8_lossy(&script))
+        }
+        Command::Man { directory } => clap_mangen::generate_to(Cli::command(), &directory)
+            .with_context(|| format!("write manual pages into {}", directory.display())),
         Command::Config { reference: true, .. } => print(&config::reference()),
         Command::Config { config, reference: false } => print(&config::effective(&log.load(&config)?)),
     }
