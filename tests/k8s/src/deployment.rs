@@ -214,13 +214,13 @@ impl Deployment {
         .with_context(|| self.state())
     }
 
-    /// What `kubectl exec … ls -lrt /data/count-store/counts-app` shows: the task directories.
+    /// What `kubectl exec … ls -lrt /data/count-store/counts-app` shows of tasks; compiled modules lie beside them.
     pub fn task_directories(&self, number: u32) -> Result<Vec<String>> {
         let path = format!("/data/count-store/{APPLICATION}");
         let text = self.kubectl.run(&["exec", &name(number), "--", "ls", "-lrt", &path])?;
         let directories = text.lines().filter(|line| line.starts_with('d'));
-        let mut names: Vec<_> =
-            directories.filter_map(|line| line.split_whitespace().last()).map(str::to_owned).collect();
+        let names = directories.filter_map(|line| line.split_whitespace().last());
+        let mut names: Vec<_> = names.filter(|name| name.contains('_')).map(str::to_owned).collect();
         names.sort();
         Ok(names)
     }

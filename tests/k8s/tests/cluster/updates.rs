@@ -76,7 +76,9 @@ fn a_new_configuration_and_a_new_image_lose_and_repeat_nothing() -> Result<()> {
 fn a_pushed_module_is_taken_up_by_running_pods() -> Result<()> {
     let deployment = started(Deployment::new("push")?)?;
     let kubectl = &deployment.kubectl;
-    let push = ["exec", "-i", &name(0), "--", "millrace", "module", "push"];
+    // The configuration still says otherwise, so that no pod has to wait for a first version.
+    let uploaded = "MILLRACE_MODULE_SOURCE=uploaded";
+    let push = ["exec", "-i", &name(0), "--", "env", uploaded, "millrace", "module", "push"];
     kubectl.run(&[&push[..], &["/opt/millrace/guest_wordcount.wasm"]].concat())?;
     rolled(&deployment, || deployment.set("module.source", "\"uploaded\""))?;
 
