@@ -148,7 +148,7 @@ fn a_key_is_found_in_its_partition_and_shown_by_its_format() {
     for (path, code, word) in [
         ("/v1/stores/counts/keys/nobody", 404, "no key nobody"),
         ("/v1/stores/sums/keys/k7", 404, "the topology has: counts, windows"),
-        ("/v1/stores/counts/keys/k7?partition=3", 404, "partitions 0 to 2"),
+        ("/v1/stores/counts/keys/k7?partition=3", 400, "partitions 0 to 2"),
         ("/v1/stores/counts/keys/k7?partition=x", 400, "partition"),
         ("/v1/stores/windows/keys/k1", 400, "/v1/stores/windows/entries?key=k1"),
     ] {
