@@ -228,6 +228,7 @@ impl Clients {
             // The same after a restart, so that the broker ends at once what the former process left open.
             let instance = self.instance_id.as_ref().unwrap_or(&self.process_id);
             settings.set("transactional.id", format!("{}-{instance}-{worker}", self.application_id));
+            wait_no_longer_than_a_transaction(&mut settings);
         }
         settings
     }
@@ -243,6 +244,7 @@ impl Clients {
         if alone {
             settings.set("message.timeout.ms", "10000").set("transaction.timeout.ms", "10000");
             settings.set("transactional.id", format!("{}-modules", self.application_id));
+            wait_no_longer_than_a_transaction(&mut settings);
         }
         settings
     }
@@ -282,6 +284,16 @@ fn overlay(settings: &mut ClientConfig, properties: BTreeMap<String, String>) {
     for (key, value) in properties {
         let alias = ALIASES.iter().find(|(alias, _)| *alias == key);
         settings.set(alias.map_or(key.as_str(), |(_, name)| name), value);
+    }
+}
+
+/// The client refuses to wait for an answer for longer than a transaction lasts, which may be what all clients are told.
+fn wait_no_longer_than_a_transaction(settings: &mut ClientConfig) {
+    let ms = |name| settings.get(name).and_then(|value: &str| value.parse::<u64>().ok());
+    if let (Some(socket), Some(transaction)) = (ms("socket.timeout.ms"), ms("transaction.timeout.ms"))
+        && socket > transaction
+    {
+        settings.set("socket.timeout.ms", transaction.to_string());
     }
 }
 
@@ -341,5 +353,19 @@ mod tests {
         assert_eq!(settings.get("fetch.message.max.bytes"), Some("1048576"));
         assert_eq!(settings.get("acks"), Some("all"));
         assert_eq!(settings.config_map().len(), 3);
+    }
+
+    #[test]
+    fn a_transactional_client_waits_no_longer_than_a_transaction() {
+        let settings = |socket: &str| {
+            let mut settings = ClientConfig::new();
+            settings.set("socket.timeout.ms", socket).set("transaction.timeout.ms", "10000");
+            settings.set("transactional.id", "t").set("bootstrap.servers", "127.0.0.1:1");
+            wait_no_longer_than_a_transaction(&mut settings);
+            settings
+        };
+        assert_eq!(settings("20000").get("socket.timeout.ms"), Some("10000"));
+        assert_eq!(settings("5000").get("socket.timeout.ms"), Some("5000"));
+        settings("20000").create::<rdkafka::producer::BaseProducer>().expect("the client takes it");
     }
 }
