@@ -4,6 +4,8 @@ mod change;
 mod inspect;
 mod show;
 
+use std::fs::File;
+use std::io::{Read, stdin};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -26,7 +28,7 @@ pub(super) enum ModuleCommand {
     },
     /// Store a component as the next version and make it active: running instances take it up
     Push {
-        /// The WebAssembly component
+        /// The WebAssembly component; - for standard input
         file: PathBuf,
         /// A difference of the topology that is accepted, as the refusal names it: store:counts
         #[arg(long, value_name = "DIFFERENCE")]
@@ -126,18 +128,24 @@ fn reader(config: &Config) -> anyhow::Result<Reader> {
     }
 }
 
+/// The component in a file, or in the standard input if that is called `-`: a user that is not the one who made the
+/// pipe can't open `/dev/stdin`.
 fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
     let doing = || format!("read module {}", file.display());
-    let size = std::fs::metadata(file).with_context(doing)?.len();
-    if size > COMPONENT_MAX_BYTES as u64 {
+    let most = COMPONENT_MAX_BYTES as u64;
+    let opened: Box<dyn Read> =
+        if file == Path::new("-") { Box::new(stdin()) } else { Box::new(File::open(file).with_context(doing)?) };
+    let mut component = Vec::new();
+    opened.take(most + 1).read_to_end(&mut component).with_context(doing)?;
+    if component.len() as u64 > most {
         bail!(
-            "module {} has {}, and the most is {}: build it without debug information (strip = true), and keep data in topics",
+            "module {} has more than {}, which is the most: build it without debug information (strip = true), and keep \
+             data in topics",
             file.display(),
-            bytes(size),
-            bytes(COMPONENT_MAX_BYTES as u64)
+            bytes(most)
         );
     }
-    std::fs::read(file).with_context(doing)
+    Ok(component)
 }
 
 /// A version of the module, ready to be compared.

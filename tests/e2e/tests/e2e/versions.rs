@@ -42,6 +42,16 @@ fn push(app: &App, word: &str, options: &[&str]) -> Result<String> {
     app.ask("a", &[&["module", "push", &*file], options].concat())
 }
 
+/// Waits until the list of versions has all of these words: instances say what they run when they have come to it.
+fn listed(app: &App, words: &[&str]) -> Result<()> {
+    let mut list = String::new();
+    let said = wait::until("the list of versions to say so", wait::LONG, || {
+        list = app.ask("a", &["module", "list"])?;
+        Ok(words.iter().all(|word| list.contains(word)).then_some(()))
+    });
+    said.with_context(|| format!("{words:?} in\n{list}"))
+}
+
 /// Writes 10,000 records a second until it is told that it is enough.
 fn load(app: &App, enough: &AtomicBool) -> Result<()> {
     let mut seed = 1;
@@ -106,11 +116,8 @@ fn swap_under_load(test: &str, guarantee: &str, expect: Expect) -> Result<()> {
     println!("{guarantee}: the pauses were {pauses:?} ms");
     ensure!(c.has_line(&["starting", "version=2"]).is_some(), "the third instance runs another version:\n{}", c.tail());
     group.caught_up()?;
-    let list = app.ask("a", &["module", "list"])?;
-    ensure!(list.contains("version 2    active") && list.contains("with zeros"), "{list}");
-    for instance in ["a", "b", "c"] {
-        ensure!(list.contains(&format!("instance {instance}: version 2")), "{list}");
-    }
+    listed(&app, &["version 2    active", "with zeros"])?;
+    listed(&app, &["instance a: version 2", "instance b: version 2", "instance c: version 2"])?;
     for instance in [&mut a, &mut b, &mut c] {
         instance.stop()?;
     }
@@ -240,8 +247,7 @@ fn rolled_back(test: &str, settings: &[(&str, &str)], records: usize) -> Result<
     }
     app.write(&[Record::new("other", "1")])?;
     app.counts(&[("other", 1)])?;
-    let list = app.ask("a", &["module", "list"])?;
-    ensure!(list.contains("version 2    rolled back") && list.contains("is beyond me"), "{list}");
+    listed(&app, &["version 2    rolled back", "is beyond me"])?;
     if settings.is_empty() {
         app.counts(&[("k", 2)])?;
     }
@@ -285,8 +291,7 @@ fn a_canary() -> Result<()> {
     instance.line(&[SWAPPED, "version=2", "canary=1", "tasks=1"])?;
     of_all_partitions(&app)?;
     ensure!(padded_partitions(&app, 1)? == [0]);
-    let list = app.ask("a", &["module", "list"])?;
-    ensure!(list.contains("version 2    on trial") && list.contains("version 1, and 2 on some tasks"), "{list}");
+    listed(&app, &["version 2    on trial", "version 1, and 2 on some tasks"])?;
     instance.stop()?;
 
     instance = app.run("a")?;
@@ -364,7 +369,7 @@ fn what_is_wrong_is_said() -> Result<()> {
     instance.line(&["can't be taken up", "2 of its 2 chunks are not there any more"])?;
     app.write(&[Record::new("k", "1")])?;
     app.counts(&[("k", 1)])?;
-    ensure!(app.ask("a", &["module", "list"])?.contains("instance a: version 1"));
+    listed(&app, &["instance a: version 1"])?;
 
     // And a good version can be pushed all the same.
     push(&app, "padded", &[])?;

@@ -85,7 +85,7 @@ fn a_pushed_module_is_taken_up_by_running_pods() -> Result<()> {
     let load = Load::start(&deployment.kafka, INPUT);
     let before = [deployment.pod(0)?, deployment.pod(1)?];
     let component = [&fs::read(setting::module()?)?[..], b"\0\x03\x01v2"].concat();
-    let said = kubectl.feed(&[&push[..], &["/dev/stdin", "--note", "another section"]].concat(), &component)?;
+    let said = kubectl.feed(&[&push[..], &["-", "--note", "another section"]].concat(), &component)?;
     wait::until("both pods to run version 2", wait::LONG, || {
         let list = kubectl.run(&["exec", &name(0), "--", "millrace", "module", "list"])?;
         let runs = |number| list.contains(&format!("instance {}: version 2", name(number)));
