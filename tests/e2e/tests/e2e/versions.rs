@@ -350,7 +350,7 @@ fn what_is_wrong_is_said() -> Result<()> {
     app.denied("a", &["module", "push", &half.to_string_lossy()], &["half.wasm", "truncated or damaged"])?;
     let large = app.path("large.wasm");
     fs::File::create(&large)?.set_len(300 << 20)?;
-    app.denied("a", &["module", "push", &large.to_string_lossy()], &["300 MiB", "256 MiB"])?;
+    app.denied("a", &["module", "push", &large.to_string_lossy()], &["large.wasm", "256 MiB"])?;
     app.set_for("file", "module.source", &plain.to_string_lossy());
     app.denied("file", &["module", "push", &plain.to_string_lossy()], &["module.source = \"uploaded\""])?;
     ensure!(instance.is_running()?, "it gave up:\n{}", instance.tail());
