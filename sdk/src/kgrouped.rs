@@ -85,12 +85,8 @@ impl<K: Data, V: Data> KGroupedStream<K, V> {
 
     /// How many records there were of each key.
     pub fn count(&self, materialized: Materialized<K, i64>) -> KTable<K, i64> {
-        // A name that Kafka Streams takes off its counter for no reason but that it always has.
-        if materialized.given && materialized.name.is_none() {
-            self.graph.borrow_mut().generate_store(AGGREGATE);
-        }
-        let values = materialized.serdes.values.clone().or_else(|| Some(Arc::new(LongSerde)));
-        let serdes = Serdes { keys: self.serdes.keys.clone(), values };
+        self.skip_name(&materialized);
+        let serdes = self.count_serdes(&materialized);
         self.fold(AGGREGATE, serdes, materialized, || Some(0), Count)
     }
 
@@ -110,11 +106,7 @@ impl<K: Data, V: Data> KGroupedStream<K, V> {
         reducer: impl Fn(V, &V) -> Option<V> + Send + Sync + 'static,
         materialized: Materialized<K, V>,
     ) -> KTable<K, V> {
-        let step = move |_: &K, value: &V, joined: Option<V>| match joined {
-            None => Some(value.clone()),
-            Some(joined) => reducer(joined, value),
-        };
-        self.fold(REDUCE, self.serdes.clone(), materialized, || None, Fold(step))
+        self.fold(REDUCE, self.serdes.clone(), materialized, || None, Fold(reducing(reducer)))
     }
 
     /// Folds the values of each key into an aggregate of any type, which begins as `initializer`
@@ -125,10 +117,7 @@ impl<K: Data, V: Data> KGroupedStream<K, V> {
         aggregator: impl Fn(&K, &V, A) -> A + Send + Sync + 'static,
         materialized: Materialized<K, A>,
     ) -> KTable<K, A> {
-        let step = move |key: &K, value: &V, aggregate: Option<A>| {
-            aggregate.map(|aggregate| aggregator(key, value, aggregate))
-        };
-        self.aggregate_nullable(move || Some(initializer()), step, materialized)
+        self.aggregate_nullable(move || Some(initializer()), never_null(aggregator), materialized)
     }
 
     /// As [`Self::aggregate`] with aggregates that may be null; none deletes the key, whose next
@@ -165,6 +154,19 @@ impl<K: Data, V: Data> KGroupedStream<K, V> {
         let store = TableStore { name: store, keys, values, cached: materialized.cached };
         let logic = Arc::new(Aggregate { store, state: Arc::clone(&state), start, step, types: PhantomData });
         self.attach(node, definition, state, logic, serdes, view)
+    }
+
+    /// A count takes a name off the counter that Kafka Streams does not use, for no reason but that it always has.
+    pub(crate) fn skip_name(&self, materialized: &Materialized<K, i64>) {
+        if materialized.given && materialized.name.is_none() {
+            self.graph.borrow_mut().generate_store(AGGREGATE);
+        }
+    }
+
+    /// What a count is kept as, if nothing else is said.
+    pub(crate) fn count_serdes(&self, materialized: &Materialized<K, i64>) -> Serdes<K, i64> {
+        let values = materialized.serdes.values.clone().or_else(|| Some(Arc::new(LongSerde)));
+        Serdes { keys: self.serdes.keys.clone(), values }
     }
 
     /// The names of an aggregation, which come off the counter in this order, and its serdes.
@@ -231,3 +233,20 @@ impl<K: Data, V: Data> KGroupedStream<K, V> {
 
 pub(crate) const AGGREGATE: &str = "KSTREAM-AGGREGATE-";
 pub(crate) const REDUCE: &str = "KSTREAM-REDUCE-";
+
+/// A step that takes the first value as it is and joins each further one to it.
+pub(crate) fn reducing<K, V: Data>(
+    reducer: impl Fn(V, &V) -> Option<V> + Send + Sync + 'static,
+) -> impl Fn(&K, &V, Option<V>) -> Option<V> + Send + Sync + 'static {
+    move |_, value, joined| match joined {
+        None => Some(value.clone()),
+        Some(joined) => reducer(joined, value),
+    }
+}
+
+/// A step of an aggregate that its initializer begins and that is never null after.
+pub(crate) fn never_null<K, V, A>(
+    aggregator: impl Fn(&K, &V, A) -> A + Send + Sync + 'static,
+) -> impl Fn(&K, &V, Option<A>) -> Option<A> + Send + Sync + 'static {
+    move |key, value, aggregate| aggregate.map(|aggregate| aggregator(key, value, aggregate))
+}

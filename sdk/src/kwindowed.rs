@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::contract::{Layout, Windows};
 use crate::graph::stored_as;
-use crate::kgrouped::{AGGREGATE, Aggregation, KGroupedStream, REDUCE};
+use crate::kgrouped::{AGGREGATE, Aggregation, KGroupedStream, REDUCE, never_null, reducing};
 use crate::ktable::KTable;
 use crate::logic::{
     Aggregate, AggregateSessions, AggregateSliding, AggregateWindows, Count, Fold, Logic, Step, StoreView, TableState,
@@ -14,7 +14,7 @@ use crate::logic::{
 };
 use crate::options::{Materialized, Named, Serdes};
 use crate::rows::Data;
-use crate::serdes::{LongSerde, SessionWindowedSerde, SharedSerde, TimeWindowedSerde};
+use crate::serdes::{SessionWindowedSerde, SharedSerde, TimeWindowedSerde};
 use crate::windows::{FixedWindows, SessionWindows, SlidingWindows, TimeWindows, UnlimitedWindows, Windowed};
 
 /// The kinds of windows a grouped stream can be cut into, see [`KGroupedStream::windowed_by`].
@@ -79,12 +79,10 @@ impl<K: Data, V: Data> TimeWindowedKStream<K, V> {
 
     /// How many records there were of each key in each window.
     pub fn count(&self, materialized: Materialized<K, i64>) -> KTable<Windowed<K>, i64> {
-        // A name that Kafka Streams takes off its counter for no reason but that it always has.
-        if matches!(self.windows, Kind::Fixed(_)) && materialized.given && materialized.name.is_none() {
-            self.grouped.graph.borrow_mut().generate_store(AGGREGATE);
+        if matches!(self.windows, Kind::Fixed(_)) {
+            self.grouped.skip_name(&materialized);
         }
-        let values = materialized.serdes.values.clone().or_else(|| Some(Arc::new(LongSerde)));
-        let serdes = Serdes { keys: self.grouped.serdes.keys.clone(), values };
+        let serdes = self.grouped.count_serdes(&materialized);
         match self.windows {
             Kind::Fixed(windows) => self.fold_fixed(AGGREGATE, windows, serdes, materialized, || Some(0), Count),
             Kind::Sliding(windows) => self.fold_sliding(AGGREGATE, windows, serdes, materialized, || Some(0), Count),
@@ -107,11 +105,7 @@ impl<K: Data, V: Data> TimeWindowedKStream<K, V> {
         reducer: impl Fn(V, &V) -> Option<V> + Send + Sync + 'static,
         materialized: Materialized<K, V>,
     ) -> KTable<Windowed<K>, V> {
-        let step = move |_: &K, value: &V, joined: Option<V>| match joined {
-            None => Some(value.clone()),
-            Some(joined) => reducer(joined, value),
-        };
-        self.fold(REDUCE, self.grouped.serdes.clone(), materialized, || None, step)
+        self.fold(REDUCE, self.grouped.serdes.clone(), materialized, || None, reducing(reducer))
     }
 
     /// Folds the values of each key and window into an aggregate of any type, which begins as `initializer` says.
@@ -121,10 +115,7 @@ impl<K: Data, V: Data> TimeWindowedKStream<K, V> {
         aggregator: impl Fn(&K, &V, A) -> A + Send + Sync + 'static,
         materialized: Materialized<K, A>,
     ) -> KTable<Windowed<K>, A> {
-        let step = move |key: &K, value: &V, aggregate: Option<A>| {
-            aggregate.map(|aggregate| aggregator(key, value, aggregate))
-        };
-        self.aggregate_nullable(move || Some(initializer()), step, materialized)
+        self.aggregate_nullable(move || Some(initializer()), never_null(aggregator), materialized)
     }
 
     /// As [`Self::aggregate`] with aggregates that may be null; none deletes the window, whose next value begins anew.
@@ -262,12 +253,8 @@ impl<K: Data, V: Data> SessionWindowedKStream<K, V> {
 
     /// How many records there were of each key in each session.
     pub fn count(&self, materialized: Materialized<K, i64>) -> KTable<Windowed<K>, i64> {
-        // A name that Kafka Streams takes off its counter for no reason but that it always has.
-        if materialized.given && materialized.name.is_none() {
-            self.grouped.graph.borrow_mut().generate_store(AGGREGATE);
-        }
-        let values = materialized.serdes.values.clone().or_else(|| Some(Arc::new(LongSerde)));
-        let serdes = Serdes { keys: self.grouped.serdes.keys.clone(), values };
+        self.grouped.skip_name(&materialized);
+        let serdes = self.grouped.count_serdes(&materialized);
         let merge = |_: &K, one: Option<i64>, other: i64| one.map(|one| one.wrapping_add(other));
         self.fold(AGGREGATE, serdes, materialized, || Some(0), Count, merge)
     }
@@ -290,10 +277,7 @@ impl<K: Data, V: Data> SessionWindowedKStream<K, V> {
     ) -> KTable<Windowed<K>, V> {
         let reducer = Arc::new(reducer);
         let join = Arc::clone(&reducer);
-        let step = move |_: &K, value: &V, joined: Option<V>| match joined {
-            None => Some(value.clone()),
-            Some(joined) => join(joined, value),
-        };
+        let step = reducing(move |joined, value| join(joined, value));
         let merge = move |_: &K, one: Option<V>, other: V| match one {
             None => Some(other),
             Some(one) => reducer(one, &other),
@@ -310,11 +294,8 @@ impl<K: Data, V: Data> SessionWindowedKStream<K, V> {
         merger: impl Fn(&K, A, A) -> A + Send + Sync + 'static,
         materialized: Materialized<K, A>,
     ) -> KTable<Windowed<K>, A> {
-        let step = move |key: &K, value: &V, aggregate: Option<A>| {
-            aggregate.map(|aggregate| aggregator(key, value, aggregate))
-        };
         let merge = move |key: &K, one: Option<A>, other: A| one.map(|one| merger(key, one, other));
-        self.aggregate_nullable(move || Some(initializer()), step, merge, materialized)
+        self.aggregate_nullable(move || Some(initializer()), never_null(aggregator), merge, materialized)
     }
 
     /// As [`Self::aggregate`] with aggregates that may be null; none deletes the session.
