@@ -59,6 +59,31 @@ need_validator() {
   sed -i "1s|.*|#!$K8S_VALIDATOR/bin/python|" "$K8S_VALIDATOR/bin/kubernetes-validate"
 }
 
+# How the operators that k8s/components is for define their resources: from the Go modules of these operators.
+K8S_DEFINITIONS=$CACHE/k8s/definitions-2
+K8S_DEFINED=(
+  github.com/prometheus-operator/prometheus-operator@v0.85.0
+  example/prometheus-operator-crd/monitoring.coreos.com_servicemonitors.yaml
+  github.com/kedacore/keda/v2@v2.18.0
+  config/crd/bases/keda.sh_scaledobjects.yaml
+  github.com/kedacore/keda/v2@v2.18.0
+  config/crd/bases/keda.sh_triggerauthentications.yaml
+)
+
+need_definitions() {
+  [ ! -d "$K8S_DEFINITIONS" ] || return 0
+  local at said folder
+  say "fetching the definitions of operators' resources to $K8S_DEFINITIONS (once)"
+  rm -rf "$K8S_DEFINITIONS.new"
+  mkdir -p "$K8S_DEFINITIONS.new"
+  for ((at = 0; at < ${#K8S_DEFINED[@]}; at += 2)); do
+    said=$(cd "$K8S_DEFINITIONS.new" && go mod download -json "${K8S_DEFINED[at]}") || die "no ${K8S_DEFINED[at]}: $said"
+    folder=$(jq -r .Dir <<<"$said")
+    install -m 644 "$folder/${K8S_DEFINED[at + 1]}" "$K8S_DEFINITIONS.new/"
+  done
+  mv "$K8S_DEFINITIONS.new" "$K8S_DEFINITIONS"
+}
+
 # The program is named by what it was compiled from, so that several clones share the cache.
 k8s_program() {
   local sources digest

@@ -106,7 +106,8 @@ test_k8s() {
   elif attempt k8s_ready; then
     attempt in_project cargo test --release "${selection[@]}" --test cluster --no-run || return 0
     # They mostly wait.
-    RUST_TEST_THREADS=${RUST_TEST_THREADS:-4} with_k8s "$root/image" cargo_test "${selection[@]}" --test cluster "$@"
+    attempt need_definitions || return 0
+    RUST_TEST_THREADS=${RUST_TEST_THREADS:-4} MILLRACE_TEST_DEFINITIONS=$K8S_DEFINITIONS with_k8s "$root/image" cargo_test "${selection[@]}" --test cluster "$@"
   fi
   rm -rf "$root"
 }

@@ -4,6 +4,7 @@
 pub mod setting;
 pub mod dockerfile;
 pub mod kubectl;
+pub mod overlay;
 pub mod deployment;
 pub mod load;
 

@@ -41,6 +41,11 @@ pub fn image() -> Result<PathBuf> {
     variable("MILLRACE_TEST_IMAGE").map(PathBuf::from)
 }
 
+/// A folder with the definitions of the resources that operators bring.
+pub fn definitions() -> Result<PathBuf> {
+    variable("MILLRACE_TEST_DEFINITIONS").map(PathBuf::from)
+}
+
 /// A program beside the one that validates manifests.
 pub fn validator(program: &str) -> Result<PathBuf> {
     variable("MILLRACE_TEST_VALIDATOR").map(|folder| PathBuf::from(folder).join(program))

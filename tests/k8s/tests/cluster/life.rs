@@ -3,14 +3,18 @@
 use std::collections::BTreeSet;
 use std::fs;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use millrace_e2e::counts::{Expect, Load, verify};
 use millrace_e2e::process::Process;
 use millrace_e2e::records::{self, Reader, Record};
-use millrace_e2e::{http, wait};
+use millrace_e2e::wait;
 use millrace_k8s::deployment::{Deployment, INPUT, OUTPUT, PORT, name};
 use millrace_k8s::setting;
-use serde_json::json;
+use serde_json::{Value, json};
+
+/// Those of the guide.
+const FIVE: [(&str, &str); 5] =
+    [("foo", "bar"), ("hello", "world"), ("hello", "universe"), ("foo", "baz"), ("john", "doe")];
 
 /// Applies it and waits for two pods that share the four partitions.
 pub(crate) fn started(deployment: Deployment) -> Result<Deployment> {
@@ -39,8 +43,7 @@ fn five_records_are_counted_and_each_pod_has_two_tasks() -> Result<()> {
         ensure!(claim["spec"]["accessModes"] == json!(["ReadWriteOnce"]), "{claim}");
     }
 
-    let input = [("foo", "bar"), ("hello", "world"), ("hello", "universe"), ("foo", "baz"), ("john", "doe")];
-    records::write(&deployment.kafka, INPUT, &input.map(|(key, value)| Record::new(key, value)))?;
+    records::write(&deployment.kafka, INPUT, &FIVE.map(|(key, value)| Record::new(key, value)))?;
     let counts: BTreeSet<_> = [("foo", "2"), ("hello", "2"), ("john", "1")].map(|(k, v)| (k.into(), v.into())).into();
     Reader::new(&deployment.kafka, OUTPUT)?.until("the counts", wait::LONG, |found| {
         let found: BTreeSet<(String, String)> = found.iter().map(|found| found.record.text()).collect();
@@ -94,29 +97,51 @@ fn a_deleted_pod_and_a_killed_one_come_back_to_their_tasks() -> Result<()> {
     verify(&deployment.kafka, INPUT, OUTPUT, Expect::EveryCount).map(drop)
 }
 
-/// The commands that the guide has for looking at a deployment, as they stand there, and a port on this machine.
+/// The commands that the guide has for looking at a deployment, as they stand there, with the counts of its five records.
 #[test]
 fn what_the_guide_shows_can_be_seen() -> Result<()> {
     let deployment = started(Deployment::new("look")?)?;
+    records::write(&deployment.kafka, INPUT, &FIVE.map(|(key, value)| Record::new(key, value)))?;
+    deployment.group()?.caught_up()?;
     let guide = fs::read_to_string(setting::project().join("docs/aks.md"))?;
     let (_, section) = guide.split_once("## 6. Look at it").context("there is no section 6")?;
     let blocks = section.split("```sh\n").skip(1).filter_map(|rest| rest.split("```").next());
-    let mut seen = 0;
-    // Those that ask Azure or keep a port open are not for here.
-    for block in blocks.take_while(|block| !block.contains("az ")).filter(|block| !block.contains('&')) {
-        let said = deployment.kubectl.shell(block)?;
-        ensure!(!said.trim().is_empty(), "nothing was printed by:\n{block}");
-        seen += 1;
+    // Those that ask Azure or brokers are not for here.
+    let blocks: Vec<_> = blocks.take_while(|block| !block.contains("az ")).collect();
+    let (of_ports, blocks): (Vec<_>, Vec<_>) = blocks.into_iter().partition(|block| block.contains("port-forward"));
+    ensure!(blocks.len() == 3, "{} blocks to run:\n{section}", blocks.len());
+    let mut said = Vec::new();
+    for block in blocks {
+        said.push(deployment.kubectl.shell(block)?);
+        ensure!(said.last().is_some_and(|said| !said.trim().is_empty()), "nothing was printed by:\n{block}");
     }
-    ensure!(seen == 2, "{seen} blocks were run:\n{section}");
+    let listed = said.pop().unwrap_or_default();
+    for task in ["0_0", "0_1", "0_2", "0_3"] {
+        ensure!(listed.contains(task), "millrace state does not list {task}:\n{listed}");
+    }
 
-    let mut forward = deployment.kubectl.command(&["port-forward", "pod/kstreams-count-1", &format!(":{PORT}")])?;
+    // The same answers from either pod, which passes on to the other what that one has.
+    let questions: Vec<_> =
+        of_ports.iter().flat_map(|block| block.lines()).filter(|line| line.starts_with("curl")).collect();
+    let answers = [answers(&deployment, 0, &questions)?, answers(&deployment, 1, &questions)?];
+    for [metrics, foo, john, entries] in &answers {
+        ensure!(metrics.contains("millrace_process_records_total"), "{metrics}");
+        let json = |text: &str| serde_json::from_str::<Value>(text).with_context(|| text.to_owned());
+        let (foo, john) = (json(foo)?, json(john)?);
+        ensure!(foo["value"] == 2 && john["value"] == 1, "{foo}, {john}");
+        ensure!(json(entries)?["entries"].is_array(), "{entries}");
+    }
+    Ok(())
+}
+
+/// What commands print that ask a port of this machine, which is the pod's here.
+fn answers(deployment: &Deployment, number: u32, questions: &[&str]) -> Result<[String; 4]> {
+    let pod = format!("pod/{}", name(number));
+    let mut forward = deployment.kubectl.command(&["port-forward", &pod, &format!(":{PORT}")])?;
     let forward = Process::start("kubectl port-forward", &mut forward)?;
     let line = forward.line(&["Forwarding from 127.0.0.1:"])?.text;
     let address = line.split_whitespace().nth(2).context("an address")?;
-    let (code, tasks) = http::get(address, "/v1/tasks")?;
-    ensure!(code == 200, "{code}: {tasks}");
-    let tasks: serde_json::Value = serde_json::from_str(&tasks)?;
-    ensure!(tasks["instance"] == "kstreams-count-1" && tasks["application_id"] == "counts-app", "{tasks}");
-    Ok(())
+    let answer = |question: &&str| deployment.kubectl.shell(&question.replace("localhost:8642", address));
+    let answers: Vec<_> = questions.iter().map(answer).collect::<Result<_>>()?;
+    answers.try_into().map_err(|answers: Vec<_>| anyhow!("{} answers: {answers:?}", answers.len()))
 }

@@ -4,3 +4,4 @@
 mod life;
 mod updates;
 mod scaling;
+mod components;

@@ -116,7 +116,8 @@ fn kubectl_knows_its_commands_and_options() -> Result<()> {
 fn millrace_knows_its_commands() -> Result<()> {
     let binary = setting::millrace()?;
     for command in commands("millrace")? {
-        let words = if command.first().is_some_and(|first| first == "module") { 2 } else { 1 };
+        let words =
+            if command.first().is_some_and(|first| ["module", "state"].contains(&first.as_str())) { 2 } else { 1 };
         let mut arguments: Vec<&str> = command.iter().take(words).map(String::as_str).collect();
         arguments.push("--help");
         let help = said(&binary.to_string_lossy(), &arguments)?;

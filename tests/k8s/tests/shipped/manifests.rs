@@ -4,7 +4,8 @@ use std::fs;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use millrace_k8s::{copy, kubectl, setting};
+use millrace_k8s::overlay::Overlay;
+use millrace_k8s::{kubectl, setting};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -54,21 +55,11 @@ fn base_and_overlay_are_valid() -> Result<()> {
     Ok(())
 }
 
-/// The overlay with a component switched on, as its comment says.
 fn with_component(component: &str) -> Result<(String, Vec<Value>)> {
-    let project = TempDir::with_prefix("millrace-manifests.")?;
-    copy(&setting::project().join("k8s"), &project.path().join("k8s"))?;
-    let overlay = project.path().join("k8s/overlays/aks");
-    let file = overlay.join("kustomization.yaml");
-    let text = fs::read_to_string(&file)?;
-    let line = format!("#   - ../../components/{component}");
-    ensure!(text.contains(&line), "the overlay does not mention {component}");
-    let on = text.replace("# components:", "components:").replace(&line, &line.replacen("# ", "  ", 1));
-    fs::write(&file, on)?;
-    read(kubectl::kustomize(&overlay)?)
+    read(kubectl::kustomize(&Overlay::with(&[component])?.path())?)
 }
 
-/// Resources of operators have schemas of their own, which are not Kubernetes'.
+/// Resources of operators have definitions of their own, to which `cluster/components.rs` holds them.
 #[test]
 fn components_fit_the_overlay() -> Result<()> {
     for (component, kind) in [("event-hubs", ""), ("service-monitor", "ServiceMonitor"), ("keda", "ScaledObject")] {
