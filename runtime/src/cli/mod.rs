@@ -5,9 +5,12 @@ mod demo;
 mod describe;
 mod dev;
 mod embedded;
+mod group;
+mod lag;
 mod logging;
 mod module;
 mod new;
+mod reset;
 mod state;
 mod table;
 
@@ -86,6 +89,10 @@ enum Command {
         #[command(subcommand)]
         command: state::StateCommand,
     },
+    /// Print how far the application is in what it reads, as its group has it
+    Lag(lag::LagArgs),
+    /// Have the application begin anew: offsets, internal topics, and the state on this machine
+    Reset(reset::ResetArgs),
     /// Print completions for a shell, to be put where it looks for them
     Completions { shell: Shell },
     /// Write the manual pages of all commands into a directory
@@ -134,6 +141,8 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Module { command } => module::run(log, command),
         Command::New(args) => new::run(&args),
         Command::State { command } => state::run(log, &command),
+        Command::Lag(args) => lag::run(log, &args),
+        Command::Reset(args) => reset::run(log, &args),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "millrace", &mut script);

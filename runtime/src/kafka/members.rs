@@ -42,6 +42,17 @@ pub fn member_id(consumer: &GroupConsumer) -> Option<String> {
 
 /// The members of a group; `None` while it is being rebalanced, when nobody knows who will have what.
 pub fn members(consumer: &GroupConsumer, group: &str, timeout: Duration) -> Result<Option<Vec<GroupMember>>, Error> {
+    let (stable, members) = described(consumer, group, timeout)?;
+    Ok(stable.then_some(members))
+}
+
+/// The members of a group, also of one that is being rebalanced; what they were assigned may be missing then.
+pub fn present(consumer: &GroupConsumer, group: &str, timeout: Duration) -> Result<Vec<GroupMember>, Error> {
+    Ok(described(consumer, group, timeout)?.1)
+}
+
+/// Whether the group is stable, and its members.
+fn described(consumer: &GroupConsumer, group: &str, timeout: Duration) -> Result<(bool, Vec<GroupMember>), Error> {
     let answer = Answer::ask(consumer, group, timeout)?;
     let mut count = 0;
     // SAFETY: `answer` owns what is read here, and outlives it. The event is of the kind that was asked for, or
@@ -53,16 +64,20 @@ pub fn members(consumer: &GroupConsumer, group: &str, timeout: Duration) -> Resu
         }
         let groups = c::rd_kafka_DescribeConsumerGroups_result_groups(result, &raw mut count);
         if count == 0 {
-            return Ok(None);
+            return Ok((false, Vec::new()));
         }
         let group = *groups;
-        check(c::rd_kafka_error_code(c::rd_kafka_ConsumerGroupDescription_error(group)))?;
-        let state = c::rd_kafka_ConsumerGroupDescription_state(group);
-        if state != c::rd_kafka_consumer_group_state_t::RD_KAFKA_CONSUMER_GROUP_STATE_STABLE {
-            return Ok(None);
+        let code = c::rd_kafka_error_code(c::rd_kafka_ConsumerGroupDescription_error(group));
+        if code == c::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_GROUP_ID_NOT_FOUND {
+            // Nobody has joined it yet, or it was deleted.
+            return Ok((false, Vec::new()));
         }
+        check(code)?;
+        let state = c::rd_kafka_ConsumerGroupDescription_state(group);
+        let stable = state == c::rd_kafka_consumer_group_state_t::RD_KAFKA_CONSUMER_GROUP_STATE_STABLE;
         let members = 0..c::rd_kafka_ConsumerGroupDescription_member_count(group);
-        Ok(Some(members.map(|index| member(c::rd_kafka_ConsumerGroupDescription_member(group, index))).collect()))
+        let members = members.map(|index| member(c::rd_kafka_ConsumerGroupDescription_member(group, index)));
+        Ok((stable, members.collect()))
     }
 }
 

@@ -8,6 +8,7 @@ mod error;
 mod group;
 mod linger;
 mod members;
+mod offsets;
 mod topics;
 mod watermarks;
 
@@ -17,7 +18,8 @@ pub use embedded::{EmbeddedBroker, Feeder, Seen, Tail};
 pub use error::{classify, classify_question, is_record_error};
 pub use group::{GroupConsumer, Membership, Rebalance, from_list, is_incremental, number, resume, to_list};
 pub use linger::send_now;
-pub use members::{GroupMember, member_id, members};
+pub use members::{GroupMember, member_id, members, present};
 pub use objections::{Objection, Objections};
+pub use offsets::{GroupOffsets, Progress};
 pub use topics::Topics;
 pub use watermarks::last_seen_end;

@@ -128,6 +128,28 @@ impl Topics {
         Ok(described.into_iter().map(|described| described.ok()?.get(name)?.value.clone()).collect())
     }
 
+    /// Deletes topics; one that is gone already is as good.
+    pub fn delete(&self, topics: &[String]) -> Result<(), Error> {
+        if topics.is_empty() {
+            return Ok(());
+        }
+        let names: Vec<&str> = topics.iter().map(String::as_str).collect();
+        let results = self
+            .runtime
+            .block_on(self.admin.delete_topics(&names, &options()))
+            .map_err(|error| classify("delete internal topics", &error))?;
+        for result in results {
+            match result {
+                Ok(_) | Err((_, RDKafkaErrorCode::UnknownTopicOrPartition)) => {}
+                Err((name, code)) => {
+                    let error = rdkafka::error::KafkaError::AdminOp(code);
+                    return Err(classify(&format!("delete internal topic {name}"), &error));
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Deletes the records of repartition topics that were processed and committed.
     pub fn purge(&self, below: &[(TopicPartition, Offset)]) -> Result<(), Error> {
         let mut list = TopicPartitionList::with_capacity(below.len());

@@ -173,7 +173,7 @@ impl StateDirectory {
         for task in self.tasks()?.into_iter().filter(|task| !keep.contains(task)) {
             let since = *unowned.entry(task).or_insert(now);
             if now.saturating_duration_since(since) >= delay {
-                self.delete(task)?;
+                self.delete_task(task)?;
                 unowned.remove(&task);
                 info!(%task, "deleted the state of a task that has run elsewhere for state.cleanup.delay.ms");
                 deleted.push(task);
@@ -182,7 +182,12 @@ impl StateDirectory {
         Ok(deleted)
     }
 
-    fn delete(&self, task: TaskId) -> Result<(), Error> {
+    /// Deletes all of it. Nothing of it is open: this process has its lock.
+    pub fn delete(self) -> Result<(), Error> {
+        fs::remove_dir_all(&self.path).map_err(|e| from_io("delete the state directory", &self.path, &e))
+    }
+
+    fn delete_task(&self, task: TaskId) -> Result<(), Error> {
         let path = self.database_path(task);
         Rocks::destroy(&path)?;
         let directory = self.task_path(task);

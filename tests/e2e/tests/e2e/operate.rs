@@ -182,3 +182,71 @@ fn state_is_looked_into_while_the_application_runs_and_after() -> Result<()> {
     }
     Ok(())
 }
+
+#[test]
+fn an_application_is_reset_and_counts_anew() -> Result<()> {
+    let mut app = App::new(&Kafka::shared()?, "reset")?;
+    app.leave_on_stop();
+    let mut process = app.run("a")?;
+    app.write(&[Record::new("foo", ""), Record::new("bar", ""), Record::new("foo", "")])?;
+    app.group()?.caught_up()?;
+    let text = app.ask("a", &["lag"])?;
+    ensure!(text.starts_with("TOPIC") && text.matches(&app.input).count() == 4, "{text}");
+    let text = app.ask("a", &["lag", "--json"])?;
+    ensure!(text.matches("\"lag\":0").count() == 4 && !text.contains("\"instance\":null"), "{text}");
+    app.denied("a", &["reset", "--yes"], &["has members", "stop all instances first"])?;
+    process.stop()?;
+
+    // As an application's whose id only begins the same.
+    let foreign = format!("{}-b-store-changelog", app.id);
+    topics::create(&app.kafka, &foreign, 1, &[])?;
+    let text = app.ask("a", &["reset", "--dry-run"])?;
+    let planned = [format!("delete topic {}\n", app.changelog()), format!("leave topic {foreign}")];
+    ensure!(planned.iter().all(|line| text.contains(line)) && text.ends_with("nothing was done\n"), "{text}");
+    ensure!(app.tasks_on_disk("a")?.len() == 4, "a dry run deletes nothing");
+    app.denied("a", &["reset"], &["say --yes"])?;
+    app.ask("a", &["reset", "--yes"])?;
+    ensure!(app.tasks_on_disk("a").is_err(), "the state is deleted");
+    ensure!(topics::partition_count(&app.kafka, &app.changelog())?.is_none(), "so is the changelog");
+    ensure!(topics::partition_count(&app.kafka, &foreign)? == Some(1), "another's is not");
+    let text = app.ask("a", &["lag", "--json"])?;
+    let lags = text.split("\"lag\":").skip(1).filter_map(|rest| rest.split([',', '}']).next()?.parse::<u64>().ok());
+    ensure!(lags.sum::<u64>() == 3, "{text}");
+
+    // Every record is counted again, from nothing.
+    let before = app.outputs(3)?.len();
+    process = app.run("a")?;
+    let after = app.outputs(before + 3)?;
+    let texts = after.iter().map(|found| found.record.text());
+    let foo: Vec<String> = texts.filter(|(key, _)| key == "foo").map(|(_, count)| count).collect();
+    ensure!(foo == ["1", "2", "1", "2"], "{foo:?}");
+    process.stop()
+}
+
+#[test]
+fn a_reset_can_go_to_another_place_than_the_beginning() -> Result<()> {
+    let mut app = App::new(&Kafka::shared()?, "reset-to")?;
+    app.leave_on_stop();
+    let mut process = app.run("a")?;
+    app.write(&[Record::new("foo", ""), Record::new("foo", ""), Record::new("foo", "")])?;
+    app.group()?.caught_up()?;
+    process.stop()?;
+    let to = |options: &[&str]| -> Result<i64> {
+        app.ask("a", &[&["reset", "--yes", "--json"], options].concat())?;
+        app.group()?.progress()
+    };
+    for (options, expected) in [
+        (&["--shift-by", "-1"][..], 2),
+        (&["--shift-by", "7"], 3),
+        (&["--to-earliest"], 0),
+        (&["--to-latest"], 3),
+        (&["--to-datetime", "2001-01-01T00:00:00"], 0),
+        (&["--to-datetime", "2901-01-01T00:00:00+01:00"], 3),
+    ] {
+        let progress = to(options)?;
+        ensure!(progress == expected, "{options:?} led to {progress}");
+    }
+    let output = app.call("a", &["reset", "--to-latest", "--shift-by", "1"])?;
+    ensure!(output.status.code() == Some(2), "two places at once: {}", output.status);
+    Ok(())
+}
