@@ -3,10 +3,10 @@
 
 in_project() { (cd "$MILL_HOME" && "$@"); }
 
-# The packages that compile to modules: the reference topology and the guests of the tests.
+# The packages that compile to modules: the reference topology, the examples and the guests of the tests.
 guests() {
   local manifest
-  for manifest in "$MILL_HOME"/guest-*/Cargo.toml "$MILL_HOME"/tests/guests/*/Cargo.toml; do
+  for manifest in "$MILL_HOME"/guest-*/Cargo.toml "$MILL_HOME"/examples/*/Cargo.toml "$MILL_HOME"/tests/guests/*/Cargo.toml; do
     [ ! -f "$manifest" ] || sed -n 's/^name = "\(.*\)"/\1/p' "$manifest" | head -1
   done
 }

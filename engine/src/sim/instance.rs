@@ -246,6 +246,9 @@ impl Instance {
         }
         if all {
             self.log = producer(ground, number, self.log.generation, &self.fuse);
+        } else {
+            // What a task has sent is on its way, and arrives before a database is opened and the end of a changelog asked for.
+            self.log.write(self.log.queued());
         }
     }
 

@@ -29,6 +29,9 @@ impl World {
         if !late {
             self.revoke(&members, &owners, eager);
         }
+        // Who died of that is known to be dead when its session is over: without transactions, too, what it had under way
+        // has arrived by then, and is in the changelogs that the next ones read.
+        self.bury();
         self.ground.cluster().generation += 1;
         let generation = self.ground.cluster().generation;
         for &number in &members {

@@ -3,6 +3,7 @@
 
 mod harness;
 mod counts;
+mod windows;
 mod restart;
 mod standbys;
 mod exactly_once;
