@@ -1,16 +1,16 @@
 //! Owns the invariants: what must hold whenever a commit has written a disk, whenever the group has learnt an offset, and when
 //! all is done. Must not know how the core comes by it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use crate::commit::Guarantee;
 use crate::expiry::{Expiry, TimedKeys};
 use crate::memory::Memory;
 use crate::overlay::parse;
-use crate::ports::{Database, Positions};
+use crate::ports::{Database, Positions, Write};
 use crate::record::{Offset, TopicPartition};
-use crate::sim::guest::number;
+use crate::sim::guest::{number, version};
 use crate::sim::log::Cluster;
 
 /// Count and timestamp of each key.
@@ -170,6 +170,13 @@ impl Audit {
         }
     }
 
+    /// A commit holds the work of one version of the module.
+    pub(crate) fn of_one_version(&self, write: &Write<'_>) {
+        let values = write.entries.iter().filter_map(|(_, _, value)| parse((*value)?));
+        let versions: BTreeSet<u32> = values.filter_map(|(_, value)| version(value)).collect();
+        self.check(versions.len() <= 1, || format!("a commit holds the work of versions {versions:?}"));
+    }
+
     /// Each store is what its changelog says up to its position, whoever brought it there.
     fn prefix(&self, cluster: &Cluster, partition: u32, memory: &Memory, stored: &Positions) {
         for (store, name) in self.kind.stores().iter().enumerate() {
@@ -298,5 +305,28 @@ impl Audit {
             (Guarantee::AtLeastOnce, _) => counts.iter().any(|&forwarded| forwarded >= count),
         };
         self.check(good, || format!("{key:?} came {count} times, but {counts:?} was forwarded"));
+        if self.kind.guarantee == Guarantee::ExactlyOnce {
+            self.meanings(cluster, partition, key);
+        }
+    }
+
+    /// What a record was counted to is in the changelog by the version of the module that has forwarded it.
+    fn meanings(&self, cluster: &Cluster, partition: u32, key: &[u8]) {
+        let versions = |partition: &TopicPartition| {
+            let own = cluster.committed_records(partition).filter(|record| record.key.as_deref() == Some(key));
+            let values = own.filter_map(|record| record.value.as_deref());
+            values.map(|value| (number(value), version(value))).collect::<BTreeSet<_>>()
+        };
+        let forwarded: BTreeMap<u64, Option<u32>> = versions(&TopicPartition::new(OUTPUT, 0)).into_iter().collect();
+        for store in (0..self.kind.stores().len()).filter(|_| self.kind.logged) {
+            for (count, by) in versions(&changelog(store, partition)) {
+                let meant = forwarded.get(&count);
+                self.check(meant == Some(&by), || {
+                    format!(
+                        "count {count} of {key:?} is in store {store} by version {by:?}, and forwarded by {meant:?}"
+                    )
+                });
+            }
+        }
     }
 }

@@ -64,6 +64,9 @@ impl Database for Disk {
         if commit && changes && self.full.as_mut().is_some_and(|random| random.once_in(10)) {
             return Err(Error::Retry("disk full".to_owned()));
         }
+        if commit {
+            self.audit.of_one_version(&write);
+        }
         let mut memory = self.memory.lock().expect("no test panics with it");
         memory.write(write)?;
         if self.compaction.once_in(4) {

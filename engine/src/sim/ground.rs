@@ -34,6 +34,8 @@ pub(crate) struct Ground {
     /// a store whose entries age whoever restores from it lets some of them go before the input says so.
     repaired: Vec<Option<usize>>,
     pub(crate) now_ms: i64,
+    /// Of the module: what tasks are made of from now on.
+    pub(crate) version: u32,
     /// What happened, if anybody wants to know.
     pub(crate) story: Option<Vec<String>>,
 }
@@ -59,6 +61,7 @@ impl Ground {
             unclean: vec![None; kind.partitions as usize],
             repaired: vec![None; kind.partitions as usize],
             now_ms: 0,
+            version: 1,
             story: None,
         }
     }
@@ -100,6 +103,7 @@ impl Ground {
             cached: self.kind.cached,
             expiry: self.kind.expiry(),
             schedule: Some((Clock::WallClock, PUNCTUATION_MS)).filter(|_| self.kind.punctuates),
+            version: Some(self.version),
             ..Behaviour::default()
         }
     }

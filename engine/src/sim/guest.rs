@@ -35,6 +35,8 @@ pub(crate) struct Behaviour {
     pub(crate) output: Option<String>,
     /// What it calls the origins of its output.
     pub(crate) origins: bool,
+    /// Stands behind every count that it writes or forwards.
+    pub(crate) version: Option<u32>,
 }
 
 /// Counts records by key in store 0, and forwards each count (a big-endian u64) under its key.
@@ -62,6 +64,11 @@ impl Count {
         Fault { index, node, ..Fault::new(kind, message) }
     }
 
+    fn value(&self, count: u64) -> Vec<u8> {
+        let version = self.behaviour.version.map(u32::to_be_bytes);
+        [&count.to_be_bytes()[..], version.as_ref().map_or(&[], |version| version)].concat()
+    }
+
     fn output(&self, records: Batch, origins: Vec<u32>) -> Vec<Output> {
         if records.is_empty() {
             return Vec::new();
@@ -72,8 +79,14 @@ impl Count {
     }
 }
 
+/// The count in a value.
 pub(crate) fn number(bytes: &[u8]) -> u64 {
-    u64::from_be_bytes(bytes.try_into().expect("counts have eight bytes"))
+    u64::from_be_bytes(*bytes.first_chunk().expect("counts have eight bytes"))
+}
+
+/// The version of the module that has written a value.
+pub(crate) fn version(bytes: &[u8]) -> Option<u32> {
+    bytes.get(8..)?.first_chunk().map(|bytes| u32::from_be_bytes(*bytes))
 }
 
 impl Guest for Count {
@@ -113,7 +126,7 @@ impl Guest for Count {
             assert_eq!(over, None, "{latest:?} is there, too");
         }
         let rows: Vec<_> = input.records.keys.iter().zip(input.records.values.iter()).collect();
-        for (index, (key, value)) in rows.into_iter().enumerate() {
+        for (index, (key, was)) in rows.into_iter().enumerate() {
             let Some(key) = key else {
                 context.dropped("KSTREAM-AGGREGATE-0000000003", "null key", 1);
                 continue;
@@ -122,17 +135,18 @@ impl Guest for Count {
             let known = context.get(store, &keys).map_err(|m| self.fail(Some(index), &m.0))?;
             let count = known.values.iter().next().flatten().map_or(0, number) + 1;
             let timestamp = input.records.timestamps[index].max(known.timestamps[0]);
-            let values = Column::from_iter([Some(&count.to_be_bytes()[..])]);
+            let value = self.value(count);
+            let values = Column::from_iter([Some(&value[..])]);
             let entries = Entries { keys, values, timestamps: vec![timestamp] };
             context.put(store, &entries).map_err(|m| self.fail(Some(index), &m.0))?;
-            if value.is_some_and(|value| self.behaviour.poison.as_deref() == Some(value)) {
+            if was.is_some_and(|was| self.behaviour.poison.as_deref() == Some(was)) {
                 if self.behaviour.flood {
                     while context.put(store, &entries).is_ok() {}
                 }
                 return Err(self.fail(Some(index), "poison"));
             }
             if !self.behaviour.cached {
-                records.push(Some(key), Some(&count.to_be_bytes()), timestamp);
+                records.push(Some(key), Some(&value), timestamp);
                 origins.push(u32::try_from(index).expect("small"));
             }
         }
@@ -156,17 +170,16 @@ impl Guest for Count {
         if let Some(index) = changes.keys.iter().position(|key| key == self.behaviour.poison.as_deref()) {
             return Err(self.fail(Some(index), "poison"));
         }
+        let values: Vec<_> =
+            changes.new_values.iter().map(|value| value.map(|value| self.value(number(value)))).collect();
+        let values = Column::from_iter(values.iter().map(Option::as_deref));
         if let Some(mirror) = context.store("mirror-store") {
-            let (keys, values) = (changes.keys.clone(), changes.new_values.clone());
+            let (keys, values) = (changes.keys.clone(), values.clone());
             let entries = Entries { keys, values, timestamps: changes.timestamps.clone() };
             context.put(mirror, &entries).map_err(|m| self.fail(None, &m.0))?;
         }
-        let records = Batch {
-            keys: changes.keys.clone(),
-            values: changes.new_values.clone(),
-            timestamps: changes.timestamps.clone(),
-            headers: Vec::new(),
-        };
+        let records =
+            Batch { keys: changes.keys.clone(), values, timestamps: changes.timestamps.clone(), headers: Vec::new() };
         Ok(self.output(records, Vec::new()))
     }
 }

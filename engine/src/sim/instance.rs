@@ -176,6 +176,10 @@ impl Instance {
         for _ in 0..ground.random.below(5) {
             task.process(ground.now_ms, &mut self.log)?;
         }
+        if ground.rules.has(Mistake::SwappedUncommitted) && ground.random.once_in(4) {
+            ground.version += 1;
+            task.take_over_uncommitted(Box::new(Count::new(ground.behaviour())));
+        }
         Ok(())
     }
 
@@ -196,7 +200,7 @@ impl Instance {
                     ground.audit.violation(format!("instance {number} is a zombie and has committed"));
                 }
                 ground.commit_is_done(&needed);
-                if ground.random.once_in(8) {
+                if ground.random.once_in(4) {
                     self.swap(ground);
                 }
             }
@@ -211,17 +215,27 @@ impl Instance {
         }
     }
 
-    /// Some tasks go on with another version of the module, those whose `init` works.
+    /// Some tasks go on with the version of the module that is active, or with one that becomes active now: those whose
+    /// `init` works, until a crash. Others have it later, or when they are made again.
     fn swap(&mut self, ground: &mut Ground) {
         let number = self.number;
+        match ground.random.below(4) {
+            0 | 1 => ground.version += 1,
+            2 => ground.version -= ground.version.min(1),
+            _ => {}
+        }
         for task in self.slots.iter_mut().filter_map(running) {
             if !matches!(task.phase(), Phase::Running | Phase::Suspended) || ground.random.once_in(3) {
                 continue;
             }
+            if self.fuse.before().is_err() {
+                return;
+            }
             let init_fails = ground.random.once_in(3);
             let guest = Box::new(Count::new(Behaviour { init_fails, ..ground.behaviour() }));
             let swapped = task.take_over(Successor { spec: task.spec().clone(), guest });
-            ground.tell(|| format!("  {number} swaps the module of {}: {swapped:?}", task.id()));
+            let version = ground.version;
+            ground.tell(|| format!("  {number} swaps version {version} in for {}: {swapped:?}", task.id()));
             assert_eq!(swapped.is_err(), init_fails, "{swapped:?}");
         }
     }

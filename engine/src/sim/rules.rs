@@ -20,6 +20,8 @@ pub(crate) enum Mistake {
     HandedOverUncommitted,
     /// A task that closes leaves the transaction to the others.
     ClosedTaskStaysInTransaction,
+    /// Another version of the module goes on before what the one before has done is committed.
+    SwappedUncommitted,
 }
 
 #[derive(Debug, Clone)]

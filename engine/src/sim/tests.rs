@@ -99,6 +99,8 @@ fn a_broken_commit_order_is_caught() {
 fn a_broken_rule_is_caught() {
     for (guarantee, mistake) in [
         (Guarantee::AtLeastOnce, Mistake::StandbyKeepsInputs),
+        (Guarantee::AtLeastOnce, Mistake::SwappedUncommitted),
+        (Guarantee::ExactlyOnce, Mistake::SwappedUncommitted),
         (Guarantee::ExactlyOnce, Mistake::StandbyReadsUncommitted),
         (Guarantee::ExactlyOnce, Mistake::RestoreStopsAtStable),
         (Guarantee::ExactlyOnce, Mistake::OffsetsAreUnstable),
