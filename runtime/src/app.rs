@@ -3,6 +3,8 @@
 
 mod load;
 mod versions;
+mod changes;
+mod registry;
 mod follower;
 mod queries;
 mod tasks;
@@ -20,7 +22,7 @@ use millrace_engine::ports::Error;
 use millrace_engine::task::BufferLimits;
 use millrace_engine::topology::{Layout, PartitionCounts, Partitioning, Plan, Topology, TopologyError};
 
-use crate::api::{Catalog, Facts, Server};
+use crate::api::{self, Catalog, Facts, Server};
 use crate::config::{Config, GroupProtocol, Guarantee};
 use crate::guest::Module;
 use crate::kafka::{Clients, Membership, Topics};
@@ -32,11 +34,13 @@ use crate::store::{Budget as StoreBudget, Resources, StateDirectory};
 use crate::worker::{Budget, Handle, Meter, Pace, Worker};
 use follower::Follower;
 use queries::{Group, OpenStores};
+use registry::Registry;
 use tasks::Tasks;
 use versions::{Version, Versions};
 
 /// Kafka's clock.
 pub(crate) use crate::worker::now_ms;
+pub use changes::{Change, Changes, Terms, bytes, short};
 pub use load::refuse;
 
 /// How long one question to the cluster may take before it is asked again.
@@ -117,7 +121,8 @@ impl Application {
         }));
         status.runs(self.module.digest());
         let catalog = Arc::new(OnceLock::new());
-        let server = serve(config, &status, &catalog)?;
+        let registry = Arc::new(Registry::new(config.clone()));
+        let server = serve(config, &status, &registry, &catalog)?;
         tracing::info!(
             application = config.application_id, module = self.module.digest(),
             version = self.activation.as_ref().map(|active| active.version),
@@ -151,6 +156,7 @@ impl Application {
                 name: config.instance_id.clone().unwrap_or(process_id),
                 state: directory,
                 versions,
+                registry,
                 news,
                 activation,
                 ends: ends.clone(),
@@ -340,12 +346,27 @@ fn run_once(config: &Config) -> anyhow::Result<bool> {
 }
 
 /// From the beginning on: probes are answered while brokers are waited for.
-fn serve(config: &Config, status: &Arc<Status>, catalog: &Arc<OnceLock<Catalog>>) -> anyhow::Result<Option<Server>> {
+fn serve(
+    config: &Config,
+    status: &Arc<Status>,
+    registry: &Arc<Registry>,
+    catalog: &Arc<OnceLock<Catalog>>,
+) -> anyhow::Result<Option<Server>> {
     let Some(listen) = config.http.listen else { return Ok(None) };
+    // Who changes something later would be the first to learn that it can't be read.
+    config
+        .http
+        .token_file
+        .as_deref()
+        .map(api::read_token)
+        .transpose()
+        .context("read the token of changes over HTTP")?;
     let facts = Facts {
         status: Arc::clone(status),
         acceptable_lag: config.http.acceptable_recovery_lag,
         peers: config.http.peers.clone(),
+        token: config.http.token_file.clone(),
+        modules: Arc::clone(registry) as _,
         catalog: Arc::clone(catalog),
     };
     let server = Server::start(listen, facts).with_context(|| {

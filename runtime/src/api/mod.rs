@@ -1,10 +1,12 @@
-//! Owns what the process serves over HTTP: health, metrics, what its tasks do and what their stores hold. Must not know
-//! the record path, which writes what is served here into the status of the process and into its stores.
+//! Owns what the process serves over HTTP: health, metrics, what its tasks do and what their stores hold, and changes of
+//! the module by who has a token. Must not know the record path, which writes what is served here into the status of the
+//! process and into its stores.
 //!
 //! One thread, with a tokio runtime of its own, and a few that read stores. Nothing here can hold up a record, but a
 //! commit for as long as one page of a store takes that is in memory.
 
 mod refusal;
+mod token;
 mod catalog;
 mod routing;
 mod health;
@@ -12,10 +14,12 @@ mod metrics;
 mod tasks;
 mod topology;
 mod stores;
+mod module;
 mod page;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -36,12 +40,15 @@ use utoipa_axum::routes;
 use crate::status::Status;
 pub use catalog::{Catalog, Owners, Range, Sizes, Stores};
 use metrics::Metrics;
+pub use module::{ActiveVersion, Denied, ModuleChange, ModuleInstance, ModuleOverview, ModuleVersion, Modules, Terms};
 use refusal::Refusal;
 use routing::Peers;
+use token::Bearer;
+pub use token::read as read_token;
 
 /// How long one answer may take.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
-/// No request has a larger body: none of them needs one.
+/// No request has a larger body, but for a module: none of them needs one.
 const BODY_BYTES: usize = 16 << 10;
 /// Reads of stores at a time; further ones wait for their turn, or for the end of their time.
 const READERS: usize = 8;
@@ -57,6 +64,9 @@ pub struct Facts {
     pub acceptable_lag: u64,
     /// How other instances are reached, their name left out as `{instance}`.
     pub peers: Option<String>,
+    /// Has the token that a change needs; none: nothing can be changed.
+    pub token: Option<PathBuf>,
+    pub modules: Arc<dyn Modules>,
     /// Set once the source topics are known.
     pub catalog: Arc<OnceLock<Catalog>>,
 }
@@ -69,7 +79,10 @@ struct Served {
     metrics: Arc<Metrics>,
     catalog: Arc<OnceLock<Catalog>>,
     peers: Arc<Peers>,
+    token: Option<Arc<Path>>,
+    modules: Arc<dyn Modules>,
     questions: Arc<Semaphore>,
+    changes: Arc<Semaphore>,
 }
 
 /// The thread that serves.
@@ -85,17 +98,22 @@ impl Server {
         let listener = TcpListener::bind(listen)?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
+        // One more for the change of the module that may be under way.
         let runtime =
-            tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(READERS).build()?;
-        let Facts { status, acceptable_lag, peers, catalog } = facts;
+            tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(READERS + 1).build()?;
+        let Facts { status, acceptable_lag, peers, token, modules, catalog } = facts;
         let metrics = Arc::new(Metrics::new(&status, &catalog));
         let peers = Arc::new(Peers::new(peers));
-        let questions = Arc::new(Semaphore::new(QUESTIONS));
-        let router = router(Served { status, acceptable_lag, metrics, catalog, peers, questions });
+        let token = token.map(Arc::from);
+        let (questions, changes) = (Arc::new(Semaphore::new(QUESTIONS)), Arc::new(Semaphore::new(1)));
+        let served = Served { status, acceptable_lag, metrics, catalog, peers, token, modules, questions, changes };
+        let router = router(served);
         let (stop, stopped) = oneshot::channel();
-        let thread = std::thread::Builder::new()
-            .name("http".to_owned())
-            .spawn(move || serve(&runtime, listener, router, stopped))?;
+        let thread = std::thread::Builder::new().name("http".to_owned()).spawn(move || {
+            serve(&runtime, listener, router, stopped);
+            // A change of the module may wait for a broker that is away; it is made as a whole or not at all.
+            runtime.shutdown_timeout(STOP_PATIENCE);
+        })?;
         Ok(Self { address, stop, thread })
     }
 
@@ -135,12 +153,14 @@ fn serve(runtime: &Runtime, listener: TcpListener, router: Router, stopped: ones
 #[openapi(info(
     title = "Millrace",
     description = "One instance of an application: its health, its metrics, its tasks."
-))]
+), modifiers(&Bearer))]
 struct Description;
 
-fn documented(served: &Served) -> OpenApiRouter<Served> {
+/// What is asked and answered at once.
+fn questions(served: &Served) -> OpenApiRouter<Served> {
     let questions = OpenApiRouter::new()
         .routes(routes!(tasks::show))
+        .routes(routes!(module::show))
         .routes(routes!(topology::show))
         .routes(routes!(stores::list))
         .routes(routes!(stores::get))
@@ -151,6 +171,17 @@ fn documented(served: &Served) -> OpenApiRouter<Served> {
         .routes(routes!(health::ready))
         .routes(routes!(metrics::show))
         .merge(questions)
+        .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, ANSWER_TIMEOUT))
+        .layer(DefaultBodyLimit::max(BODY_BYTES))
+}
+
+/// What changes something. It takes its time, and needs the token.
+fn changes(served: &Served) -> OpenApiRouter<Served> {
+    OpenApiRouter::new()
+        .routes(routes!(module::push))
+        .routes(routes!(module::activate))
+        .routes(routes!(module::roll_back))
+        .layer(from_fn_with_state(served.clone(), token::required))
 }
 
 async fn in_turn(State(served): State<Served>, question: Request, next: Next) -> Response {
@@ -161,7 +192,7 @@ async fn in_turn(State(served): State<Served>, question: Request, next: Next) ->
 }
 
 fn router(served: Served) -> Router {
-    let (router, description) = documented(&served).split_for_parts();
+    let (router, description) = questions(&served).merge(changes(&served)).split_for_parts();
     router
         .merge(page::routes())
         .route("/v1/openapi.json", get(async move || Json(description)))
@@ -169,8 +200,6 @@ fn router(served: Served) -> Router {
         .method_not_allowed_fallback(|| async {
             Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "this path can't be asked that way")
         })
-        .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, ANSWER_TIMEOUT))
-        .layer(DefaultBodyLimit::max(BODY_BYTES))
         .with_state(served)
 }
 

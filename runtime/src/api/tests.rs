@@ -1,5 +1,6 @@
 //! The server as a client sees it, with a status that a test writes.
 
+mod module;
 mod queries;
 
 use std::collections::BTreeSet;
@@ -29,20 +30,37 @@ fn serve(status: &Arc<Status>) -> Server {
 }
 
 fn serve_facts(status: &Arc<Status>, catalog: Arc<OnceLock<Catalog>>, peers: Option<String>) -> Server {
-    let facts = Facts { status: Arc::clone(status), acceptable_lag: 10, peers, catalog };
+    let facts = facts(status);
+    start(Facts { peers, catalog, ..facts })
+}
+
+fn facts(status: &Arc<Status>) -> Facts {
+    let (status, modules) = (Arc::clone(status), Arc::new(module::Shelf::default()));
+    Facts { status, acceptable_lag: 10, peers: None, token: None, modules, catalog: Arc::default() }
+}
+
+fn start(facts: Facts) -> Server {
     Server::start(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), facts).expect("listens")
 }
 
-/// Status line and body.
+/// Status and body of an answer.
 fn ask(server: &Server, request: &str) -> (u16, String) {
+    let (code, _, body) = send(server, request, "", b"");
+    (code, body)
+}
+
+/// Status, headers and body of an answer. `headers` are lines with their ends.
+fn send(server: &Server, request: &str, headers: &str, body: &[u8]) -> (u16, String, String) {
     let mut stream = TcpStream::connect(server.address()).expect("connects");
-    let request = format!("{request} HTTP/1.1\r\nHost: here\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
-    stream.write_all(request.as_bytes()).expect("asks");
+    let length =
+        if headers.contains("Content-Length") { String::new() } else { format!("Content-Length: {}\r\n", body.len()) };
+    let head = format!("{request} HTTP/1.1\r\nHost: here\r\nConnection: close\r\n{length}{headers}\r\n");
+    stream.write_all(&[head.as_bytes(), body].concat()).expect("asks");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("answers");
     let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
     let code = head.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status code");
-    (code, body.to_owned())
+    (code, head.to_owned(), body.to_owned())
 }
 
 fn json(text: &str) -> serde_json::Value {
@@ -116,10 +134,15 @@ fn every_path_of_the_description_answers() {
     let description = json(&ask(&server, "GET /v1/openapi.json").1);
     let paths = description["paths"].as_object().expect("paths");
     assert!(paths.len() >= 4, "{paths:?}");
-    for path in paths.keys() {
+    for (path, operations) in paths {
         let asked = path.replace("{store}", "counts").replace("{key}", "a");
-        let (code, body) = ask(&server, &format!("GET {asked}"));
-        assert!(description["paths"][path]["get"]["responses"][code.to_string()].is_object(), "{path}: {code} {body}");
+        for (method, operation) in operations.as_object().expect("operations") {
+            let (code, body) = ask(&server, &format!("{} {asked}", method.to_uppercase()));
+            assert!(operation["responses"][code.to_string()].is_object(), "{method} {path}: {code} {body}");
+            // Whatever changes something is kept behind the token.
+            assert_eq!(method != "get", operation["security"].is_array(), "{method} {path}");
+            assert_eq!(method != "get", code == 403, "{method} {path}: {code} {body}");
+        }
     }
     let (code, body) = ask(&server, "GET /nothing");
     assert_eq!((code, json(&body)["error"].is_string()), (404, true));

@@ -13,6 +13,7 @@ use millrace_engine::ports::Error;
 use millrace_engine::topology::{Partitioning, differences};
 
 use super::load::{cache, refuse};
+use super::registry::Registry;
 use super::versions::{News, Offer, Version, Versions};
 use super::{ASK_TIMEOUT, Application, Ends, create_internal};
 use crate::config::Config;
@@ -37,6 +38,8 @@ pub(super) struct Follower {
     pub(super) name: String,
     pub(super) state: PathBuf,
     pub(super) versions: Arc<Versions>,
+    /// Is told what there is.
+    pub(super) registry: Arc<Registry>,
     pub(super) news: Receiver<News>,
     /// The one that runs, or is about to.
     pub(super) activation: Activation,
@@ -101,11 +104,16 @@ impl Follower {
         let reader = match &mut progress.reader {
             Some(reader) => reader,
             none => match Reader::following(&self.clients)? {
-                Some(reader) => none.insert(reader),
+                Some(reader) => {
+                    self.registry.note(reader.catalogue());
+                    none.insert(reader)
+                }
                 None => return Err(Error::Retry("the topic of versions is gone".to_owned())),
             },
         };
-        reader.follow(WAIT)?;
+        if reader.follow(WAIT)? {
+            self.registry.note(reader.catalogue());
+        }
         let Some(next) = reader.catalogue().active.clone().filter(|active| active.change > progress.seen) else {
             return Ok(());
         };

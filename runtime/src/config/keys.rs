@@ -298,6 +298,12 @@ pub(super) const KEYS: &[Key] = &[
         "Where the other instances serve HTTP, as `{instance}.counts:8642`: `{instance}` stands for their `group.instance.id`. With it a query is passed on to the instance that has the key.",
     ),
     key(
+        "http.token.file",
+        Path,
+        Unset,
+        "A file with a token, such as a mounted secret. Who brings it (`Authorization: Bearer …`) may change things over HTTP: push a module, roll it back. Read anew for each request. Unset: nothing can be changed.",
+    ),
+    key(
         "acceptable.recovery.lag",
         Number { min: 0, max: i64::MAX },
         Is("10000"),

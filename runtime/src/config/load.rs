@@ -172,6 +172,7 @@ impl Resolved {
                 // What is no address is `off`.
                 listen: self.text("http.listen").parse().ok(),
                 peers: self.optional("http.peers"),
+                token_file: self.values.contains_key("http.token.file").then(|| self.path("http.token.file", path)),
                 acceptable_recovery_lag: self.size("acceptable.recovery.lag"),
             },
             log: LogConfig {

@@ -172,6 +172,8 @@ pub struct HttpConfig {
     pub listen: Option<SocketAddr>,
     /// Where other instances serve, with `{instance}` for their name.
     pub peers: Option<String>,
+    /// Has the token that a change needs. `None`: nothing can be changed.
+    pub token_file: Option<PathBuf>,
     /// Records that a task of a ready instance may still have to restore.
     pub acceptable_recovery_lag: u64,
 }

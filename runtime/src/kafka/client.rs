@@ -240,6 +240,8 @@ impl Clients {
         let mut settings = self.base("modules", PRODUCER);
         // People wait for it.
         settings.set("message.timeout.ms", "30000");
+        // Of a large module so much is in memory a second time.
+        settings.set("queue.buffering.max.kbytes", "16384");
         overlay(&mut settings, self.kafka.for_producer());
         if alone {
             settings.set("message.timeout.ms", "10000").set("transaction.timeout.ms", "10000");

@@ -12,6 +12,7 @@ use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 use super::catalogue::{Catalogue, Version};
 use super::digest;
+use super::writer::COMPONENT_MAX_BYTES;
 use crate::kafka::{ClientLog, Clients, classify, create_with};
 
 /// The partition of the records of versions, of what is active and of instances.
@@ -83,15 +84,18 @@ impl Reader {
         }
     }
 
-    /// Takes what is new, waiting for it at most so long.
-    pub fn follow(&mut self, timeout: Duration) -> Result<(), Error> {
-        let mut wait = timeout;
+    /// Takes what is new, waiting for it at most so long; says whether there was any.
+    pub fn follow(&mut self, timeout: Duration) -> Result<bool, Error> {
+        let (mut wait, mut news) = (timeout, false);
         loop {
             match self.consumer.poll(wait) {
-                Some(Ok(message)) => take(&mut self.catalogue, &message),
+                Some(Ok(message)) => {
+                    take(&mut self.catalogue, &message);
+                    news = true;
+                }
                 Some(Err(KafkaError::PartitionEOF(_))) => continue,
                 Some(Err(error)) => passing(&error)?,
-                None => return Ok(()),
+                None => return Ok(news),
             }
             wait = Duration::ZERO;
         }
@@ -111,7 +115,8 @@ impl Reader {
         };
         let consumer = consumer(&self.clients.restore())?;
         assign(&consumer, &self.topic, CHUNKS, Offset::Offset(first))?;
-        let mut bytes = Vec::new();
+        let size = usize::try_from(version.size).unwrap_or(usize::MAX);
+        let mut bytes = Vec::with_capacity(size.min(COMPONENT_MAX_BYTES));
         let mut missing: BTreeSet<i64> = version.chunks.iter().copied().collect();
         let mut deadline = Instant::now() + PATIENCE;
         while !missing.is_empty() {

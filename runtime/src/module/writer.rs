@@ -84,15 +84,15 @@ impl Writer {
     pub fn upload(&self, component: &[u8]) -> Result<Uploaded, Error> {
         let upload = uuid::Uuid::new_v4().to_string();
         let parts = component.chunks(CHUNK_BYTES).enumerate();
-        let records: Vec<_> = parts.map(|(index, part)| (chunk_key(&upload, index), Some(part.to_vec()))).collect();
-        let chunks = write(&self.clients, &self.topic, CHUNKS, &records)?;
+        let records = parts.map(|(index, part)| (chunk_key(&upload, index), Some(part)));
+        let chunks = write(&self.clients, &self.topic, CHUNKS, records)?;
         Ok(Uploaded { upload, chunks })
     }
 
     /// Deletes chunks for good, once the topic is compacted.
     pub fn delete_chunks(&self, upload: &str, count: usize) -> Result<(), Error> {
-        let records: Vec<Change> = (0..count).map(|index| (chunk_key(upload, index), None)).collect();
-        write(&self.clients, &self.topic, CHUNKS, &records).map(drop)
+        let records = (0..count).map(|index| (chunk_key(upload, index), None));
+        write(&self.clients, &self.topic, CHUNKS, records).map(drop)
     }
 
     /// Makes changes, all or none.
@@ -101,17 +101,20 @@ impl Writer {
         let made = self
             .producer
             .begin_transaction()
-            .and_then(|()| send(&self.producer, &self.topic, RECORDS, changes))
-            .and_then(|()| self.producer.flush(TIMEOUT))
+            .and_then(|()| {
+                let changes = changes.iter().map(|(key, value)| (key.as_str(), value.as_deref()));
+                send(&self.producer, &self.topic, RECORDS, changes)
+            })
+            .and_then(|_| self.producer.flush(TIMEOUT))
             .and_then(|()| self.producer.commit_transaction(TIMEOUT));
         made.map_err(|error| changed(doing, &error))
     }
 }
 
 /// Says what an instance runs.
-pub fn announce(clients: &Clients, change: Change) -> Result<(), Error> {
+pub fn announce(clients: &Clients, (key, value): Change) -> Result<(), Error> {
     let topic = InternalTopic::modules(clients.application_id());
-    write(clients, &topic.name, RECORDS, &[change]).map(drop)
+    write(clients, &topic.name, RECORDS, [(key, value.as_deref())].into_iter()).map(drop)
 }
 
 fn changed(doing: &str, error: &KafkaError) -> Error {
@@ -125,25 +128,38 @@ fn changed(doing: &str, error: &KafkaError) -> Error {
 }
 
 /// Writes records and says at which offsets they are.
-fn write(clients: &Clients, topic: &str, partition: i32, records: &[Change]) -> Result<Vec<i64>, Error> {
+fn write<'a>(
+    clients: &Clients,
+    topic: &str,
+    partition: i32,
+    records: impl Iterator<Item = (String, Option<&'a [u8]>)>,
+) -> Result<Vec<i64>, Error> {
     let producer: BaseProducer<Sent> =
         create_with(&clients.module_writer(false), Sent::default(), "writer of versions")?;
     let doing = format!("write to topic {topic}");
     let classify = |error: KafkaError| classify(&doing, &error);
-    send(&producer, topic, partition, records).and_then(|()| producer.flush(TIMEOUT)).map_err(classify)?;
-    let mut offsets = Vec::with_capacity(records.len());
+    let sent = send(&producer, topic, partition, records).map_err(classify)?;
+    producer.flush(TIMEOUT).map_err(classify)?;
+    let mut offsets = Vec::with_capacity(sent);
     for outcome in producer.context().take() {
         offsets.push(outcome.map_err(classify)?);
     }
-    if offsets.len() == records.len() {
+    if offsets.len() == sent {
         return Ok(offsets);
     }
-    Err(Error::Retry(format!("{doing}: {} of {} records were acknowledged in time", offsets.len(), records.len())))
+    Err(Error::Retry(format!("{doing}: {} of {sent} records were acknowledged in time", offsets.len())))
 }
 
-fn send(producer: &BaseProducer<Sent>, topic: &str, partition: i32, records: &[Change]) -> Result<(), KafkaError> {
+/// Hands records to the producer; says how many.
+fn send<'a>(
+    producer: &BaseProducer<Sent>,
+    topic: &str,
+    partition: i32,
+    records: impl Iterator<Item = (impl AsRef<str>, Option<&'a [u8]>)>,
+) -> Result<usize, KafkaError> {
+    let mut sent = 0;
     for (key, value) in records {
-        let mut record = BaseRecord::<str, [u8]>::to(topic).partition(partition).key(key.as_str());
+        let mut record = BaseRecord::<str, [u8]>::to(topic).partition(partition).key(key.as_ref());
         if let Some(value) = value {
             record = record.payload(value);
         }
@@ -157,8 +173,9 @@ fn send(producer: &BaseProducer<Sent>, topic: &str, partition: i32, records: &[C
                 Err((error, _)) => return Err(error),
             }
         }
+        sent += 1;
     }
-    Ok(())
+    Ok(sent)
 }
 
 /// What became of records, in the order they were sent.

@@ -13,8 +13,27 @@ pub fn address(process: &Process) -> Result<String> {
 
 /// Status and body of an answer, whatever the status.
 pub fn get(address: &str, path: &str) -> Result<(u16, String)> {
-    let agent = ureq::Agent::new_with_config(ureq::Agent::config_builder().http_status_as_error(false).build());
-    let mut answer = agent.get(format!("http://{address}{path}")).call().with_context(|| format!("ask for {path}"))?;
+    let answer = agent().get(format!("http://{address}{path}")).call();
+    read(answer.with_context(|| format!("ask for {path}"))?)
+}
+
+/// The same for a component that is pushed, with a token.
+pub fn put(address: &str, path: &str, token: &str, component: &[u8]) -> Result<(u16, String)> {
+    let request = agent().put(format!("http://{address}{path}")).header("Authorization", format!("Bearer {token}"));
+    read(request.send(component).with_context(|| format!("send to {path}"))?)
+}
+
+/// The same for a change that needs no more than its path says.
+pub fn post(address: &str, path: &str, token: &str) -> Result<(u16, String)> {
+    let request = agent().post(format!("http://{address}{path}")).header("Authorization", format!("Bearer {token}"));
+    read(request.send_empty().with_context(|| format!("send to {path}"))?)
+}
+
+fn agent() -> ureq::Agent {
+    ureq::Agent::new_with_config(ureq::Agent::config_builder().http_status_as_error(false).build())
+}
+
+fn read(mut answer: ureq::http::Response<ureq::Body>) -> Result<(u16, String)> {
     let body = answer.body_mut().read_to_string().context("read the answer")?;
     Ok((answer.status().as_u16(), body))
 }

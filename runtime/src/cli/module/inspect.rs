@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::Context;
 
-use crate::app::Application;
+use crate::app::{Application, bytes};
 use crate::cli::describe::without_file;
 use crate::cli::{LogArgs, print};
 use crate::guest::{CONTRACT, Inspection};
@@ -24,7 +24,7 @@ fn report(file: &Path, size: u64, inspection: &Inspection) -> String {
     let contracts = inspection.contracts();
     let contract = if contracts.is_empty() { "none".to_owned() } else { contracts.join(", ") };
     let mut text = format!("module     {}\n", file.display());
-    let _ = writeln!(text, "size       {}", super::bytes(size));
+    let _ = writeln!(text, "size       {}", bytes(size));
     let _ = writeln!(text, "digest     {}", inspection.digest);
     let _ = writeln!(text, "contract   millrace:streams {contract} (this millrace has {CONTRACT})");
     for (title, names) in [("exports", &inspection.exports), ("imports", &inspection.imports)] {

@@ -14,8 +14,8 @@ use clap::Subcommand;
 pub(super) use show::report;
 
 use super::{ConfigArgs, LogArgs};
-use crate::app::Application;
-use crate::config::{Config, ModuleSource};
+use crate::app::{Terms, bytes};
+use crate::config::Config;
 use crate::kafka::Clients;
 use crate::module::{COMPONENT_MAX_BYTES, Reader};
 
@@ -99,12 +99,12 @@ pub(super) fn run(log: &LogArgs, command: ModuleCommand) -> anyhow::Result<()> {
     match command {
         ModuleCommand::Inspect { file } => inspect::run(log, &file),
         ModuleCommand::Push { file, allow, canary, note, config } => {
-            change::push(&log.load(&config)?, &file, change::Terms { allow, canary }, note)
+            change::push(&log.load(&config)?, &file, Terms { allow, canary }, note)
         }
         ModuleCommand::List(config) => show::list(&log.load(&config)?),
         ModuleCommand::Show { version, output, config } => show::show(&log.load(&config)?, version, output.as_deref()),
         ModuleCommand::Activate { version, canary, allow, config } => {
-            change::activate(&log.load(&config)?, version, change::Terms { allow, canary })
+            change::activate(&log.load(&config)?, version, Terms { allow, canary })
         }
         ModuleCommand::Rollback { reason, config } => change::rollback(&log.load(&config)?, reason),
         ModuleCommand::Prune { keep, forget, config } => change::prune(&log.load(&config)?, keep, &forget),
@@ -148,36 +148,6 @@ fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
     Ok(component)
 }
 
-/// A version of the module, ready to be compared.
-fn version(config: &Config, reader: &Reader, number: u64) -> anyhow::Result<Application> {
-    let Some(version) = reader.catalogue().versions.get(&number) else {
-        let known: Vec<String> = reader.catalogue().versions.keys().map(ToString::to_string).collect();
-        bail!("there is no version {number} of the module; there is {}", known.join(", "));
-    };
-    Application::of(&reader.fetch(version)?, &format!("version {number}"), config, None)
-}
-
-/// Versions only matter to instances that look for them.
-fn check_source(config: &Config) -> anyhow::Result<()> {
-    if config.module.source == ModuleSource::Uploaded {
-        return Ok(());
-    }
-    bail!(
-        "module.source is {}: instances of this configuration run that file and no version that is pushed; set module.source = \
-         \"uploaded\", push, then restart them",
-        config.module.source
-    )
-}
-
-/// For people.
-fn bytes(count: u64) -> String {
-    match count {
-        0..10_240 => format!("{count} B"),
-        10_240..10_485_760 => format!("{} KiB", count / 1024),
-        _ => format!("{} MiB", count / (1024 * 1024)),
-    }
-}
-
 /// How long ago that was, for people.
 fn age(at_ms: i64) -> String {
     let seconds = (crate::app::now_ms() - at_ms).max(0) / 1000;
@@ -187,9 +157,4 @@ fn age(at_ms: i64) -> String {
         7_200..172_800 => format!("{} h ago", seconds / 3_600),
         _ => format!("{} days ago", seconds / 86_400),
     }
-}
-
-/// The first digits of a digest, which tell versions apart.
-fn short(digest: &str) -> &str {
-    digest.get(..12).unwrap_or(digest)
 }

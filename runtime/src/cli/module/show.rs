@@ -6,8 +6,8 @@ use std::path::Path;
 use anyhow::{Context, bail};
 use millrace_engine::topology::{Difference, Effect, differences};
 
-use super::{age, bytes, reader, short, version};
-use crate::app::Application;
+use super::{age, reader};
+use crate::app::{Application, Changes, bytes, short};
 use crate::cli::print;
 use crate::config::Config;
 use crate::module::{Catalogue, Reader, Reason};
@@ -60,7 +60,7 @@ fn listing(catalogue: &Catalogue) -> String {
 
 pub(super) fn show(config: &Config, number: u64, output: Option<&Path>) -> anyhow::Result<()> {
     let reader = reader(config)?;
-    let application = version(config, &reader, number)?;
+    let application = Changes::new(config, None).version(&reader, number)?;
     let version = &reader.catalogue().versions[&number];
     let mut text = format!("version    {number}\n");
     let _ = writeln!(text, "digest     {}", version.digest);
@@ -97,14 +97,14 @@ pub(super) fn diff(config: &Config, first: &str, second: Option<&str>) -> anyhow
 /// A number is a version, anything else a file.
 fn loaded(config: &Config, name: &str) -> anyhow::Result<Application> {
     match name.parse() {
-        Ok(number) => version(config, &reader(config)?, number),
+        Ok(number) => Changes::new(config, None).version(&reader(config)?, number),
         Err(_) => Application::of(&super::read(Path::new(name))?, name, config, None),
     }
 }
 
 fn active(config: &Config, reader: &Reader) -> anyhow::Result<Application> {
     match &reader.catalogue().active {
-        Some(active) => version(config, reader, active.version),
+        Some(active) => Changes::new(config, None).version(reader, active.version),
         None => bail!("no version of the module is active: name two to compare"),
     }
 }

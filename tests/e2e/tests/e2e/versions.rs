@@ -13,7 +13,7 @@ use millrace_e2e::counts::{Expect, Load, verify};
 use millrace_e2e::kafka::Kafka;
 use millrace_e2e::process::{Process, field};
 use millrace_e2e::records::{self, Record};
-use millrace_e2e::{setting, topics, wait};
+use millrace_e2e::{http, setting, topics, wait};
 
 const SWAPPED: &str = "the module was swapped";
 
@@ -409,4 +409,81 @@ fn pushes_at_once() -> Result<()> {
     ensure!(list.lines().filter(|line| line.starts_with("version")).count() == made + 1, "{made} were made:\n{list}");
     // What is active can be run.
     app.run("a")?.stop()
+}
+
+/// The component with so many bytes more, which mean nothing: a custom section of WebAssembly.
+fn inflated(mut component: Vec<u8>, bytes: u32) -> Vec<u8> {
+    let name = b"\x03pad";
+    component.push(0);
+    // The length as LEB128.
+    let mut length = bytes + 4;
+    while length >= 128 {
+        component.push(length.to_le_bytes()[0] | 128);
+        length >>= 7;
+    }
+    component.push(length.to_le_bytes()[0]);
+    component.extend(name);
+    component.resize(component.len() + bytes as usize, 1);
+    component
+}
+
+/// Most memory that a process has had so far, in MiB.
+fn peak_memory(process: &Process) -> Result<u64> {
+    let status =
+        fs::read_to_string(format!("/proc/{}/status", process.pid())).context("read the status of a process")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no peak")?;
+    Ok(line.trim().trim_end_matches(" kB").parse::<u64>().context("a number")? / 1024)
+}
+
+/// Pushed, refused and rolled back over HTTP, with the token only; also 200 MB, which instances take up.
+#[test]
+fn over_http() -> Result<()> {
+    let mut app = app("push-http")?;
+    let token = app.path("token");
+    fs::write(&token, "s3cret\n")?;
+    app.set("http.listen", "127.0.0.1:0");
+    app.set("http.token.file", &token.to_string_lossy());
+    push(&app, "plain", &[])?;
+    let mut instance = app.run("a")?;
+    let address = http::address(&instance)?;
+    let put = |path: &str, component: &[u8]| http::put(&address, path, "s3cret", component);
+
+    let padded = fs::read(version(&app, "padded")?)?;
+    ensure!(http::put(&address, "/v1/module", "guess", b"")?.0 == 401);
+    let (code, done) = put("/v1/module?note=from%20a%20pipeline", &padded)?;
+    ensure!(
+        code == 200 && done.contains("version 2 is active: ") && done.contains(r#""differences":[]"#),
+        "{code} {done}"
+    );
+    instance.line(&[SWAPPED, "version=2"])?;
+    let known = wait::until("the instance to know", wait::LONG, || {
+        let (code, known) = http::get(&address, "/v1/module")?;
+        ensure!(code == 200, "{known}");
+        Ok(known.contains(r#""instance":"a","version":2"#).then_some(known))
+    })?;
+    ensure!(known.contains(r#""active":{"version":2,"previous":1"#) && known.contains("from a pipeline"), "{known}");
+
+    let renamed = fs::read(version(&app, "renamed")?)?;
+    let (code, why) = put("/v1/module", &renamed)?;
+    ensure!(code == 409 && why.contains("store:count-store") && why.contains("allow=…"), "{code} {why}");
+    let (code, why) = put("/v1/module", &padded[..padded.len() / 2])?;
+    ensure!(code == 400 && why.contains("truncated or damaged"), "{code} {why}");
+    let (code, why) = http::post(&address, "/v1/module/activate?version=9", "s3cret")?;
+    ensure!(code == 404 && why.contains("there is no version 9"), "{code} {why}");
+    let (code, done) = http::post(&address, "/v1/module/rollback?reason=over%20the%20wire", "s3cret")?;
+    ensure!(code == 200 && done.contains("version 1 is active again"), "{code} {done}");
+    instance.line(&[SWAPPED, "version=1"])?;
+    listed(&app, &["because: over the wire"])?;
+
+    let before = peak_memory(&instance)?;
+    let large = inflated(padded, 200 << 20);
+    let (code, done) = put("/v1/module", &large)?;
+    ensure!(code == 200 && done.contains("version 3 is active"), "{code} {done}");
+    instance.line(&[SWAPPED, "version=3"])?;
+    let more = peak_memory(&instance)? - before;
+    println!("200 MiB of module took {more} MiB more");
+    ensure!(more < 700, "{more} MiB");
+    app.write(&[Record::new("k", "1")])?;
+    ensure!(app.outputs(1)?[0].record.value.as_ref().is_some_and(|value| value.len() == 12), "not by the large module");
+    instance.stop()
 }
