@@ -21,17 +21,31 @@ pub enum Format {
 }
 
 impl Format {
-    /// By the name that a module gives it.
+    const ALL: [Self; 6] = [Self::String, Self::Long, Self::Integer, Self::Double, Self::Json, Self::Bytes];
+
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::String => "string",
+            Self::Long => "long",
+            Self::Integer => "integer",
+            Self::Double => "double",
+            Self::Json => "json",
+            Self::Bytes => "bytes",
+        }
+    }
+
+    /// By the name that somebody gives it; else the names there are.
+    pub fn known(name: &str) -> Result<Self, String> {
+        let names = || Self::ALL.map(Self::name).join(", ");
+        let known = Self::ALL.into_iter().find(|format| format.name() == name);
+        known.ok_or_else(|| format!("`{name}` is no format; there are {}", names()))
+    }
+
+    /// By the name that a module gives it, which may be one that only the module knows.
     #[must_use]
     pub fn named(name: &str) -> Self {
-        match name {
-            "string" => Self::String,
-            "long" => Self::Long,
-            "integer" => Self::Integer,
-            "double" => Self::Double,
-            "json" => Self::Json,
-            _ => Self::Bytes,
-        }
+        Self::known(name).unwrap_or(Self::Bytes)
     }
 
     /// What somebody wrote, as bytes of a key; else what it should have been.

@@ -46,7 +46,12 @@ pub(super) fn run(log: &LogArgs, args: &DescribeArgs) -> anyhow::Result<()> {
 
 /// A module alone has no application id and no brokers, and neither shows in what is printed.
 pub(super) fn without_file(log: &LogArgs, module: &Path) -> anyhow::Result<Config> {
-    log.start()?;
+    log.start("info")?;
+    bare_config(module)
+}
+
+/// The same with the log left alone.
+pub(super) fn bare_config(module: &Path) -> anyhow::Result<Config> {
     let options = Options { module: Some(module.to_owned()), ..Options::default() };
     let text = "application.id = 'topology'\nkafka.bootstrap.servers = 'none'";
     Ok(Config::parse(Path::new("no file"), text, &Environment::default(), &options)?)

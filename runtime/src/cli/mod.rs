@@ -13,6 +13,7 @@ mod new;
 mod reset;
 mod state;
 mod table;
+mod test;
 
 use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
@@ -89,6 +90,8 @@ enum Command {
         #[command(subcommand)]
         command: state::StateCommand,
     },
+    /// Run cases against a module, without a broker: records in, outputs and stores compared
+    Test(test::TestArgs),
     /// Print how far the application is in what it reads, as its group has it
     Lag(lag::LagArgs),
     /// Have the application begin anew: offsets, internal topics, and the state on this machine
@@ -125,7 +128,7 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             logging::report(&error);
-            if error.is::<Invalid>() { ExitCode::from(2) } else { ExitCode::FAILURE }
+            if error.is::<Invalid>() || error.is::<test::BadCases>() { ExitCode::from(2) } else { ExitCode::FAILURE }
         }
     }
 }
@@ -141,6 +144,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Module { command } => module::run(log, command),
         Command::New(args) => new::run(&args),
         Command::State { command } => state::run(log, &command),
+        Command::Test(args) => test::run(log, &args),
         Command::Lag(args) => lag::run(log, &args),
         Command::Reset(args) => reset::run(log, &args),
         Command::Completions { shell } => {
@@ -184,10 +188,10 @@ impl LogArgs {
         Ok(config)
     }
 
-    /// Starts the log of a command that reads no configuration.
-    fn start(&self) -> anyhow::Result<()> {
+    /// Starts the log of a command that reads no configuration, at this level unless another is asked for.
+    fn start(&self, level: &str) -> anyhow::Result<()> {
         let format = if matches!(self.log_format, Some(Format::Json)) { LogFormat::Json } else { LogFormat::Text };
-        logging::start(&LogConfig { filter: self.filter().unwrap_or("info").to_owned(), format })
+        logging::start(&LogConfig { filter: self.filter().unwrap_or(level).to_owned(), format })
     }
 }
 

@@ -19,6 +19,7 @@ pub(super) struct NewArgs {
 const FILES: &[(&str, &str)] = &[
     ("Cargo.toml", include_str!("template/Cargo.toml")),
     ("src/lib.rs", include_str!("template/lib.rs")),
+    ("cases/words.toml", include_str!("template/words.toml")),
     ("millrace.toml", include_str!("template/millrace.toml")),
     ("README.md", include_str!("template/README.md")),
     (".gitignore", include_str!("template/gitignore")),
@@ -33,8 +34,9 @@ pub(super) fn run(args: &NewArgs) -> anyhow::Result<()> {
     let sdk = sdk(args.sdk.as_deref())?;
     write(&args.path, name, &sdk)?;
     super::print(&format!(
-        "wrote {path}; next:\n  cd {path}\n  cargo test\n  cargo build --release --target wasm32-wasip2\n  millrace check\n",
-        path = args.path.display()
+        "wrote {path}; next:\n  cd {path}\n  cargo test\n  cargo build --release --target wasm32-wasip2\n  millrace test target/wasm32-wasip2/release/{module}.wasm cases\n  millrace check\n",
+        path = args.path.display(),
+        module = name.replace('-', "_"),
     ))
 }
 
@@ -84,7 +86,9 @@ fn write(directory: &Path, name: &str, sdk: &Path) -> anyhow::Result<()> {
     if fs::read_dir(directory).is_ok_and(|mut entries| entries.next().is_some()) {
         bail!("{} exists and is not empty: choose another name, or empty it", directory.display());
     }
-    fs::create_dir_all(directory.join("src")).with_context(|| format!("create {}", directory.display()))?;
+    for part in ["src", "cases"] {
+        fs::create_dir_all(directory.join(part)).with_context(|| format!("create {}", directory.display()))?;
+    }
     let sdk = sdk.to_str().with_context(|| format!("{} is not UTF-8, which a Cargo.toml has to be", sdk.display()))?;
     let sdk = toml::Value::String(sdk.to_owned()).to_string();
     for (file, template) in FILES {

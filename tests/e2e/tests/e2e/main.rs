@@ -15,5 +15,6 @@ mod topics;
 mod state_directory;
 mod faults;
 mod operate;
+mod cases;
 mod brokers;
 mod eos;
