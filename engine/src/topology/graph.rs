@@ -1,5 +1,7 @@
 //! The declared graph, one to one with `interface graph` of the contract.
 
+use crate::expiry::{Expiry, TimedKeys};
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OffsetReset {
     Earliest,
@@ -57,6 +59,18 @@ pub enum Layout {
     Session(i64),
     /// History retention in milliseconds.
     Versioned(i64),
+}
+
+impl Layout {
+    /// How entries age; `None`: they stay until they are deleted.
+    #[must_use]
+    pub fn expiry(&self) -> Option<Expiry> {
+        match self {
+            Self::Window(windows) => Some(Expiry { keys: TimedKeys::Window, retention_ms: windows.retention_ms }),
+            Self::Session(retention_ms) => Some(Expiry { keys: TimedKeys::Session, retention_ms: *retention_ms }),
+            Self::KeyValue | Self::Versioned(_) => None,
+        }
+    }
 }
 
 /// What the bytes of a store mean, for people who inspect it. Decides nothing.

@@ -3,10 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::graph::{Layout, Store};
+use super::graph::Store;
 use super::partitioning::{Partitioned, Partitioning};
 use super::plan::{Plan, Subtopology};
-use crate::expiry::{Expiry, TimedKeys};
 use crate::record::TaskId;
 use crate::task::{InputSpec, StoreSpec, TaskSpec};
 
@@ -51,11 +50,7 @@ fn store_spec(plan: &Plan, store: &Store, caching: bool) -> StoreSpec {
         cached: store.cached && caching,
         persistent: store.persistent,
         changelog: plan.changelog(store).map(Arc::from),
-        expiry: match &store.layout {
-            Layout::Window(windows) => Some(Expiry { keys: TimedKeys::Window, retention_ms: windows.retention_ms }),
-            Layout::Session(retention_ms) => Some(Expiry { keys: TimedKeys::Session, retention_ms: *retention_ms }),
-            Layout::KeyValue | Layout::Versioned(_) => None,
-        },
+        expiry: store.layout.expiry(),
     }
 }
 

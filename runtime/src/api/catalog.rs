@@ -30,6 +30,8 @@ pub trait Stores: Send + Sync {
         reverse: bool,
         visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
     ) -> Result<(), Error>;
+    /// The latest time that a store whose entries age has observed: what is gone by then may still be there.
+    fn observed(&self, task: TaskId, store: &str) -> Result<Option<i64>, Error>;
     fn sizes(&self, task: TaskId, store: &str) -> Option<Sizes>;
 }
 

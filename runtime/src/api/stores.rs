@@ -358,6 +358,9 @@ impl Scan {
     ) -> Result<(Vec<Entry>, Option<Cursor>), millrace_engine::ports::Error> {
         let (mut entries, mut bytes, mut visits) = (Vec::new(), 0, 0);
         let mut last = None;
+        let expiry = layout.expiry();
+        let observed = expiry.map(|_| stores.observed(self.task, store)).transpose()?.flatten();
+        let is_over = |key: &[u8]| expiry.is_some_and(|expiry| expiry.is_over(key, observed));
         stores.scan(
             self.task,
             store,
@@ -369,7 +372,7 @@ impl Scan {
                     return false;
                 }
                 visits += 1;
-                if self.key.as_deref().is_none_or(|wanted| is_of(layout, key, wanted)) {
+                if self.key.as_deref().is_none_or(|wanted| is_of(layout, key, wanted)) && !is_over(key) {
                     bytes += key.len() + value.len();
                     entries.push(entry(layout, formats, key, value));
                 }

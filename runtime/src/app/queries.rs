@@ -47,6 +47,11 @@ impl Stores for OpenStores {
         view.scan(index(&view, store)?, range, reverse, visit)
     }
 
+    fn observed(&self, task: TaskId, store: &str) -> Result<Option<i64>, Error> {
+        let view = self.view(task)?;
+        view.observed(index(&view, store)?)
+    }
+
     fn sizes(&self, task: TaskId, store: &str) -> Option<Sizes> {
         let view = self.0.of(task)?;
         let sizes = view.sizes(view.store(store)?)?;

@@ -110,6 +110,11 @@ impl Shown {
         self.key.read(text).map_err(anyhow::Error::msg)
     }
 
+    /// Whether an entry is gone by age, though it was not deleted yet.
+    fn is_over(&self, key: &[u8], observed: Option<i64>) -> bool {
+        self.layout.expiry().is_some_and(|expiry| expiry.is_over(key, observed))
+    }
+
     fn entry(&self, task: TaskId, store: &str, key: &[u8], stored: &[u8]) -> Value {
         let (timestamp, value) = overlay::parse(stored).unwrap_or((0, stored));
         json!({
@@ -256,7 +261,11 @@ fn scan(state: &State, store: &str, range: &Range, as_json: bool) -> anyhow::Res
     for (task, snapshot) in of_store.iter().filter(|(task, _)| only.is_none_or(|only| only == *task)) {
         let Some(index) = snapshot.store(store) else { continue };
         let mut left = range.limit;
+        let observed = snapshot.positions()?.observed(store);
         snapshot.scan(index, (from.as_deref(), to.as_deref()), range.reverse, &mut |key, stored| {
+            if shown.is_over(key, observed) {
+                return true;
+            }
             if left > 0 {
                 entries.push(shown.entry(*task, store, key, stored));
             }
@@ -283,8 +292,12 @@ fn dump(state: &State, only: Option<&str>) -> anyhow::Result<()> {
         let stores = snapshot.stores().iter().enumerate();
         for (index, store) in stores.filter(|(_, store)| only.is_none_or(|only| only == store.as_str())) {
             let shown = state.shown(store);
+            let observed = snapshot.positions()?.observed(store);
             let mut written = Ok(());
             snapshot.scan(index, (None, None), false, &mut |key, stored| {
+                if shown.is_over(key, observed) {
+                    return true;
+                }
                 written = writeln!(out, "{}", shown.entry(task, store, key, stored));
                 written.is_ok()
             })?;

@@ -34,6 +34,11 @@ impl Ageing {
         self.observed.fetch_max(time, Ordering::Relaxed).max(time)
     }
 
+    /// The latest time that the store has observed.
+    pub(super) fn observed(&self) -> Option<i64> {
+        Some(self.observed.load(Ordering::Relaxed)).filter(|&time| time != NOTHING)
+    }
+
     /// What is gone when the store has observed this time may be deleted.
     pub(super) fn delete_as_of(&self, time: i64) {
         self.deleted.fetch_max(time, Ordering::Relaxed);

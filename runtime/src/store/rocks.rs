@@ -278,6 +278,11 @@ impl Rocks {
         if write.positions.observed.is_empty() { Ok(()) } else { self.age() }
     }
 
+    /// The latest time that a store whose entries age has observed.
+    pub(super) fn observed(&self, store: StoreIndex) -> Option<i64> {
+        self.ageing[store].as_ref()?.observed()
+    }
+
     /// Has compactions delete what is gone by age: as of what is on disk, where the write-ahead log is off. A crash
     /// takes the stores back there, and then what was not gone by then has to be there.
     fn age(&self) -> Result<(), Error> {

@@ -97,6 +97,15 @@ impl View {
         self.0.scan(store, range, reverse, visit)
     }
 
+    /// The latest time that a store whose entries age has observed: what is gone by then may still be there.
+    pub fn observed(&self, store: StoreIndex) -> Result<Option<i64>, Error> {
+        let (name, place) = self.0.place(store)?;
+        match *place {
+            Place::Disk(index) => Ok(self.0.disk().as_ref().ok_or_else(closed)?.observed(index)),
+            Place::Memory(_) => Ok(self.0.memory().as_ref().ok_or_else(closed)?.positions()?.observed(name)),
+        }
+    }
+
     /// How large a store is; `None`: it is in memory, or the task is closed by now.
     #[must_use]
     pub fn sizes(&self, store: StoreIndex) -> Option<Sizes> {

@@ -49,6 +49,10 @@ impl Stores for Shelf {
         task.scan(store, range, reverse, visit)
     }
 
+    fn observed(&self, task: TaskId, store: &str) -> Result<Option<i64>, Error> {
+        Ok(self.task(task, store)?.0.positions()?.observed(store))
+    }
+
     fn sizes(&self, _: TaskId, _: &str) -> Option<Sizes> {
         Some(Sizes { entries: 7, file_bytes: 8, memtable_bytes: 9 })
     }
@@ -113,10 +117,14 @@ fn shelf() -> Shelf {
 }
 
 fn catalog(owner: &'static str) -> Arc<OnceLock<Catalog>> {
+    catalog_of(shelf(), owner)
+}
+
+fn catalog_of(shelf: Shelf, owner: &'static str) -> Arc<OnceLock<Catalog>> {
     let plan = Plan::new("counts-app", topology()).expect("the topology is sound");
     let counts = [("in".to_owned(), PARTITIONS)].into();
     let partitioning = Arc::new(Partitioning::new(&plan, &counts).expect("the topic is there"));
-    let catalog = Catalog { plan, partitioning, stores: Arc::new(shelf()), owners: Arc::new(All(owner)) };
+    let catalog = Catalog { plan, partitioning, stores: Arc::new(shelf), owners: Arc::new(All(owner)) };
     Arc::new(OnceLock::from(catalog))
 }
 
@@ -256,5 +264,25 @@ fn the_topology_and_its_stores_are_told() {
     let stores = json(&ask(&server, "GET /v1/stores").1);
     assert_eq!((&stores[1]["layout"], &stores[1]["value_format"]), (&json!("window"), &json!("long")));
     assert_eq!((&stores[0]["tasks"][2]["task"], &stores[0]["tasks"][2]["entries"]), (&json!("0_2"), &json!(7)));
+    server.stop();
+}
+
+#[test]
+fn windows_that_are_past_their_retention_are_not_shown() {
+    let mut shelf = shelf();
+    for task in shelf.0.values_mut() {
+        // Those that begin at 10 are gone as of now, and no compaction has seen them yet.
+        let positions = Positions { observed: vec![("windows".to_owned(), 110)], ..Positions::default() };
+        task.write(Write { entries: Vec::new(), positions }).expect("memory takes everything");
+    }
+    let status = status();
+    place(&status, Stage::Running(0));
+    let server = serve_facts(&status, catalog_of(shelf, "pod-1"), None);
+    let starts = |key: &str| {
+        let page = json(&ask(&server, &format!("GET /v1/stores/windows/entries?key={key}")).1);
+        let entries = page["entries"].as_array().unwrap_or_else(|| panic!("no page: {page}")).iter();
+        entries.map(|entry| entry["key"]["start"].clone()).collect::<Vec<_>>()
+    };
+    assert_eq!((starts("k1"), starts("k12")), (vec![json!(20)], Vec::new()));
     server.stop();
 }

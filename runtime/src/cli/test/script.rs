@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use anyhow::{anyhow, bail};
+use anyhow::anyhow;
 use millrace_engine::topology::{Layout, PartitionCounts, Partitioning, Store};
 use serde_json::{Value as Json, json};
 use toml::Value;

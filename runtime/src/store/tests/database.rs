@@ -214,6 +214,7 @@ fn compactions_delete_what_is_gone_by_age() {
     // What a store has observed outlives the process.
     let mut database = open(&directory, &stores);
     assert_eq!(database.positions().unwrap().observed("w"), Some(1_999));
+    assert_eq!(database.view().observed(0).unwrap(), Some(1_999), "who reads is told");
     // An earlier time does not set it back.
     windows(&mut database, 100..101);
     assert_eq!(database.positions().unwrap().observed("w"), Some(1_999));
