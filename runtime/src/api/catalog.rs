@@ -48,6 +48,8 @@ pub trait Owners: Send + Sync {
     /// The instance of each task as the group has it now, by its `group.instance.id`; empty while it is being
     /// rebalanced. Asks the group's coordinator.
     fn ask(&self) -> Result<BTreeMap<TaskId, String>, Error>;
+    /// All members of the group, also those without a task. Asks the group's coordinator.
+    fn instances(&self) -> Result<Vec<String>, Error>;
 }
 
 pub struct Catalog {

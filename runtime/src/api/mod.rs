@@ -12,6 +12,7 @@ mod routing;
 mod health;
 mod metrics;
 mod tasks;
+mod instances;
 mod topology;
 mod stores;
 mod module;
@@ -161,6 +162,7 @@ fn questions(served: &Served) -> OpenApiRouter<Served> {
     let questions = OpenApiRouter::new()
         .routes(routes!(tasks::show))
         .routes(routes!(module::show))
+        .routes(routes!(instances::show))
         .routes(routes!(topology::show))
         .routes(routes!(stores::list))
         .routes(routes!(stores::get))

@@ -39,6 +39,11 @@ impl Refusal {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, error)
     }
 
+    /// A fault of ours.
+    pub(super) fn internal(error: &dyn std::error::Error) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
+    }
+
     /// Another instance could answer.
     pub(super) fn elsewhere(instance: Option<String>, error: impl Into<String>) -> Self {
         Self { instance, ..Self::new(StatusCode::MISDIRECTED_REQUEST, error) }

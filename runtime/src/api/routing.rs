@@ -53,11 +53,11 @@ impl Peers {
         Self { template, client, known: Mutex::default() }
     }
 
-    fn address(&self, instance: &str) -> Option<String> {
+    pub(super) fn address(&self, instance: &str) -> Option<String> {
         self.template.as_ref().map(|template| template.replace(INSTANCE, instance))
     }
 
-    async fn ask(&self, address: &str, question: &Uri) -> Result<Response, String> {
+    pub(super) async fn ask(&self, address: &str, question: &Uri) -> Result<Response, String> {
         let path = question.path_and_query().map_or("/", |path| path.as_str());
         let request = Request::get(format!("http://{address}{path}"))
             .header(PASSED_ON, HeaderValue::from_static("1"))

@@ -8,7 +8,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::Served;
-use crate::status::{Stage, TaskStatus};
+use crate::status::{Stage, Status, TaskStatus};
 
 #[derive(Serialize, ToSchema)]
 pub(super) struct Instance {
@@ -64,9 +64,12 @@ struct Guest {
 /// The instance and its tasks, those that it runs and those of which it keeps standbys.
 #[utoipa::path(get, path = "/v1/tasks", responses((status = 200, description = "The instance", body = Instance)))]
 pub(super) async fn show(State(served): State<Served>) -> Json<Instance> {
-    let status = &served.status;
+    Json(instance(&served.status))
+}
+
+pub(super) fn instance(status: &Status) -> Instance {
     let tasks = status.tasks().into_iter().map(|(id, stage, task)| self::task(id.to_string(), stage, &task));
-    Json(Instance {
+    Instance {
         application_id: status.identity.application_id.clone(),
         instance: status.identity.instance.clone(),
         version: env!("CARGO_PKG_VERSION"),
@@ -75,7 +78,7 @@ pub(super) async fn show(State(served): State<Served>) -> Json<Instance> {
         uptime_ms: u64::try_from(status.uptime().as_millis()).unwrap_or(u64::MAX),
         rebalances: status.rebalances(),
         tasks: tasks.collect(),
-    })
+    }
 }
 
 fn task(id: String, stage: Stage, task: &TaskStatus) -> Task {

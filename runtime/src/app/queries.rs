@@ -10,7 +10,7 @@ use millrace_engine::topology::Partitioning;
 
 use crate::api::{Owners, Range, Sizes, Stores};
 use crate::config::Config;
-use crate::kafka::{Membership, members};
+use crate::kafka::{Membership, members, present};
 use crate::store::{View, Views};
 
 /// Shorter than the time that an answer may take.
@@ -80,6 +80,11 @@ impl Group {
 }
 
 impl Owners for Group {
+    fn instances(&self) -> Result<Vec<String>, Error> {
+        let members = present(&self.membership.consumer(), &self.id, ASK_TIMEOUT)?;
+        Ok(members.into_iter().map(|member| member.name).collect())
+    }
+
     fn ask(&self) -> Result<BTreeMap<TaskId, String>, Error> {
         let members = members(&self.membership.consumer(), &self.id, ASK_TIMEOUT)?.unwrap_or_default();
         let of_member = members.iter().flat_map(|member| {

@@ -10,10 +10,13 @@ mod lag;
 mod logging;
 mod module;
 mod new;
+mod progress;
 mod reset;
 mod state;
 mod table;
+mod tasks;
 mod test;
+mod verify;
 
 use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
@@ -92,6 +95,8 @@ enum Command {
     },
     /// Run cases against a module, without a broker: records in, outputs and stores compared
     Test(test::TestArgs),
+    /// Print what all instances of a running application do
+    Tasks(tasks::TasksArgs),
     /// Print how far the application is in what it reads, as its group has it
     Lag(lag::LagArgs),
     /// Have the application begin anew: offsets, internal topics, and the state on this machine
@@ -145,6 +150,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::New(args) => new::run(&args),
         Command::State { command } => state::run(log, &command),
         Command::Test(args) => test::run(log, &args),
+        Command::Tasks(args) => tasks::run(log, &args),
         Command::Lag(args) => lag::run(log, &args),
         Command::Reset(args) => reset::run(log, &args),
         Command::Completions { shell } => {

@@ -11,6 +11,7 @@ use millrace_engine::record::TaskId;
 use millrace_engine::topology::{Layout, Store};
 use serde_json::{Value, json};
 
+use super::progress::{bar, bar_beside_output};
 use super::table::{size, table};
 use super::{ConfigArgs, LogArgs, print};
 use crate::app::Application;
@@ -41,6 +42,8 @@ pub(super) enum StateCommand {
         #[command(flatten)]
         range: Range,
     },
+    /// Compare the stores with their changelogs; exit code 1 if they differ
+    Verify(super::verify::VerifyArgs),
     /// Print all entries of all stores, or of one, as JSON, one entry a line
     Dump {
         #[command(flatten)]
@@ -87,19 +90,20 @@ pub(super) fn run(log: &LogArgs, command: &StateCommand) -> anyhow::Result<()> {
         StateCommand::Scan { common, store, range } => {
             scan(&State::open(log, &common.config)?, store, range, common.json)
         }
+        StateCommand::Verify(args) => super::verify::run(log, args),
         StateCommand::Dump { config, store } => dump(&State::open(log, config)?, store.as_deref()),
     }
 }
 
 /// A state directory, and what is known of its stores.
-struct State {
+pub(super) struct State {
     inspection: Inspection,
     tasks: Vec<TaskId>,
     known: BTreeMap<String, Store>,
 }
 
 /// How a store is shown.
-struct Shown {
+pub(super) struct Shown {
     layout: Layout,
     key: Format,
     value: Format,
@@ -110,8 +114,16 @@ impl Shown {
         self.key.read(text).map_err(anyhow::Error::msg)
     }
 
+    pub(super) fn key(&self, key: &[u8]) -> Value {
+        show_key(&self.layout, self.key, key)
+    }
+
+    pub(super) fn value(&self, value: &[u8]) -> Value {
+        self.value.show(value)
+    }
+
     /// Whether an entry is gone by age, though it was not deleted yet.
-    fn is_over(&self, key: &[u8], observed: Option<i64>) -> bool {
+    pub(super) fn is_over(&self, key: &[u8], observed: Option<i64>) -> bool {
         self.layout.expiry().is_some_and(|expiry| expiry.is_over(key, observed))
     }
 
@@ -120,8 +132,8 @@ impl Shown {
         json!({
             "task": task.to_string(),
             "store": store,
-            "key": show_key(&self.layout, self.key, key),
-            "value": self.value.show(value),
+            "key": self.key(key),
+            "value": self.value(value),
             "timestamp_ms": timestamp,
         })
     }
@@ -129,13 +141,16 @@ impl Shown {
 
 impl State {
     fn open(log: &LogArgs, config: &ConfigArgs) -> anyhow::Result<Self> {
-        let config = log.load(config)?;
-        let inspection = Inspection::of(&config.state_dir, &config.application_id)?;
-        let tasks = inspection.tasks()?;
-        Ok(Self { inspection, tasks, known: stores(&config) })
+        Self::of(&log.load(config)?)
     }
 
-    fn shown(&self, store: &str) -> Shown {
+    pub(super) fn of(config: &Config) -> anyhow::Result<Self> {
+        let inspection = Inspection::of(&config.state_dir, &config.application_id)?;
+        let tasks = inspection.tasks()?;
+        Ok(Self { inspection, tasks, known: stores(config) })
+    }
+
+    pub(super) fn shown(&self, store: &str) -> Shown {
         let known = self.known.get(store);
         Shown {
             layout: known.map_or(Layout::KeyValue, |store| store.layout.clone()),
@@ -144,7 +159,7 @@ impl State {
         }
     }
 
-    fn snapshots(&self) -> impl Iterator<Item = anyhow::Result<(TaskId, Snapshot)>> {
+    pub(super) fn snapshots(&self) -> impl Iterator<Item = anyhow::Result<(TaskId, Snapshot)>> {
         self.tasks.iter().map(|&task| {
             let opened = self.inspection.open(task).with_context(|| format!("read the state of task {task}"));
             Ok((task, opened?))
@@ -152,7 +167,7 @@ impl State {
     }
 
     /// Those of one store; it is an error if no task has it.
-    fn of_store(&self, store: &str) -> anyhow::Result<Vec<(TaskId, Snapshot)>> {
+    pub(super) fn of_store(&self, store: &str) -> anyhow::Result<Vec<(TaskId, Snapshot)>> {
         let all: Vec<(TaskId, Snapshot)> = self.snapshots().collect::<Result<_, _>>()?;
         let mut names: Vec<String> = all.iter().flat_map(|(_, snapshot)| snapshot.stores().to_vec()).collect();
         names.sort_unstable();
@@ -261,6 +276,10 @@ fn scan(state: &State, store: &str, range: &Range, as_json: bool) -> anyhow::Res
     for (task, snapshot) in of_store.iter().filter(|(task, _)| only.is_none_or(|only| only == *task)) {
         let Some(index) = snapshot.store(store) else { continue };
         let mut left = range.limit;
+        let bar = bar(
+            &format!("{task} {store}"),
+            snapshot.sizes(index)?.entries.min(u64::try_from(left).unwrap_or(u64::MAX)),
+        );
         let observed = snapshot.positions()?.observed(store);
         snapshot.scan(index, (from.as_deref(), to.as_deref()), range.reverse, &mut |key, stored| {
             if shown.is_over(key, observed) {
@@ -268,10 +287,12 @@ fn scan(state: &State, store: &str, range: &Range, as_json: bool) -> anyhow::Res
             }
             if left > 0 {
                 entries.push(shown.entry(*task, store, key, stored));
+                bar.inc(1);
             }
             left = left.saturating_sub(1);
             left > 0
         })?;
+        bar.finish_and_clear();
     }
     if as_json {
         return print(&entries.iter().map(|entry| format!("{entry}\n")).collect::<String>());
@@ -293,14 +314,17 @@ fn dump(state: &State, only: Option<&str>) -> anyhow::Result<()> {
         for (index, store) in stores.filter(|(_, store)| only.is_none_or(|only| only == store.as_str())) {
             let shown = state.shown(store);
             let observed = snapshot.positions()?.observed(store);
+            let bar = bar_beside_output(&format!("{task} {store}"), snapshot.sizes(index)?.entries);
             let mut written = Ok(());
             snapshot.scan(index, (None, None), false, &mut |key, stored| {
                 if shown.is_over(key, observed) {
                     return true;
                 }
+                bar.inc(1);
                 written = writeln!(out, "{}", shown.entry(task, store, key, stored));
                 written.is_ok()
             })?;
+            bar.finish_and_clear();
             match written.and_then(|()| out.flush()) {
                 // A reader that has seen enough (`head`) is no failure.
                 Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(()),
@@ -312,6 +336,6 @@ fn dump(state: &State, only: Option<&str>) -> anyhow::Result<()> {
 }
 
 /// Text without quotes.
-fn plain(value: &Value) -> String {
+pub(super) fn plain(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }

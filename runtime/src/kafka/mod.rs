@@ -9,6 +9,7 @@ mod group;
 mod linger;
 mod members;
 mod offsets;
+mod partition;
 mod topics;
 mod watermarks;
 
@@ -21,5 +22,6 @@ pub use linger::send_now;
 pub use members::{GroupMember, member_id, members, present};
 pub use objections::{Objection, Objections};
 pub use offsets::{GroupOffsets, Progress};
+pub use partition::PartitionReader;
 pub use topics::Topics;
 pub use watermarks::last_seen_end;

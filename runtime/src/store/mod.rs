@@ -23,6 +23,7 @@ mod ageing;
 mod rocks;
 mod task;
 mod inspect;
+mod scratch;
 #[cfg(test)]
 mod tests;
 
@@ -30,4 +31,5 @@ pub use directory::{StateDirectory, Views};
 pub use inspect::{Inspection, Snapshot};
 pub use resources::{Budget, Resources};
 pub use rocks::Sizes;
+pub use scratch::Scratch;
 pub use task::{TaskDatabase, View};

@@ -65,6 +65,10 @@ impl Owners for All {
     fn ask(&self) -> Result<BTreeMap<TaskId, String>, Error> {
         Ok((0..PARTITIONS).map(|partition| (task(partition), self.0.to_owned())).collect())
     }
+
+    fn instances(&self) -> Result<Vec<String>, Error> {
+        Ok(vec!["pod-1".to_owned(), "pod-2".to_owned()])
+    }
 }
 
 fn task(partition: u32) -> TaskId {

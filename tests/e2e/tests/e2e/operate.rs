@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use millrace_e2e::app::App;
 use millrace_e2e::http;
 use millrace_e2e::kafka::Kafka;
-use millrace_e2e::records::Record;
+use millrace_e2e::records::{self, Record};
 use millrace_e2e::{topics, wait};
 
 #[test]
@@ -108,6 +108,9 @@ fn a_query_to_the_wrong_instance_is_answered_by_the_right_one() -> Result<()> {
         tasks(&addresses[0])? == 2 && tasks(&addresses[1])? == 2,
         "both have some of the keys and ask for the rest"
     );
+    let text = app.ask("2", &["tasks"])?;
+    let of = |instance: &str| text.lines().filter(|line| line.starts_with(instance)).count();
+    ensure!(of("2 ") == 2 && of("3 ") == 2 && text.matches("RUNNING").count() == 4, "all tasks, asked of one:\n{text}");
     let (code, body) = count(&addresses[0], "nobody")?;
     ensure!(code == 404 && body.contains("no key nobody"), "{code} {body}");
     let mut entries = 0;
@@ -249,4 +252,41 @@ fn a_reset_can_go_to_another_place_than_the_beginning() -> Result<()> {
     let output = app.call("a", &["reset", "--to-latest", "--shift-by", "1"])?;
     ensure!(output.status.code() == Some(2), "two places at once: {}", output.status);
     Ok(())
+}
+
+#[test]
+fn a_store_that_is_not_what_its_changelog_says_is_found_out() -> Result<()> {
+    let mut app = App::without_topics(&Kafka::shared()?, "verify")?;
+    app.leave_on_stop();
+    for topic in [&app.input, &app.output] {
+        topics::create(&app.kafka, topic, 1, &[])?;
+    }
+    let mut process = app.run("a")?;
+    let record = |key: &str| Record::new(key, "").at(1_000);
+    app.write(&[record("foo"), record("bar"), record("foo")])?;
+    app.group()?.caught_up()?;
+    let text = app.ask("a", &["state", "verify", "--json"])?;
+    ensure!(number(&text, "entries") == Some(2) && number(&text, "differing") == Some(0), "while it runs: {text}");
+    let position = number(&text, "changelog_offset").context("a position")?;
+    process.stop()?;
+    app.ask("a", &["state", "verify", "count-store"])?;
+
+    // Another history, which is long enough for the position that the store has.
+    topics::delete(&app.kafka, &[&app.changelog()])?;
+    wait::until("the changelog to be gone", wait::LONG, || {
+        Ok(topics::partition_count(&app.kafka, &app.changelog())?.is_none().then_some(()))
+    })?;
+    topics::create(&app.kafka, &app.changelog(), 1, &[("cleanup.policy", "compact")])?;
+    app.denied("a", &["state", "verify"], &["it is restored as a whole when its task starts"])?;
+    let long = |key: &str, count: i64| Record { value: Some(count.to_be_bytes().into()), ..record(key) };
+    let deleted = Record { value: None, ..record("gone") };
+    let filling = (1..position).map(|_| deleted.clone());
+    let history: Vec<Record> = [long("foo", 9)].into_iter().chain(filling).chain([long("new", 9)]).collect();
+    records::write(&app.kafka, &app.changelog(), &history)?;
+    let output = app.call("a", &["state", "verify", "--json"])?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    ensure!(output.status.code() == Some(1), "{}: {text}", output.status);
+    // What is written of `new` comes after the position, and does not count.
+    ensure!(number(&text, "differing") == Some(2), "{text}");
+    app.denied("a", &["state", "verify"], &["bar  1", "(nothing)", "foo  2", "9"])
 }
