@@ -46,17 +46,7 @@ need_k8s() {
 K8S_VALIDATOR=$CACHE/kubernetes-validate-1.37.0
 
 need_validator() {
-  mkdir -p "$CACHE"
-  [ ! -x "$K8S_VALIDATOR/bin/kubernetes-validate" ] || return 0
-  python3 -c 'import venv, ensurepip' 2>/dev/null || apt_install "to check the Kubernetes manifests" python3-venv
-  say "installing kubernetes-validate to $K8S_VALIDATOR (once)"
-  rm -rf "$K8S_VALIDATOR.new"
-  python3 -m venv "$K8S_VALIDATOR.new"
-  "$K8S_VALIDATOR.new/bin/pip" install -q --disable-pip-version-check "kubernetes-validate==${K8S_VALIDATOR##*-}" >&2
-  # The scripts name the interpreter by its path.
-  rm -rf "$K8S_VALIDATOR"
-  mv "$K8S_VALIDATOR.new" "$K8S_VALIDATOR"
-  sed -i "1s|.*|#!$K8S_VALIDATOR/bin/python|" "$K8S_VALIDATOR/bin/kubernetes-validate"
+  need_python "$K8S_VALIDATOR" kubernetes-validate "to check the Kubernetes manifests"
 }
 
 # How the operators that k8s/components is for define their resources: from the Go modules of these operators.

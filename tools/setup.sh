@@ -93,6 +93,24 @@ need_browser() {
     npm install --prefix "$PLAYWRIGHT" --no-audit --no-fund --silent "playwright-core@$PLAYWRIGHT_VERSION" </dev/null
 }
 
+# A program from PyPI in an environment of its own, which is named by the program and its version.
+need_python() { # directory program why
+  mkdir -p "$CACHE"
+  [ ! -x "$1/bin/$2" ] || return 0
+  python3 -c 'import venv, ensurepip' 2>/dev/null || apt_install "$3" python3-venv
+  say "installing $2 to $1 (once)"
+  rm -rf "$1" "$1.new"
+  python3 -m venv "$1.new" || return
+  "$1.new/bin/pip" install -q --disable-pip-version-check "$2==${1##*-}" >&2 || return
+  # It names the interpreter by its path.
+  sed -i "1s|.*|#!$1/bin/python|" "$1.new/bin/$2"
+  mv "$1.new" "$1"
+}
+
+# Asks what the OpenAPI document describes, and what it does not.
+SCHEMATHESIS=$CACHE/schemathesis-4.32.5
+need_schemathesis() { need_python "$SCHEMATHESIS" schemathesis "to test the HTTP interface"; }
+
 java_major() { "$1" -version 2>&1 | sed -n 's/.* version "\([0-9]*\).*/\1/p;s/^javac \([0-9]*\).*/\1/p' | head -1; }
 
 need_java() {
@@ -114,6 +132,7 @@ setup() {
   need_java
   need_valgrind
   need_browser
+  need_schemathesis
   kafka_jars
   judge_jars
   say "all is there: Rust $(rustc --version | cut -d' ' -f2), Java $(java_major java), Kafka $KAFKA_VERSION in $KAFKA_LIBS"

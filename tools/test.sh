@@ -71,16 +71,21 @@ test_e2e() {
   RUST_TEST_THREADS=${RUST_TEST_THREADS:-4} with_kafka cargo_test "${selection[@]}" "$@"
 }
 
-# The web page in a browser. Node counts its tests in lines of its own.
+# The web page in a browser, of instances on a real Kafka, too. Node counts its tests in lines of its own.
 test_web() {
   attempt need_browser || return 0
+  attempt need_schemathesis || return 0
   attempt in_project cargo build --release -p millrace-runtime || return 0
+  MILLRACE_TEST_MODULE=$WASM_DIR/guest_wordcount.wasm MILLRACE_TEST_CONFIG=$MILL_HOME/guest-wordcount/counts.toml \
+    MILLRACE_TEST_CHROMIUM=$(command -v chromium) MILLRACE_TEST_SCHEMATHESIS=$SCHEMATHESIS/bin/schemathesis \
+    MILLRACE_TEST_NODE_MODULES=$PLAYWRIGHT/node_modules/ \
+    with_kafka node_test "$@" tests/web/*.test.mjs
+}
+
+node_test() { # args...
   local status=0 before=$FAILED log counted
   log=$(mktemp "${TMPDIR:-/tmp}/millrace-test.XXXXXX")
-  MILLRACE_TEST_BIN=$MILLRACE_BIN MILLRACE_TEST_MODULE=$WASM_DIR/guest_wordcount.wasm \
-    MILLRACE_TEST_CONFIG=$MILL_HOME/guest-wordcount/counts.toml MILLRACE_TEST_CHROMIUM=$(command -v chromium) \
-    MILLRACE_TEST_NODE_MODULES=$PLAYWRIGHT/node_modules/ \
-    in_project timeout 300 node --test --test-reporter=tap "$@" tests/web/*.test.mjs </dev/null 2>&1 | tee "$log" || status=$?
+  in_project timeout 300 node --test --test-reporter=tap "$@" </dev/null 2>&1 | tee "$log" || status=$?
   read -r -a counted <<<"$(awk '/^# pass /{p = $3} /^# fail /{f = $3} END {print p + 0, f + 0}' "$log")"
   rm -f "$log"
   PASSED=$((PASSED + counted[0]))
@@ -126,7 +131,7 @@ run_tests() { # [part...] [-- args for the tests]
   PASSED=0 FAILED=0
   need_native
   need_rust
-  case " ${parts[*]} " in *" differential "* | *" e2e "* | *" k8s "*) kafka_ready ;; esac
+  case " ${parts[*]} " in *" differential "* | *" e2e "* | *" web "* | *" k8s "*) kafka_ready ;; esac
   if attempt build_guests; then
     for part in "${parts[@]}"; do
       say "tests: $part"

@@ -4,21 +4,17 @@ import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { createInterface } from "node:readline";
-import { createRequire } from "node:module";
 import { after, before, test } from "node:test";
+import { fitsPhone, forgive, opened, setting } from "./browser.mjs";
 
-const setting = (name) => process.env[name] ?? assert.fail(`${name} is not set: run these tests with ./mill test web`);
-const { chromium } = createRequire(setting("MILLRACE_TEST_NODE_MODULES"))("playwright-core");
-
-let instance, browser, page, address;
-const errors = [];
+let instance, browser, page, errors;
 
 before(async () => {
   instance = spawn(setting("MILLRACE_TEST_BIN"), ["dev", "-c", setting("MILLRACE_TEST_CONFIG")], {
     env: { MILLRACE_MODULE_SOURCE: setting("MILLRACE_TEST_MODULE") },
     stdio: ["pipe", "ignore", "pipe"],
   });
-  address = await new Promise((resolve, reject) => {
+  const address = await new Promise((resolve, reject) => {
     const said = [];
     createInterface({ input: instance.stderr }).on("line", (line) => {
       said.push(line);
@@ -30,15 +26,7 @@ before(async () => {
   // Markup in a record is text on the page.
   for (const line of ["foo:1", "foo:2", "hello:1", "<img src=x onerror=alert(1)>:1"]) instance.stdin.write(line + "\n");
   for (let number = 0; number < 300; number++) instance.stdin.write(`many-${number}:x\n`);
-  const options = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync"];
-  browser = await chromium.launch({ executablePath: setting("MILLRACE_TEST_CHROMIUM"), args: options });
-  page = await browser.newPage();
-  // For anything that takes seconds on an idle machine.
-  page.setDefaultTimeout(90_000);
-  page.on("console", (message) => message.type() === "error" && errors.push(message.text()));
-  page.on("pageerror", (error) => errors.push(String(error)));
-  page.on("request", (request) => request.url().startsWith(address) || request.url().startsWith("data:") || errors.push(`asked ${request.url()}`));
-  await page.goto(address);
+  ({ browser, page, errors } = await opened(address));
 });
 
 after(async () => {
@@ -64,7 +52,7 @@ test("tasks run and are counted", async () => {
   assert.equal(await page.textContent("#application"), "counts-app");
   assert.equal(await page.locator("#tasks tbody tr").count(), 4);
   await page.waitForFunction(() => {
-    const cells = [...document.querySelectorAll("#tasks tbody tr")].map((row) => Number(row.cells[4].textContent));
+    const cells = [...document.querySelectorAll("#tasks tbody tr")].map((row) => Number(row.querySelector("[data-column=Records]").textContent));
     return cells.reduce((all, records) => all + records, 0) === 304;
   });
 });
@@ -81,7 +69,7 @@ test("a key is found", async () => {
   await page.fill("#key", "nobody");
   await page.click("#ask");
   await page.waitForFunction(() => document.querySelector("#answer").textContent.includes("there is no key nobody"));
-  errors.splice(0, errors.length, ...errors.filter((error) => !error.includes("404")));
+  forgive(errors, "404");
 });
 
 test("entries are turned page by page, and are text", async () => {
@@ -101,18 +89,12 @@ test("entries are turned page by page, and are text", async () => {
   assert.equal(await page.locator("#entries img").count(), 0);
 });
 
-test("it can be read on a phone", async () => {
-  await page.setViewportSize({ width: 390, height: 844 });
-  const [wide, screen] = await page.evaluate(() => [document.documentElement.scrollWidth, innerWidth]);
-  assert.ok(wide <= screen, `${wide} pixels on a screen of ${screen}`);
-});
+test("it can be read on a phone", () => fitsPhone(page));
 
 test("nothing went wrong, and nobody else was asked", async () => {
-  await page.setViewportSize({ width: 1100, height: 900 });
   await page.fill("#key", "");
   await page.fill("#prefix", "");
   await page.click("#ask");
   await page.waitForFunction(() => document.querySelectorAll("#entries tbody tr").length > 10);
-  if (process.env.MILLRACE_TEST_SCREENSHOT) await page.screenshot({ path: process.env.MILLRACE_TEST_SCREENSHOT });
   assert.deepEqual(errors, []);
 });

@@ -84,6 +84,7 @@ impl Bench {
                     topics,
                     caching: spec.caching,
                     usage: std::sync::Arc::default(),
+                    log: std::sync::Arc::default(),
                 }))
             }
             Side::Native => {

@@ -41,6 +41,15 @@ pub fn parse(stored: &[u8]) -> Option<(i64, &[u8])> {
     Some((i64::from_be_bytes(*timestamp), value))
 }
 
+/// Keys that were looked up in stores.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Lookups {
+    /// Found in memory, or known not to be there.
+    pub hits: usize,
+    /// Asked of the database.
+    pub misses: usize,
+}
+
 /// What a store is to the overlay.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct StoreKind {
@@ -55,6 +64,7 @@ pub(crate) struct Overlay {
     database: Option<Box<dyn Database>>,
     stores: Vec<Store>,
     cache_bytes: usize,
+    lookups: Lookups,
     /// Rows found for the call at hand, kept for its capacity.
     found: Vec<u32>,
 }
@@ -62,7 +72,7 @@ pub(crate) struct Overlay {
 impl Overlay {
     pub(crate) fn new(database: Box<dyn Database>, stores: &[StoreKind], cache_bytes: usize) -> Self {
         let stores = stores.iter().map(|&kind| Store::new(kind)).collect();
-        Self { database: Some(database), stores, cache_bytes, found: Vec::new() }
+        Self { database: Some(database), stores, cache_bytes, lookups: Lookups::default(), found: Vec::new() }
     }
 
     pub(crate) fn database(&mut self) -> Result<&mut dyn Database, Error> {
@@ -114,6 +124,11 @@ impl Overlay {
         self.stores[store].observe(time);
     }
 
+    /// Since this was asked last.
+    pub(crate) fn take_lookups(&mut self) -> Lookups {
+        std::mem::take(&mut self.lookups)
+    }
+
     /// Pushes the value and the timestamp of each key.
     pub(crate) fn get(
         &mut self,
@@ -150,6 +165,8 @@ impl Overlay {
             }
             rows.push(row.unwrap_or(u32::MAX));
         }
+        self.lookups.hits += rows.len() - missing.len();
+        self.lookups.misses += missing.len();
         if missing.is_empty() {
             return Ok(());
         }

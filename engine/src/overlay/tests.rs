@@ -228,6 +228,16 @@ fn the_cache_is_bounded() {
 }
 
 #[test]
+fn lookups_say_what_memory_had() {
+    let mut overlay = Overlay::new(Box::new(Memory::new(["s".to_owned()])), &[StoreKind::default()], 10_000);
+    let keys: Column = [Some(&b"a"[..]), Some(b"b"), Some(b"c")].into_iter().collect();
+    for expected in [Lookups { hits: 0, misses: 3 }, Lookups { hits: 3, misses: 0 }] {
+        overlay.get(0, &keys, |_| {}).expect("memory does not fail");
+        assert_eq!(overlay.take_lookups(), expected);
+    }
+}
+
+#[test]
 fn a_torn_value_is_corruption() {
     let mut memory = Memory::new(["s".to_owned()]);
     let entries = vec![(0, &b"k"[..], Some(&b"short"[..]))];

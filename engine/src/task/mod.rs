@@ -45,7 +45,7 @@ pub use spec::{InputSpec, Settings, StoreSpec, TaskSpec};
 pub use swap::Successor;
 
 use crate::context::{Clock, Context, Dropped};
-use crate::overlay::StoreKind;
+use crate::overlay::{Lookups, StoreKind};
 use crate::ports::{Database, Error, Guest, Log, Positions, Write};
 use crate::quarantine::{Incident, Pieces, Stamping};
 use crate::record::{Input, Offset, TaskId, TopicPartition};
@@ -357,6 +357,11 @@ impl Task {
     /// Records the module left out since this was asked last.
     pub fn take_dropped(&mut self) -> Vec<Dropped> {
         self.context.take_dropped()
+    }
+
+    /// Keys that were looked up in its stores since this was asked last.
+    pub fn take_lookups(&mut self) -> Lookups {
+        self.context.overlay().take_lookups()
     }
 
     /// Faults that were dealt with since this was asked last.

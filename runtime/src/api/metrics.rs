@@ -84,7 +84,7 @@ const fn float(number: u64) -> f64 {
     number as f64
 }
 
-const OF_TASKS: [OfTask; 10] = [
+const OF_TASKS: [OfTask; 12] = [
     (metric("process_records", Counter, None, "Records that were processed"), |task| {
         Some(float(task.progress().records))
     }),
@@ -96,6 +96,12 @@ const OF_TASKS: [OfTask; 10] = [
     }),
     (metric("dropped_records", Counter, None, "Records that were left out; the log says why"), |task| {
         Some(float(task.progress().dropped))
+    }),
+    (metric("store_cache_hits", Counter, None, "Keys of stores that were looked up and found in memory"), |task| {
+        Some(float(task.progress().lookup_hits))
+    }),
+    (metric("store_cache_misses", Counter, None, "Keys of stores that were looked up in the database"), |task| {
+        Some(float(task.progress().lookup_misses))
     }),
     (metric("stream_time", Gauge, Some(Unit::Seconds), "Highest timestamp that was processed"), |task| {
         Some(task.progress().stream_time_ms? as f64 / 1000.0)

@@ -11,6 +11,7 @@ mod catalog;
 mod routing;
 mod health;
 mod metrics;
+mod logs;
 mod tasks;
 mod instances;
 mod topology;
@@ -160,6 +161,7 @@ struct Description;
 /// What is asked and answered at once.
 fn questions(served: &Served) -> OpenApiRouter<Served> {
     let questions = OpenApiRouter::new()
+        .routes(routes!(logs::show))
         .routes(routes!(tasks::show))
         .routes(routes!(module::show))
         .routes(routes!(instances::show))

@@ -1,4 +1,4 @@
-//! The web page at `/`: three files in the binary, which read what is under `/v1`. Nothing of it comes from elsewhere.
+//! The web page at `/`: a few files in the binary, which read what is under `/v1`. Nothing of it comes from elsewhere.
 
 use axum::Router;
 use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
@@ -11,11 +11,22 @@ use super::Served;
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; \
                       form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
+const SCRIPTS: [(&str, &str); 6] = [
+    ("/page.js", include_str!("page/page.js")),
+    ("/element.js", include_str!("page/element.js")),
+    ("/tasks.js", include_str!("page/tasks.js")),
+    ("/topology.js", include_str!("page/topology.js")),
+    ("/stores.js", include_str!("page/stores.js")),
+    ("/log.js", include_str!("page/log.js")),
+];
+
 pub(super) fn routes() -> Router<Served> {
-    Router::new()
+    let page = Router::new()
         .route("/", get(async || file("text/html; charset=utf-8", include_str!("page/index.html"))))
-        .route("/page.css", get(async || file("text/css; charset=utf-8", include_str!("page/page.css"))))
-        .route("/page.js", get(async || file("text/javascript; charset=utf-8", include_str!("page/page.js"))))
+        .route("/page.css", get(async || file("text/css; charset=utf-8", include_str!("page/page.css"))));
+    SCRIPTS.into_iter().fold(page, |page, (path, script)| {
+        page.route(path, get(async move || file("text/javascript; charset=utf-8", script)))
+    })
 }
 
 fn file(kind: &'static str, text: &'static str) -> impl IntoResponse {

@@ -84,6 +84,7 @@ fn metrics_have_names_units_and_values() {
     status.place(State::Running, &[(TASK, Stage::Running(1))].into());
     let task = status.task(TASK);
     task.processed(3, 30, 1);
+    task.looked_up(5, 2);
     task.failed(FaultKind::Trap);
     let input = TopicPartition::new("in", 1);
     task.position(&input, Offset(3));
@@ -98,6 +99,8 @@ fn metrics_have_names_units_and_values() {
         "millrace_process_records_total{task=\"0_1\"} 3.0",
         "millrace_process_bytes_total{task=\"0_1\"} 30.0",
         "millrace_records_lag{task=\"0_1\",topic=\"in\",partition=\"1\"} 7.0",
+        "millrace_store_cache_hits_total{task=\"0_1\"} 5.0",
+        "millrace_store_cache_misses_total{task=\"0_1\"} 2.0",
         "millrace_faults_total{task=\"0_1\",fault=\"trap\"} 1.0",
         "millrace_state{state=\"RUNNING\"} 1.0",
         "millrace_state{state=\"CREATED\"} 0.0",
@@ -124,6 +127,24 @@ fn tasks_are_told_with_what_is_not_known_as_null() {
     assert!(task["worker"].is_null() && task["remaining_records"].is_null(), "{task}");
     let input = serde_json::json!({ "topic": "in", "partition": 1, "position": 3, "end": null, "lag": null });
     assert_eq!(task["inputs"], serde_json::json!([input]));
+    server.stop();
+}
+
+#[test]
+fn lines_of_the_module_are_turned_page_by_page() {
+    let status = status();
+    for number in 1..=3 {
+        status.guest_log.add(TASK, "abc", "stderr", &format!("line {number}"));
+    }
+    let server = serve(&status);
+    let log = json(&ask(&server, "GET /v1/logs?before=3&limit=1").1);
+    let line = &log["lines"][0];
+    assert_eq!((&log["instance"], &log["oldest"], &log["newest"]), (&"pod-1".into(), &1.into(), &3.into()));
+    assert_eq!((&line["number"], &line["task"], &line["stream"]), (&2.into(), &"0_1".into(), &"stderr".into()));
+    assert_eq!((&line["text"], &line["module"]), (&"line 2".into(), &"abc".into()));
+    for wrong in ["limit=0", "limit=501", "after=x"] {
+        assert_eq!(ask(&server, &format!("GET /v1/logs?{wrong}")).0, 400, "{wrong}");
+    }
     server.stop();
 }
 

@@ -102,7 +102,8 @@ impl TaskFactory for Tasks {
         let spec = self.spec(&version, id, inputs)?;
         let topics = spec.inputs.iter().map(|input| input.name.clone()).collect();
         let usage = Arc::clone(&self.status.task(id).guest);
-        let guest = version.module.instantiate(TaskInfo { id, topics, caching: self.caching, usage });
+        let log = Arc::clone(&self.status.guest_log);
+        let guest = version.module.instantiate(TaskInfo { id, topics, caching: self.caching, usage, log });
         Ok(Successor { spec: Arc::new(spec), guest })
     }
 

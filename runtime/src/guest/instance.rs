@@ -16,7 +16,7 @@ use super::fault;
 use super::host::Host;
 use super::lines::Lines;
 use super::module::{Module, begin_call};
-use crate::status::GuestUsage;
+use crate::status::{GuestLog, GuestUsage};
 
 /// What an instance is told of its task.
 #[derive(Debug, Clone)]
@@ -28,6 +28,8 @@ pub struct TaskInfo {
     pub caching: bool,
     /// Where it is counted what calls take.
     pub usage: Arc<GuestUsage>,
+    /// Where the last lines are kept that it writes.
+    pub log: Arc<GuestLog>,
 }
 
 pub(super) struct Instance {

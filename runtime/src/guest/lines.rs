@@ -15,6 +15,8 @@ use tracing::{info, warn};
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 
+use crate::status::GuestLog;
+
 /// Longer lines are cut: they are somebody's records, or an attack.
 const LINE_BYTES_MAX: usize = 4096;
 /// Kept for the report of a fault: a panic message takes two or three.
@@ -29,8 +31,8 @@ const WRITE_BYTES_MAX: usize = 64 << 10;
 #[derive(Debug, Clone)]
 pub(super) struct Writer {
     pub(super) application: String,
-    /// `None`: a call that belongs to no task.
-    pub(super) task: Option<TaskId>,
+    /// And where its lines are kept; `None`: a call that belongs to no task.
+    pub(super) task: Option<(TaskId, Arc<GuestLog>)>,
     pub(super) module: String,
 }
 
@@ -38,6 +40,15 @@ pub(super) struct Writer {
 enum Stream {
     Stdout,
     Stderr,
+}
+
+impl Stream {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Stdout => "stdout",
+            Self::Stderr => "stderr",
+        }
+    }
 }
 
 /// The lines of one task, across its instances.
@@ -120,7 +131,7 @@ impl State {
             self.in_window = 0;
             if self.suppressed > 0 {
                 let Writer { application, module, .. } = &self.writer;
-                let task = self.writer.task.map(tracing::field::display);
+                let task = self.writer.task.as_ref().map(|(id, _)| tracing::field::display(id));
                 warn!(
                     application,
                     task,
@@ -136,8 +147,11 @@ impl State {
             return;
         }
         self.in_window += 1;
-        let Writer { application, module, .. } = &self.writer;
-        let task = self.writer.task.map(tracing::field::display);
+        let Writer { application, module, task } = &self.writer;
+        if let Some((id, log)) = task {
+            log.add(*id, module, stream.name(), line);
+        }
+        let task = task.as_ref().map(|(id, _)| tracing::field::display(id));
         match stream {
             Stream::Stdout => info!(target: "module", application, task, module, stream = "stdout", "{line}"),
             Stream::Stderr => warn!(target: "module", application, task, module, stream = "stderr", "{line}"),

@@ -126,7 +126,7 @@ impl Module {
     fn lines(&self, task: Option<&TaskInfo>) -> Lines {
         Lines::new(Writer {
             application: self.application_id().to_owned(),
-            task: task.map(|task| task.id),
+            task: task.map(|task| (task.id, Arc::clone(&task.log))),
             module: self.0.digest[..SHORT_DIGEST].to_owned(),
         })
     }

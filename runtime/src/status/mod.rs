@@ -2,6 +2,7 @@
 //! record path write it, once per batch or less; HTTP and metrics read it. Must not know who reads, nor any adapter.
 
 mod task;
+mod log;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,6 +15,7 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 
+pub use log::{Cut, GuestLine, GuestLog};
 pub use task::{GuestUsage, InputProgress, Progress, Restored, TaskStatus};
 
 /// Where the process is, in Kafka Streams' words.
@@ -88,6 +90,7 @@ pub struct Identity {
 pub struct Status {
     pub identity: Identity,
     pub workers: Workers,
+    pub guest_log: Arc<GuestLog>,
     started: Instant,
     /// When the source last made a turn, in milliseconds since the start.
     beat_ms: AtomicU64,
@@ -140,6 +143,7 @@ impl Status {
         Self {
             identity,
             workers,
+            guest_log: Arc::default(),
             started: Instant::now(),
             beat_ms: AtomicU64::default(),
             rebalances: AtomicU64::default(),

@@ -33,6 +33,10 @@ pub struct Progress {
     pub punctuations: u64,
     /// Records that the module left out.
     pub dropped: u64,
+    /// Keys of its stores that were asked for and found in memory, or known not to be there.
+    pub lookup_hits: u64,
+    /// Those that the database was asked for.
+    pub lookup_misses: u64,
     /// `None`: no record was processed yet.
     pub stream_time_ms: Option<i64>,
 }
@@ -56,6 +60,8 @@ pub struct TaskStatus {
     bytes: AtomicU64,
     punctuations: AtomicU64,
     dropped: AtomicU64,
+    lookup_hits: AtomicU64,
+    lookup_misses: AtomicU64,
     stream_time_ms: AtomicI64,
     restored: AtomicU64,
     remaining: AtomicI64,
@@ -71,6 +77,8 @@ impl Default for TaskStatus {
             bytes: AtomicU64::default(),
             punctuations: AtomicU64::default(),
             dropped: AtomicU64::default(),
+            lookup_hits: AtomicU64::default(),
+            lookup_misses: AtomicU64::default(),
             stream_time_ms: AtomicI64::new(NONE),
             restored: AtomicU64::default(),
             remaining: AtomicI64::new(NONE),
@@ -92,6 +100,12 @@ impl TaskStatus {
         self.stream_time_ms.store(stream_time_ms, Ordering::Relaxed);
     }
 
+    /// So many keys of its stores were asked for that memory had, and so many that the database was asked for.
+    pub fn looked_up(&self, hits: usize, misses: usize) {
+        add(&self.lookup_hits, hits);
+        add(&self.lookup_misses, misses);
+    }
+
     pub fn dropped(&self, records: u64) {
         self.dropped.fetch_add(records, Ordering::Relaxed);
     }
@@ -103,6 +117,8 @@ impl TaskStatus {
             bytes: self.bytes.load(Ordering::Relaxed),
             punctuations: self.punctuations.load(Ordering::Relaxed),
             dropped: self.dropped.load(Ordering::Relaxed),
+            lookup_hits: self.lookup_hits.load(Ordering::Relaxed),
+            lookup_misses: self.lookup_misses.load(Ordering::Relaxed),
             stream_time_ms: known(&self.stream_time_ms),
         }
     }

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
+use millrace_engine::overlay::Lookups;
 use millrace_engine::ports::Fault;
 use millrace_engine::quarantine::{Incident, Policy};
 use millrace_engine::record::TaskId;
@@ -90,6 +91,9 @@ impl Meter {
             } else {
                 tracing::warn!(task = %id, at = place, node, fault = ?kind, %policy, key, value, ?lines, "{message}");
             }
+        }
+        if let (Lookups { hits, misses }, Some(status)) = (task.take_lookups(), status) {
+            status.looked_up(hits, misses);
         }
         for dropped in task.take_dropped() {
             if let Some(status) = status {

@@ -67,6 +67,7 @@ fn task(partition: u32) -> TaskInfo {
         topics: vec!["in".to_owned()],
         caching: false,
         usage: Arc::default(),
+        log: Arc::default(),
     }
 }
 
