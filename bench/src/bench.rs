@@ -3,6 +3,7 @@
 
 use std::cell::OnceCell;
 use std::fmt::Display;
+use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use millrace_e2e::app::App;
@@ -54,6 +55,8 @@ pub(crate) struct Bench {
     pub sides: Vec<Side>,
     /// Of Millrace, over those of a scenario.
     pub settings: Vec<(String, String)>,
+    /// Where the plots of how cost grows go.
+    pub plots: Option<PathBuf>,
     /// A broker with the defaults that the shared one does without.
     pub default_kafka: OnceCell<OwnKafka>,
 }
@@ -81,16 +84,26 @@ impl Bench {
             }
             Kind::Start(waits) => self.compare(scenario, &vec![], |side| self.first_output(scenario, side, waits)),
             Kind::ManyTasks(partitions) => self.measure_many_tasks(scenario, partitions),
+            Kind::Growth => self.measure_growth(scenario),
         }
     }
 
-    /// Each side in turn, again and again, so that what changes on the machine meanwhile changes for all.
     pub(crate) fn compare<M: Measurement + Display>(
         &self,
         scenario: &Scenario,
         facts: &Facts,
         run: impl Fn(Side) -> Result<M>,
     ) -> Result<()> {
+        report::print(scenario, facts, &self.alternate(scenario, run)?);
+        Ok(())
+    }
+
+    /// Each side in turn, again and again, so that what changes on the machine meanwhile changes for all.
+    pub(crate) fn alternate<M: Display>(
+        &self,
+        scenario: &Scenario,
+        run: impl Fn(Side) -> Result<M>,
+    ) -> Result<Vec<(Side, M)>> {
         let mut results = Vec::new();
         for round in 1..=self.rounds {
             for &side in self.sides.iter().filter(|&&side| scenario.has(side)) {
@@ -99,8 +112,7 @@ impl Bench {
                 results.push((side, result));
             }
         }
-        report::print(scenario, facts, &results);
-        Ok(())
+        Ok(results)
     }
 
     pub(crate) fn instance<'a>(&'a self, scenario: &'a Scenario, side: Side) -> Instance<'a> {

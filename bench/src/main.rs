@@ -16,10 +16,13 @@ mod restart;
 mod restore;
 mod start;
 mod many_tasks;
+mod growth;
+mod plot;
 mod statistics;
 mod report;
 
 use std::cell::OnceCell;
+use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
 use clap::{Parser, Subcommand};
@@ -28,7 +31,7 @@ use millrace_e2e::kafka::Kafka;
 use crate::bench::{Bench, Sizes};
 use crate::load::Inputs;
 use crate::pass_through::PassThrough;
-use crate::scenario::{SCENARIOS, Scenario};
+use crate::scenario::{Kind, SCENARIOS, Scenario};
 use crate::side::Side;
 
 /// Side by side with Kafka Streams on one broker.
@@ -59,7 +62,10 @@ struct Options {
     /// A key of Millrace's config file, over those of the scenario: what it changes is a question for the bench.
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = setting)]
     settings: Vec<(String, String)>,
-    /// Which to run, by their names or by what their names begin with; all of them without a name.
+    /// A folder for the plots of the scenario growth, and the points they are drawn from.
+    #[arg(long, value_name = "FOLDER")]
+    plots: Option<PathBuf>,
+    /// Which to run, by their names or by what their names begin with; without a name all but growth.
     scenarios: Vec<String>,
 }
 
@@ -85,6 +91,7 @@ fn main() -> Result<()> {
         rounds: options.rounds.unwrap_or(if quick { 1 } else { 3 }),
         sides: options.sides,
         settings: options.settings,
+        plots: options.plots,
         default_kafka: OnceCell::new(),
     };
     scenarios.into_iter().try_for_each(|scenario| bench.measure(scenario))
@@ -103,7 +110,7 @@ fn names() -> String {
 /// A name means one scenario, or, if none is called so, all those whose names begin with it and a dash.
 fn choose(names: &[String]) -> Result<Vec<&'static Scenario>> {
     if names.is_empty() {
-        return Ok(SCENARIOS.iter().collect());
+        return Ok(SCENARIOS.iter().filter(|scenario| scenario.kind != Kind::Growth).collect());
     }
     let mut chosen = Vec::new();
     for name in names {

@@ -23,6 +23,8 @@ pub(crate) enum Kind {
     Start(Waits),
     /// Two instances share this many partitions.
     ManyTasks(i32),
+    /// One measure of the load or the configuration after the other takes its values.
+    Growth,
 }
 
 /// How long a broker holds up the first members of a group.
@@ -272,6 +274,12 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         kind: Kind::ManyTasks(512),
         about: "512 partitions and two instances: idle, then 2,000 records/s",
         goals: &[at_most("rss_mb", 0.2)],
+        ..PLAIN
+    },
+    Scenario {
+        name: "growth",
+        kind: Kind::Growth,
+        about: "records/s and CPU against value size, keys, partitions and threads; only when asked for",
         ..PLAIN
     },
 ];
