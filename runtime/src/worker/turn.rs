@@ -17,8 +17,9 @@ use super::{Budget, Meter, Order, Report, Swapped};
 /// How long a worker without anything to do waits for orders: how late a wall-clock punctuation
 /// or a commit may be.
 const IDLE_WAIT: Duration = Duration::from_millis(10);
-/// The least time between two commits, when there is nothing else to do.
-const EARLY_PAUSE: Duration = Duration::from_millis(5);
+/// The least time between two commits, when there is nothing else to do. The broker needs some of it to end the
+/// transaction, and refuses the next one until then, which the client would wait 20 ms after.
+const EARLY_PAUSE: Duration = Duration::from_millis(4);
 /// Pause after an error that may pass, so that a broker that is away is not asked in a tight loop.
 const RETRY_WAIT: Duration = Duration::from_millis(200);
 /// How long a turn goes on with the parts of a batch that failed: most are through long before, and orders wait
@@ -30,7 +31,7 @@ const ISOLATION_MAX: Duration = Duration::from_millis(100);
 pub struct Pace {
     pub guarantee: Guarantee,
     pub commit_interval: Duration,
-    /// Commit earlier when there is nothing to process.
+    /// Commit as soon as there is nothing to process.
     pub commit_early: bool,
     /// Uncommitted state of all tasks of the worker; past it a commit is due.
     pub overlay_bytes: usize,
@@ -39,13 +40,16 @@ pub struct Pace {
 }
 
 impl Pace {
-    /// How long until the next commit is due. A worker that commits early when it is idle waits at least as long as the
-    /// last commit took, so that it never spends more than half of its time on them, nor makes many small transactions
-    /// where they are expensive.
-    fn until_commit(&self, idle: bool, since_last: Duration, last_took: Duration) -> Duration {
-        let early = last_took.max(EARLY_PAUSE).min(self.commit_interval);
-        let pause = if idle && self.commit_early { early } else { self.commit_interval };
-        pause.saturating_sub(since_last)
+    /// How long until the next commit is due.
+    fn until_commit(&self, idle: bool, since_last: Duration) -> Duration {
+        if idle && self.commit_early { Duration::ZERO } else { self.commit_interval.saturating_sub(since_last) }
+    }
+
+    /// How long records are left waiting after an early commit, so that many share the next one: half as long as the
+    /// last one took, so that no more of them are made where they are expensive. What is written after that is written at
+    /// once, output and changelog together.
+    fn rest(&self, since_last: Duration, last_took: Duration) -> Duration {
+        (last_took / 2).max(EARLY_PAUSE).min(self.commit_interval / 2).saturating_sub(since_last)
     }
 }
 
@@ -65,8 +69,8 @@ pub struct Worker {
     successors: BTreeMap<TaskId, Successor>,
     meter: Meter,
     committed_at: Instant,
-    /// How long the last commit took.
-    commit_took: Duration,
+    /// How long the last commit took, if there was nothing to process at its time.
+    early_took: Option<Duration>,
     /// No work before this: something failed that may pass.
     retry_at: Option<Instant>,
 }
@@ -93,7 +97,7 @@ impl Worker {
             successors: BTreeMap::new(),
             meter,
             committed_at: Instant::now(),
-            commit_took: Duration::ZERO,
+            early_took: None,
             retry_at: None,
         }
     }
@@ -126,9 +130,15 @@ impl Worker {
     }
 
     fn wait_for(&self, orders: &Receiver<Order>) -> Option<Order> {
-        let waits = self.retry_at.is_none() && self.is_commit_needed();
-        let wait = if waits { self.until_commit(true).min(IDLE_WAIT) } else { IDLE_WAIT };
-        match orders.recv_timeout(wait) {
+        let rest = self.rest();
+        let wait = if !rest.is_zero() {
+            rest
+        } else if self.retry_at.is_none() && self.is_commit_needed() {
+            self.until_commit(true)
+        } else {
+            IDLE_WAIT
+        };
+        match orders.recv_timeout(wait.min(IDLE_WAIT)) {
             Ok(order) => Some(order),
             Err(RecvTimeoutError::Timeout) => None,
             // The source is gone without a word: it panicked, and so the process ends.
@@ -145,6 +155,9 @@ impl Worker {
             return false;
         }
         self.retry_at = None;
+        if !self.rest().is_zero() {
+            return false;
+        }
         let mut busy = false;
         let ids: Vec<TaskId> = self.tasks.keys().copied().collect();
         for id in ids {
@@ -159,7 +172,9 @@ impl Worker {
         }
         self.settle();
         if self.is_commit_due(!busy) {
+            let started = Instant::now();
             self.commit();
+            self.early_took = (!busy).then(|| started.elapsed());
         }
         busy && self.retry_at.is_none()
     }
@@ -204,7 +219,13 @@ impl Worker {
     }
 
     fn until_commit(&self, idle: bool) -> Duration {
-        self.pace.until_commit(idle, self.committed_at.elapsed(), self.commit_took)
+        self.pace.until_commit(idle, self.committed_at.elapsed())
+    }
+
+    /// How long until it goes on processing.
+    fn rest(&self) -> Duration {
+        let took = self.early_took.filter(|_| self.pace.commit_early);
+        took.map_or(Duration::ZERO, |took| self.pace.rest(self.committed_at.elapsed(), took))
     }
 
     /// Commits if the interval is over and there is anything to commit; says whether nothing failed.
@@ -214,6 +235,7 @@ impl Worker {
         }
         // Before the commit, which waits for the broker: the source can fetch meanwhile.
         self.settle();
+        self.early_took = None;
         self.commit()
     }
 
@@ -227,8 +249,7 @@ impl Worker {
             Ok(done) => {
                 self.committed_at = Instant::now();
                 if done.tasks > 0 {
-                    self.commit_took = started.elapsed();
-                    self.meter.committed(self.commit_took, done.changelog_records);
+                    self.meter.committed(started.elapsed(), done.changelog_records);
                     let ms = started.elapsed().as_millis();
                     tracing::debug!(tasks = done.tasks, changelog_records = done.changelog_records, ms, "committed");
                 }
@@ -459,13 +480,14 @@ mod tests {
         let buffer = BufferLimits { records: 1, bytes: 1 };
         let guarantee = Guarantee::ExactlyOnce;
         let early = Pace { guarantee, commit_interval: ms(100), commit_early: true, overlay_bytes: 1, buffer };
-        assert_eq!(early.until_commit(true, ms(0), ms(0)), EARLY_PAUSE);
-        assert_eq!(early.until_commit(true, ms(10), ms(30)), ms(20));
-        assert_eq!(early.until_commit(true, ms(40), ms(30)), ms(0));
-        assert_eq!(early.until_commit(true, ms(10), ms(400)), ms(90));
-        assert_eq!(early.until_commit(false, ms(40), ms(30)), ms(60));
+        assert_eq!(early.until_commit(true, ms(0)), ms(0));
+        assert_eq!(early.until_commit(false, ms(40)), ms(60));
+        assert_eq!(early.rest(ms(0), ms(0)), EARLY_PAUSE);
+        assert_eq!(early.rest(ms(5), ms(30)), ms(10));
+        assert_eq!(early.rest(ms(20), ms(30)), ms(0));
+        assert_eq!(early.rest(ms(10), ms(400)), ms(40));
         let kept = Pace { commit_early: false, ..early };
-        assert_eq!(kept.until_commit(true, ms(40), ms(30)), ms(60));
-        assert_eq!(kept.until_commit(true, ms(140), ms(30)), ms(0));
+        assert_eq!(kept.until_commit(true, ms(40)), ms(60));
+        assert_eq!(kept.until_commit(true, ms(140)), ms(0));
     }
 }
