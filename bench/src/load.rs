@@ -1,6 +1,7 @@
 //! What is written to input topics, and which keys it has. A load that several scenarios use is written once.
 
 use std::cell::RefCell;
+use std::process;
 
 use anyhow::Result;
 use millrace_e2e::counts::Load;
@@ -64,7 +65,7 @@ impl Inputs {
         if let Some((_, topic)) = self.written.borrow().iter().find(|(of, _)| *of == what) {
             return Ok(topic.clone());
         }
-        let topic = format!("bench-input-{}", self.written.borrow().len());
+        let topic = format!("bench-input-{}-{}", process::id(), self.written.borrow().len());
         topics::create(&self.kafka, &topic, records.partitions, &[("retention.ms", "-1")])?;
         records.write(&self.kafka, &topic)?;
         self.written.borrow_mut().push((what, topic.clone()));
