@@ -47,7 +47,12 @@ const AXES: &[Axis] = &[
         values: &[10, 1_000, 100_000, 1_000_000, 10_000_000],
         place: |point| &mut point.keys,
     },
-    Axis { name: "partitions", title: "partitions", values: &[1, 4, 16, 64, 256], place: |point| &mut point.partitions },
+    Axis {
+        name: "partitions",
+        title: "partitions",
+        values: &[1, 4, 16, 64, 256],
+        place: |point| &mut point.partitions,
+    },
     Axis { name: "threads", title: "worker threads", values: &[1, 2, 4], place: |point| &mut point.threads },
 ];
 

@@ -113,6 +113,9 @@ mod tests {
         for text in ["records/s", "Kafka Streams", "bytes of a value", "#2F81F7"] {
             assert!(svg.contains(text), "no {text} in {svg}");
         }
-        assert!(!svg.contains("#FFFFFF") && !svg.contains("#000000"), "white and black are on one of the pages unseen: {svg}");
+        assert!(
+            !svg.contains("#FFFFFF") && !svg.contains("#000000"),
+            "white and black are on one of the pages unseen: {svg}"
+        );
     }
 }
