@@ -10,7 +10,7 @@ use crate::bench::{Bench, Sizes};
 use crate::drain::Drained;
 use crate::load::{Keys, Records};
 use crate::plot::{self, Line, Panel};
-use crate::report::{Measurement, key, rounded};
+use crate::report::{Figure, Measurement, key, rounded};
 use crate::scenario::Scenario;
 use crate::side::Side;
 use crate::statistics::Spread;
@@ -60,7 +60,7 @@ const AXES: &[Axis] = &[
 const MOST_BYTES: u64 = 1_000_000_000;
 
 /// What is drawn of a side: a title, and its value in what was measured.
-const DRAWN: [(&str, fn(&Drained) -> f64); 2] =
+const DRAWN: [Figure<Drained>; 2] =
     [("records/s", |m| m.records_per_s), ("CPU-µs per record", |m| m.cpu_s_per_million)];
 
 impl Point {

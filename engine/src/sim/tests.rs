@@ -8,7 +8,7 @@ use crate::commit::{Guarantee, Step};
 
 const SEEDS: u64 = 10_000;
 /// Among which each mistake has to show.
-const MISTAKE_SEEDS: u64 = 3_000;
+const MISTAKE_SEEDS: u64 = 20_000;
 
 /// The seeds to run: one if `MILLRACE_SEED` names it, another number of them if `MILLRACE_SEEDS` does.
 fn seeds() -> std::ops::Range<u64> {

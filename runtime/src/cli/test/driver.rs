@@ -78,7 +78,7 @@ impl Driver {
                 let spec = partitioning.task_spec(plan, id, &inputs, true);
                 let spec = Arc::new(spec.with_context(|| format!("the topology has no task {id}"))?);
                 let topics = spec.inputs.iter().map(|input| input.name.clone()).collect();
-                let info = TaskInfo { id, topics, caching: true, usage: Arc::default() };
+                let info = TaskInfo { id, topics, caching: true, usage: Arc::default(), log: Arc::default() };
                 let guest = application.module().instantiate(info);
                 let database = Box::new(Memory::of(&spec.stores));
                 let starts = vec![Start { offset: Some(Offset(0)), partition_time: None }; spec.inputs.len()];
