@@ -288,5 +288,5 @@ fn a_store_that_is_not_what_its_changelog_says_is_found_out() -> Result<()> {
     ensure!(output.status.code() == Some(1), "{}: {text}", output.status);
     // What is written of `new` comes after the position, and does not count.
     ensure!(number(&text, "differing") == Some(2), "{text}");
-    app.denied("a", &["state", "verify"], &["bar  1", "(nothing)", "foo  2", "9"])
+    app.denied("a", &["state", "verify"], &["bar ", "1  (nothing)\n", "foo ", "2  9\n"])
 }
