@@ -10,7 +10,8 @@ pub(super) fn table(heading: &[&str], rows: &[Vec<String>]) -> String {
         let cells = rows.iter().map(|row| cell(row, column).chars().count());
         cells.chain([heading[column].chars().count()]).max().unwrap_or(0)
     };
-    let is_number = |text: &str| text == "-" || text.starts_with(|c: char| c.is_ascii_digit());
+    // A task, as 0_1, is none.
+    let is_number = |text: &str| text == "-" || text.starts_with(|c: char| c.is_ascii_digit()) && !text.contains('_');
     let widths: Vec<usize> = (0..columns).map(width).collect();
     let right: Vec<bool> =
         (0..columns).map(|column| column > 0 && rows.iter().all(|row| is_number(&cell(row, column)))).collect();
