@@ -11,9 +11,9 @@ mod tasks;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
-use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -22,7 +22,7 @@ use millrace_engine::ports::Error;
 use millrace_engine::task::BufferLimits;
 use millrace_engine::topology::{Layout, PartitionCounts, Partitioning, Plan, Topology, TopologyError};
 
-use crate::api::{self, Catalog, Facts, Server};
+use crate::api::{self, Catalog, Catalogs, Facts, Server};
 use crate::config::{Config, GroupProtocol, Guarantee};
 use crate::guest::Module;
 use crate::kafka::{Clients, Membership, Topics};
@@ -64,7 +64,7 @@ pub struct Application {
 impl Application {
     /// Loads the module and checks its topology.
     pub fn load(config: &Config) -> anyhow::Result<Self> {
-        load::application(config, None)
+        load::application(config, false)
     }
 
     #[must_use]
@@ -110,19 +110,14 @@ impl Application {
 
     /// Starts processing in threads of its own.
     pub fn start(self, config: &Config) -> anyhow::Result<Running> {
+        self.start_on(Base::open(config)?, config)
+    }
+
+    fn start_on(self, base: Base, config: &Config) -> anyhow::Result<Running> {
         self.check_offered()?;
-        let state = StateDirectory::open(&config.state_dir, &config.application_id)?;
+        let Base { state, process_id, status, catalogs, registry, server } = base;
         let other_inputs = self.check_state(state.path(), config)?;
-        let process_id = state.process_id()?;
-        let status = Arc::new(Status::new(Identity {
-            application_id: config.application_id.clone(),
-            instance: config.instance_id.clone().unwrap_or_else(|| process_id.clone()),
-            threads: config.threads,
-        }));
         status.runs(self.module.digest());
-        let catalog = Arc::new(OnceLock::new());
-        let registry = Arc::new(Registry::new(config.clone()));
-        let server = serve(config, &status, &registry, &catalog)?;
         tracing::info!(
             application = config.application_id, module = self.module.digest(),
             version = self.activation.as_ref().map(|active| active.version),
@@ -133,21 +128,19 @@ impl Application {
         clients.hold_limits(&self.record_limits(&topics, &partitioning, config));
         let partitioning = Arc::new(partitioning);
         let membership = Arc::new(Membership::new(&clients)?);
-        let queries = Catalog {
+        catalogs.set(Catalog {
             plan: self.plan.clone(),
             partitioning: Arc::clone(&partitioning),
             stores: Arc::new(OpenStores(state.views())),
             owners: Arc::new(Group::new(config, Arc::clone(&membership), Arc::clone(&partitioning))),
-        };
-        // It is set here alone.
-        let _ = catalog.set(queries);
+        });
         let (told, news) = channel();
         let directory = state.path().to_owned();
         let Self { module, plan, activation, .. } = self;
         let version = Version { module, plan, partitioning };
         let versions = Arc::new(Versions::new(version, activation.is_some().then_some(told)));
         let ends = Ends::default();
-        let shared = (membership, status);
+        let shared = (membership, status, catalogs);
         let source = Self::wire(config, &clients, state, &versions, other_inputs, ends.clone(), shared)?;
         if let Some(activation) = activation {
             let follower = Follower {
@@ -189,7 +182,7 @@ impl Application {
         versions: &Arc<Versions>,
         other_inputs: bool,
         ends: Ends,
-        (membership, status): (Arc<Membership>, Arc<Status>),
+        (membership, status, catalogs): (Arc<Membership>, Arc<Status>, Arc<Catalogs>),
     ) -> anyhow::Result<Source> {
         let (reports, received) = channel();
         let guarantee = engine_guarantee(config.guarantee);
@@ -224,7 +217,7 @@ impl Application {
             // at-least-once that is what makes its counts exact.
             write_ahead_log: true,
         });
-        let tasks = Tasks::new(Arc::clone(versions), state, resources, config, Arc::clone(&status));
+        let tasks = Tasks::new(Arc::clone(versions), state, resources, config, (Arc::clone(&status), catalogs));
         let settings = SourceSettings {
             clients: clients.clone(),
             guarantee,
@@ -242,6 +235,33 @@ impl Application {
         };
         Source::new(settings, membership, workers, Arc::new(tasks), (reports, received), ends.stop)
             .context("start the threads of the source")
+    }
+}
+
+/// What there is before the module: the state directory, locked, and HTTP, so that probes are answered, and a first version
+/// can be pushed, while it is waited for.
+struct Base {
+    state: StateDirectory,
+    process_id: String,
+    status: Arc<Status>,
+    catalogs: Arc<Catalogs>,
+    registry: Arc<Registry>,
+    server: Option<Server>,
+}
+
+impl Base {
+    fn open(config: &Config) -> anyhow::Result<Self> {
+        let state = StateDirectory::open(&config.state_dir, &config.application_id)?;
+        let process_id = state.process_id()?;
+        let status = Arc::new(Status::new(Identity {
+            application_id: config.application_id.clone(),
+            instance: config.instance_id.clone().unwrap_or_else(|| process_id.clone()),
+            threads: config.threads,
+        }));
+        let catalogs = Arc::new(Catalogs::default());
+        let registry = Arc::new(Registry::new(config.clone()));
+        let server = serve(config, &status, &registry, &catalogs)?;
+        Ok(Self { state, process_id, status, catalogs, registry, server })
     }
 }
 
@@ -317,7 +337,8 @@ fn run_once(config: &Config) -> anyhow::Result<bool> {
         let config = config.clone();
         // Away from this thread, on which nothing may block: loading calls the module.
         let starting = tokio::task::spawn_blocking(move || {
-            load::application(&config, load::cache(&config).as_ref())?.start(&config)
+            let base = Base::open(&config)?;
+            load::application(&config, true)?.start_on(base, &config)
         });
         let running = tokio::select! {
             running = starting => running.context("start the application")??,
@@ -345,12 +366,11 @@ fn run_once(config: &Config) -> anyhow::Result<bool> {
     }
 }
 
-/// From the beginning on: probes are answered while brokers are waited for.
 fn serve(
     config: &Config,
     status: &Arc<Status>,
     registry: &Arc<Registry>,
-    catalog: &Arc<OnceLock<Catalog>>,
+    catalogs: &Arc<Catalogs>,
 ) -> anyhow::Result<Option<Server>> {
     let Some(listen) = config.http.listen else { return Ok(None) };
     // Who changes something later would be the first to learn that it can't be read.
@@ -367,7 +387,7 @@ fn serve(
         peers: config.http.peers.clone(),
         token: config.http.token_file.clone(),
         modules: Arc::clone(registry) as _,
-        catalog: Arc::clone(catalog),
+        catalogs: Arc::clone(catalogs),
     };
     let server = Server::start(listen, facts).with_context(|| {
         format!("serve HTTP on {listen}; set http.listen, or MILLRACE_HTTP_LISTEN, to another address or to `off`")

@@ -2,7 +2,7 @@
 //! how a store is kept, nor how the group is asked.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use millrace_engine::partitioner::partition;
 use millrace_engine::ports::Error;
@@ -50,6 +50,30 @@ pub trait Owners: Send + Sync {
     fn ask(&self) -> Result<BTreeMap<TaskId, String>, Error>;
     /// All members of the group, also those without a task. Asks the group's coordinator.
     fn instances(&self) -> Result<Vec<String>, Error>;
+}
+
+/// The catalog as it is now: none until the source topics are known, another one with another version of the module.
+#[derive(Default)]
+pub struct Catalogs(RwLock<Option<Arc<Catalog>>>);
+
+impl Catalogs {
+    pub fn set(&self, catalog: Catalog) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(catalog));
+    }
+
+    /// The topology is another one from now on.
+    pub fn describe(&self, plan: &Plan, partitioning: &Arc<Partitioning>) {
+        let mut catalog = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let (plan, partitioning) = (plan.clone(), Arc::clone(partitioning));
+        *catalog = catalog.take().map(|old| {
+            let (stores, owners) = (Arc::clone(&old.stores), Arc::clone(&old.owners));
+            Arc::new(Catalog { plan, partitioning, stores, owners })
+        });
+    }
+
+    pub(super) fn get(&self) -> Option<Arc<Catalog>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 pub struct Catalog {

@@ -2,8 +2,8 @@
 //! Prometheus'. What is counted is in the status of the process; here it is only read.
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, OnceLock};
 
 use axum::extract::State as Extract;
 use axum::http::header::CONTENT_TYPE;
@@ -18,7 +18,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::Served;
-use super::catalog::{Catalog, Sizes};
+use super::catalog::{Catalogs, Sizes};
 use crate::status::{Stage, State, Status, TaskStatus};
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -127,7 +127,7 @@ const OF_TASKS: [OfTask; 12] = [
 pub(super) struct Metrics(Registry);
 
 impl Metrics {
-    pub(super) fn new(status: &Arc<Status>, catalog: &Arc<OnceLock<Catalog>>) -> Self {
+    pub(super) fn new(status: &Arc<Status>, catalogs: &Arc<Catalogs>) -> Self {
         let mut registry = Registry::with_prefix("millrace");
         let seconds = || Unit::Seconds;
         let workers = &status.workers;
@@ -143,7 +143,7 @@ impl Metrics {
             seconds(),
             workers.commit_latency.clone(),
         );
-        registry.register_collector(Box::new(Reader { status: Arc::clone(status), catalog: Arc::clone(catalog) }));
+        registry.register_collector(Box::new(Reader { status: Arc::clone(status), catalogs: Arc::clone(catalogs) }));
         Self(registry)
     }
 
@@ -166,7 +166,7 @@ pub(super) async fn show(Extract(served): Extract<Served>) -> impl IntoResponse 
 /// Reads the status, and how large stores are, at each scrape.
 struct Reader {
     status: Arc<Status>,
-    catalog: Arc<OnceLock<Catalog>>,
+    catalogs: Arc<Catalogs>,
 }
 
 impl fmt::Debug for Reader {
@@ -219,7 +219,8 @@ impl Collector for Reader {
             faults.map(move |(kind, count)| (vec![("task", id.to_string()), ("fault", kind.to_owned())], float(count)))
         });
         write(&mut encoder, &FAULTS, faults)?;
-        let sizes: Vec<(TaskId, &str, Sizes)> = self.catalog.get().map_or_else(Vec::new, |catalog| {
+        let catalog = self.catalogs.get();
+        let sizes: Vec<(TaskId, &str, Sizes)> = catalog.as_ref().map_or_else(Vec::new, |catalog| {
             let of_task = |id: TaskId| {
                 let stores = catalog.all().filter(move |known| known.subtopology == id.subtopology);
                 stores.filter_map(move |known| {

@@ -22,7 +22,7 @@ mod page;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -40,7 +40,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::status::Status;
-pub use catalog::{Catalog, Owners, Range, Sizes, Stores};
+pub use catalog::{Catalog, Catalogs, Owners, Range, Sizes, Stores};
 use metrics::Metrics;
 pub use module::{ActiveVersion, Denied, ModuleChange, ModuleInstance, ModuleOverview, ModuleVersion, Modules, Terms};
 use refusal::Refusal;
@@ -70,7 +70,7 @@ pub struct Facts {
     pub token: Option<PathBuf>,
     pub modules: Arc<dyn Modules>,
     /// Set once the source topics are known.
-    pub catalog: Arc<OnceLock<Catalog>>,
+    pub catalogs: Arc<Catalogs>,
 }
 
 /// The same for every request.
@@ -79,7 +79,7 @@ struct Served {
     status: Arc<Status>,
     acceptable_lag: u64,
     metrics: Arc<Metrics>,
-    catalog: Arc<OnceLock<Catalog>>,
+    catalogs: Arc<Catalogs>,
     peers: Arc<Peers>,
     token: Option<Arc<Path>>,
     modules: Arc<dyn Modules>,
@@ -103,12 +103,12 @@ impl Server {
         // One more for the change of the module that may be under way.
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(READERS + 1).build()?;
-        let Facts { status, acceptable_lag, peers, token, modules, catalog } = facts;
-        let metrics = Arc::new(Metrics::new(&status, &catalog));
+        let Facts { status, acceptable_lag, peers, token, modules, catalogs } = facts;
+        let metrics = Arc::new(Metrics::new(&status, &catalogs));
         let peers = Arc::new(Peers::new(peers));
         let token = token.map(Arc::from);
         let (questions, changes) = (Arc::new(Semaphore::new(QUESTIONS)), Arc::new(Semaphore::new(1)));
-        let served = Served { status, acceptable_lag, metrics, catalog, peers, token, modules, questions, changes };
+        let served = Served { status, acceptable_lag, metrics, catalogs, peers, token, modules, questions, changes };
         let router = router(served);
         let (stop, stopped) = oneshot::channel();
         let thread = std::thread::Builder::new().name("http".to_owned()).spawn(move || {

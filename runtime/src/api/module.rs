@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::Served;
-use super::refusal::Refusal;
+use super::refusal::{Refusal, drain};
 
 /// How long a component may take to come.
 const BODY_TIMEOUT: Duration = Duration::from_secs(300);
@@ -181,7 +181,13 @@ pub(super) async fn push(
 ) -> Result<Json<ModuleChange>, Refusal> {
     let Query(Pushed { allow, canary, note }) = query?;
     let terms = terms(&allow, canary)?;
-    let turn = served.turn()?;
+    let turn = match served.turn() {
+        Ok(turn) => turn,
+        Err(refusal) => {
+            drain(&headers, body).await;
+            return Err(refusal);
+        }
+    };
     let most = served.modules.most_bytes();
     let component = tokio::time::timeout(BODY_TIMEOUT, component(&headers, body, most)).await;
     let late =

@@ -1,13 +1,41 @@
 //! An answer that says why there is no other, always in the same form.
 
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::time::Duration;
+
 use axum::Json;
+use axum::body::{Body, HttpBody};
 use axum::extract::rejection::QueryRejection;
-use axum::http::header::RETRY_AFTER;
-use axum::http::{HeaderValue, StatusCode};
+use axum::http::header::{EXPECT, RETRY_AFTER};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use millrace_engine::ports::Error;
 use serde::Serialize;
 use utoipa::ToSchema;
+
+/// What is read of a body that nobody wants, and for how long: that of most modules.
+const UNWANTED_BYTES: usize = 8 << 20;
+const UNWANTED_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Reads what nobody wants before a refusal is sent: who is still sending then would see a broken connection, not the
+/// reason. Who asks first whether to send (`Expect`) has not begun.
+pub(super) async fn drain(headers: &HeaderMap, mut body: Body) {
+    if headers.contains_key(EXPECT) {
+        return;
+    }
+    let mut left = UNWANTED_BYTES;
+    let all = async {
+        while let Some(Ok(frame)) = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
+            match left.checked_sub(frame.data_ref().map_or(0, |data| data.len())) {
+                Some(rest) => left = rest,
+                None => break,
+            }
+        }
+    };
+    // It is refused in any case.
+    let _ = tokio::time::timeout(UNWANTED_TIMEOUT, all).await;
+}
 
 /// Why there is no other answer.
 #[derive(Debug, Serialize, ToSchema)]

@@ -73,8 +73,8 @@ impl Peers {
 }
 
 impl Served {
-    pub(super) fn catalog(&self) -> Result<&Catalog, Refusal> {
-        self.catalog
+    pub(super) fn catalog(&self) -> Result<Arc<Catalog>, Refusal> {
+        self.catalogs
             .get()
             .ok_or_else(|| Refusal::later("the instance is starting: it waits for brokers and source topics"))
     }

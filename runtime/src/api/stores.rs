@@ -80,7 +80,7 @@ pub(super) async fn list(State(served): State<Served>) -> Result<Json<Vec<StoreO
         tasks: here
             .iter()
             .filter(|(id, ..)| id.subtopology == known.subtopology)
-            .map(|(id, stage, _)| of_task(catalog, &known, *id, *stage))
+            .map(|(id, stage, _)| of_task(&catalog, &known, *id, *stage))
             .collect(),
     };
     Ok(Json(catalog.all().map(overview).collect()))
@@ -155,7 +155,7 @@ pub(super) async fn get(
 ) -> Result<Response, Refusal> {
     let Query(OfKey { partition, stale }) = query?;
     let catalog = served.catalog()?;
-    let known = known(catalog, &store)?;
+    let known = known(&catalog, &store)?;
     if matches!(known.store.layout, Layout::Window(_) | Layout::Session(_)) {
         return Err(Refusal::wrong(format!(
             "a key of store {store} has an entry for each window: ask /v1/stores/{store}/entries?key={key}"
@@ -235,7 +235,7 @@ pub(super) async fn scan(
 ) -> Result<Response, Refusal> {
     let Query(query) = query?;
     let catalog = served.catalog()?;
-    let known = known(catalog, &store)?;
+    let known = known(&catalog, &store)?;
     let plan = Scan::of(&known, &query)?;
     let task = plan.task;
     let stale = match served.place(task, query.stale) {

@@ -7,12 +7,12 @@ use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use millrace_engine::ports::FaultKind;
 use millrace_engine::record::{Offset, TaskId, TopicPartition};
 
-use super::{Catalog, Facts, Server};
+use super::{Catalogs, Facts, Server};
 use crate::status::{Identity, Stage, State, Status, Worker};
 
 const TASK: TaskId = TaskId { subtopology: 0, partition: 1 };
@@ -29,14 +29,14 @@ fn serve(status: &Arc<Status>) -> Server {
     serve_facts(status, Arc::default(), None)
 }
 
-fn serve_facts(status: &Arc<Status>, catalog: Arc<OnceLock<Catalog>>, peers: Option<String>) -> Server {
+fn serve_facts(status: &Arc<Status>, catalogs: Arc<Catalogs>, peers: Option<String>) -> Server {
     let facts = facts(status);
-    start(Facts { peers, catalog, ..facts })
+    start(Facts { peers, catalogs, ..facts })
 }
 
 fn facts(status: &Arc<Status>) -> Facts {
     let (status, modules) = (Arc::clone(status), Arc::new(module::Shelf::default()));
-    Facts { status, acceptable_lag: 10, peers: None, token: None, modules, catalog: Arc::default() }
+    Facts { status, acceptable_lag: 10, peers: None, token: None, modules, catalogs: Arc::default() }
 }
 
 fn start(facts: Facts) -> Server {

@@ -16,7 +16,7 @@ use utoipa::openapi::OpenApi;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 
 use super::Served;
-use super::refusal::Refusal;
+use super::refusal::{Refusal, drain};
 
 /// What the description calls the token.
 const SCHEME: &str = "token";
@@ -25,7 +25,11 @@ const SCHEME: &str = "token";
 pub(super) async fn required(State(served): State<Served>, request: Request, next: Next) -> Response {
     match admit(served.token.as_deref(), request.headers()) {
         Ok(()) => next.run(request).await,
-        Err(refused) => refused.into_response(),
+        Err(refused) => {
+            let (head, body) = request.into_parts();
+            drain(&head.headers, body).await;
+            refused.into_response()
+        }
     }
 }
 

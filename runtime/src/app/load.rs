@@ -21,8 +21,12 @@ pub(super) fn cache(config: &Config) -> Option<CodeCache> {
     CodeCache::open(&config.state_dir.join(&config.application_id).join(CODE))
 }
 
-/// Loads the module that the configuration names and checks its topology.
-pub(super) fn application(config: &Config, cache: Option<&CodeCache>) -> anyhow::Result<Application> {
+/// Loads the module that the configuration names and checks its topology. To be run it is waited for, and what was made of
+/// it is kept.
+pub(super) fn application(config: &Config, to_run: bool) -> anyhow::Result<Application> {
+    let kept = if to_run { cache(config) } else { None };
+    let cache = kept.as_ref();
+    let patience = Duration::from_millis(if to_run { config.startup_deadline_ms } else { 0 });
     match &config.module.source {
         ModuleSource::File(path) => {
             let bytes = std::fs::read(path).with_context(|| {
@@ -34,30 +38,24 @@ pub(super) fn application(config: &Config, cache: Option<&CodeCache>) -> anyhow:
             Application::of(&bytes, &path.display().to_string(), config, cache)
         }
         ModuleSource::Uploaded => {
-            let (bytes, activation) = uploaded(config)?;
-            let name = format!("version {}", activation.version);
-            let application = Application::of(&bytes, &name, config, cache)?;
-            Ok(Application { activation: Some(activation), ..application })
+            let clients = Clients::new(config, String::new());
+            patiently(patience, || uploaded(config, &clients, cache))
         }
     }
 }
 
-/// The active version of those that were pushed. Brokers that are away and a first version that is still to come are
-/// waited for until the start-up deadline.
-fn uploaded(config: &Config) -> anyhow::Result<(Vec<u8>, Activation)> {
-    let clients = Clients::new(config, String::new());
-    let deadline = Instant::now() + Duration::from_millis(config.startup_deadline_ms);
+/// Tries as long as it may come to pass, and the patience lasts.
+fn patiently<T>(patience: Duration, mut attempt: impl FnMut() -> Result<T, Error>) -> anyhow::Result<T> {
+    let deadline = Instant::now() + patience;
     loop {
-        let reason = match active(&clients) {
-            Ok(Some(found)) => return Ok(found),
-            Ok(None) => anyhow!(
-                "module.source is uploaded, and no version of the module is active: make one with `millrace module push FILE`"
-            ),
+        let reason = match attempt() {
+            Ok(done) => return Ok(done),
             Err(Error::Retry(reason)) => anyhow!(reason),
             Err(error) => return Err(error.into()),
         };
         if Instant::now() >= deadline {
-            return Err(reason.context("the module can't be had, and startup.deadline.ms has passed"));
+            let passed = if patience.is_zero() { "" } else { ", and startup.deadline.ms has passed" };
+            return Err(reason.context(format!("the module can't be had{passed}")));
         }
         let left = deadline.saturating_duration_since(Instant::now()).as_secs();
         tracing::warn!("{reason:#}; trying again for {left} s");
@@ -65,30 +63,44 @@ fn uploaded(config: &Config) -> anyhow::Result<(Vec<u8>, Activation)> {
     }
 }
 
-fn active(clients: &Clients) -> Result<Option<(Vec<u8>, Activation)>, Error> {
-    let Some(reader) = Reader::open(clients)? else { return Ok(None) };
+/// The active version of those that were pushed or, if that can't be run here, the one before it. As long as there is
+/// neither, brokers that are away, a first version that is still to come, and a better one are waited for.
+fn uploaded(config: &Config, clients: &Clients, cache: Option<&CodeCache>) -> Result<Application, Error> {
+    let none =
+        "module.source is uploaded, and no version of the module is active: make one with `millrace module push FILE`";
+    let none = || Error::Retry(none.to_owned());
+    let reader = Reader::open(clients)?.ok_or_else(none)?;
     let catalogue = reader.catalogue();
+    let active = catalogue.active.as_ref().ok_or_else(none)?;
+    let load = |number: u64| {
+        let version = catalogue.versions.get(&number);
+        let version = version.context("there is no such version any more: activate another one, or push it again")?;
+        let application = Application::of(&reader.fetch(version)?, &format!("version {number}"), config, cache)?;
+        application.check_offered()?;
+        anyhow::Ok(application)
+    };
+    let before = || {
+        let before = active.previous.filter(|number| catalogue.versions.contains_key(number))?;
+        Some(Activation { change: active.change - 1, version: before, previous: None, canary: None, ..active.clone() })
+    };
     // One that is to run on some tasks is taken up by the follower, as by those who run already.
-    let canary = catalogue.active.as_ref().filter(|active| active.canary.is_some());
-    if let Some(active) = canary
-        && let Some(version) = active.previous.and_then(|previous| catalogue.versions.get(&previous))
-    {
-        let before = Activation {
-            change: active.change - 1,
-            version: version.number,
-            previous: None,
-            canary: None,
-            ..active.clone()
-        };
-        return Ok(Some((reader.fetch(version)?, before)));
-    }
-    match (catalogue.active(), &catalogue.active) {
-        (Some((version, activation)), _) => Ok(Some((reader.fetch(version)?, activation.clone()))),
-        (None, Some(activation)) => Err(Error::Fatal(format!(
-            "version {} of the module is active, but there is no such version any more: activate another one, or push it again",
-            activation.version
-        ))),
-        (None, None) => Ok(None),
+    let first = before().filter(|_| active.canary.is_some()).unwrap_or_else(|| active.clone());
+    let why = match load(first.version) {
+        Ok(application) => return Ok(Application { activation: Some(first), ..application }),
+        Err(error) => match error.downcast_ref::<Error>() {
+            Some(Error::Retry(reason)) => return Err(Error::Retry(reason.clone())),
+            _ => format!("version {} of the module is active, and can't be run here: {error:#}", first.version),
+        },
+    };
+    // The group has to agree on inputs; whatever differs in them was allowed by name.
+    let alike = active.allow.iter().all(|name| name.starts_with("store:"));
+    let before = before().filter(|before| alike && before.version != first.version);
+    match before.and_then(|before| Some((load(before.version).ok()?, before))) {
+        Some((application, before)) => {
+            tracing::error!(running = before.version, "{why}; the version before runs in its place");
+            Ok(Application { activation: Some(before), ..application })
+        }
+        None => Err(Error::Retry(why)),
     }
 }
 

@@ -26,7 +26,8 @@ impl OpenStores {
 }
 
 fn index(view: &View, store: &str) -> Result<usize, Error> {
-    view.store(store).ok_or_else(|| Error::Fatal(format!("the task has no store {store}")))
+    let none = || Error::Retry(format!("the task has no store {store} yet: it takes up another version of the module"));
+    view.store(store).ok_or_else(none)
 }
 
 impl Stores for OpenStores {

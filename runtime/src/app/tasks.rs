@@ -11,6 +11,7 @@ use millrace_engine::record::TaskId;
 use millrace_engine::task::{Settings, Successor, Task, TaskSpec};
 
 use super::versions::{News, Version, Versions};
+use crate::api::Catalogs;
 use crate::config::{Config, FaultPolicy, Faults};
 use crate::guest::TaskInfo;
 use crate::source::{Advance, TaskFactory};
@@ -31,6 +32,8 @@ pub(super) struct Tasks {
     caching: bool,
     cleanup_delay: Duration,
     status: Arc<Status>,
+    /// What queries are answered from.
+    catalogs: Arc<Catalogs>,
 }
 
 impl Tasks {
@@ -39,7 +42,7 @@ impl Tasks {
         state: StateDirectory,
         resources: Resources,
         config: &Config,
-        status: Arc<Status>,
+        (status, catalogs): (Arc<Status>, Arc<Catalogs>),
     ) -> Self {
         let settings = Settings {
             batch_records: config.batch_records,
@@ -54,7 +57,7 @@ impl Tasks {
         let caching = config.store_cache_bytes > 0;
         let cleanup_delay = Duration::from_millis(config.state_cleanup_delay_ms);
         let settings = Arc::new(settings);
-        Self { versions, state, resources, settings, caching, cleanup_delay, status }
+        Self { versions, state, resources, settings, caching, cleanup_delay, status, catalogs }
     }
 
     fn spec(&self, version: &Version, id: TaskId, inputs: &[usize]) -> Result<TaskSpec, Error> {
@@ -92,7 +95,9 @@ impl TaskFactory for Tasks {
     fn advance(&self) -> Result<Option<Advance>, Error> {
         let advanced = self.versions.advance()?;
         if advanced.is_some() {
-            self.status.runs(self.versions.current().module.digest());
+            let current = self.versions.current();
+            self.status.runs(current.module.digest());
+            self.catalogs.describe(&current.plan, &current.partitioning);
         }
         Ok(advanced)
     }

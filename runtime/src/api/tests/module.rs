@@ -95,6 +95,11 @@ fn a_change_needs_the_token_that_is_in_the_file_now() {
             ["Authorization: Bearer \r\n", "Authorization: Bearer two words\r\n", ""].map(|header| push(header).0);
         assert_eq!(codes, [500, 500, 500], "{text:?}");
     }
+    // Who sends a lot is told, too.
+    let large = vec![0; 4 << 20];
+    assert_eq!(send(&guarded.server, "PUT /v1/module", "", &large).0, 500);
+    std::fs::write(&guarded.file, "another").unwrap();
+    assert_eq!(send(&guarded.server, "PUT /v1/module", RIGHT, &large).0, 401);
     assert_eq!(guarded.shelf.0.lock().unwrap().len(), 2);
     guarded.server.stop();
 }

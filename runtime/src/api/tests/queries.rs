@@ -1,7 +1,7 @@
 //! Queries, of stores that a test fills, and between two servers.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use millrace_engine::memory::Memory;
 use millrace_engine::overlay::stored;
@@ -12,7 +12,7 @@ use millrace_engine::topology::{Format, Layout, Partitioning, Plan, Processor, S
 use serde_json::{Value, json};
 
 use super::{ask, json, serve_facts, status};
-use crate::api::{Catalog, Owners, Range, Server, Sizes, Stores};
+use crate::api::{Catalog, Catalogs, Owners, Range, Server, Sizes, Stores};
 use crate::status::{Stage, State, Status};
 
 const PARTITIONS: u32 = 3;
@@ -120,16 +120,17 @@ fn shelf() -> Shelf {
     Shelf(tasks)
 }
 
-fn catalog(owner: &'static str) -> Arc<OnceLock<Catalog>> {
+fn catalog(owner: &'static str) -> Arc<Catalogs> {
     catalog_of(shelf(), owner)
 }
 
-fn catalog_of(shelf: Shelf, owner: &'static str) -> Arc<OnceLock<Catalog>> {
+fn catalog_of(shelf: Shelf, owner: &'static str) -> Arc<Catalogs> {
     let plan = Plan::new("counts-app", topology()).expect("the topology is sound");
     let counts = [("in".to_owned(), PARTITIONS)].into();
     let partitioning = Arc::new(Partitioning::new(&plan, &counts).expect("the topic is there"));
-    let catalog = Catalog { plan, partitioning, stores: Arc::new(shelf), owners: Arc::new(All(owner)) };
-    Arc::new(OnceLock::from(catalog))
+    let catalogs = Catalogs::default();
+    catalogs.set(Catalog { plan, partitioning, stores: Arc::new(shelf), owners: Arc::new(All(owner)) });
+    Arc::new(catalogs)
 }
 
 fn place(status: &Status, stage: Stage) {

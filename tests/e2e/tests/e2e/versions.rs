@@ -171,9 +171,12 @@ fn kills_during_swaps() -> Result<()> {
 /// A renamed store is refused and named; allowed by its name, it is taken up, as is a store more.
 #[test]
 fn stores_that_change() -> Result<()> {
-    let app = app("swap-stores")?;
+    let mut app = app("swap-stores")?;
+    app.set("http.listen", "127.0.0.1:0");
     push(&app, "plain", &[])?;
     let mut instance = app.run("a")?;
+    let address = http::address(&instance)?;
+    ensure!(!http::get(&address, "/v1/stores")?.1.contains("second-store"));
     app.write(&[Record::new("k", "1")])?;
     app.counts(&[("k", 1)])?;
 
@@ -188,6 +191,10 @@ fn stores_that_change() -> Result<()> {
     instance.nth_line(&["state=RUNNING"], 2, wait::LONG)?;
     app.write(&[Record::new("k", "2")])?;
     app.counts(&[("k", 2)])?;
+    // Queries know the store that has come, too.
+    ensure!(http::get(&address, "/v1/stores")?.1.contains("second-store"));
+    let (code, answer) = http::get(&address, "/v1/stores/second-store/entries")?;
+    ensure!(code == 200, "{code} {answer}");
     ensure!(topics::partition_count(&app.kafka, &format!("{}-second-store-changelog", app.id))? == Some(4));
 
     app.ask("a", &["module", "rollback", "--reason", "it was only a test"])?;
@@ -371,10 +378,63 @@ fn what_is_wrong_is_said() -> Result<()> {
     app.counts(&[("k", 1)])?;
     listed(&app, &["instance a: version 1"])?;
 
+    // Chunks that are not what the version says.
+    let found = records::read(&app.kafka, &topic)?;
+    let first = found.iter().find(|found| found.record.key.as_deref() == Some(b"version/1")).context("version 1")?;
+    let (_, first) = first.record.text();
+    let (head, digest) = first.split_once(r#""digest":""#).context("a digest")?;
+    let other = format!(r#"{}"digest":"{:0<8}{}"#, head.replace(r#""number":1"#, r#""number":3"#), "", &digest[8..]);
+    let active = r#"{"format":1,"change":3,"version":3,"previous":1,"reason":"pushed","at_ms":5}"#;
+    let records = [Record::new("version/3", &other), Record::new("active", active)];
+    records::write_to(&app.kafka, &topic, 0, &records)?;
+    instance.line(&["version=3", "can't be taken up", "its digest is"])?;
+    listed(&app, &["instance a: version 1", "version 3 can't be taken up"])?;
+
+    // Who starts now runs the version before, too.
+    instance.kill()?;
+    let mut instance = app.run("a")?;
+    ensure!(instance.has_line(&["its digest is", "the version before runs in its place", "running=1"]).is_some());
+    app.write(&[Record::new("k", "2")])?;
+    app.counts(&[("k", 2)])?;
+
     // And a good version can be pushed all the same.
     push(&app, "padded", &[])?;
-    instance.line(&[SWAPPED, "version=3"])?;
+    instance.line(&[SWAPPED, "version=4"])?;
     instance.stop()
+}
+
+/// Versions are pushed while members come and go: they are taken up when the tasks are at hand, and nothing is lost.
+#[test]
+fn pushes_during_rebalances() -> Result<()> {
+    let mut app = app("push-rebalance")?;
+    app.set("processing.guarantee", "exactly_once_v2");
+    app.leave_on_stop();
+    push(&app, "plain", &[])?;
+    let mut a = app.run("a")?;
+    let group = app.group()?;
+    let enough = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let writing = scope.spawn(|| load(&app, &enough));
+        let outcome: Result<()> = (|| {
+            for (round, word) in ["padded", "plain", "padded"].into_iter().enumerate() {
+                // It joins while the version is stored, and leaves while it is taken up, or before.
+                let mut b = app.start("b")?;
+                push(&app, word, &[])?;
+                b.line(&["partitions assigned"])?;
+                b.stop()?;
+                a.nth_line(&[SWAPPED, "tasks="], round + 1, wait::LONG)?;
+                let progress = group.progress()?;
+                wait::until("progress", wait::LONG, || Ok((group.progress()? > progress).then_some(())))?;
+            }
+            Ok(())
+        })();
+        enough.store(true, Ordering::Relaxed);
+        writing.join().expect("the load does not panic")?;
+        outcome
+    })?;
+    group.caught_up()?;
+    a.stop()?;
+    verify(&app.kafka, &app.input, &app.output, Expect::EveryCount).map(drop)
 }
 
 /// Of several pushes at once each one is made as a whole, or not at all.
@@ -443,13 +503,15 @@ fn over_http() -> Result<()> {
     fs::write(&token, "s3cret\n")?;
     app.set("http.listen", "127.0.0.1:0");
     app.set("http.token.file", &token.to_string_lossy());
-    push(&app, "plain", &[])?;
-    let mut instance = app.run("a")?;
+    let mut instance = app.start("a")?;
     let address = http::address(&instance)?;
     let put = |path: &str, component: &[u8]| http::put(&address, path, "s3cret", component);
+    let (code, done) = put("/v1/module", &fs::read(version(&app, "plain")?)?)?;
+    ensure!(code == 200 && done.contains("version 1 is active"), "{code} {done}");
+    instance.line(&["state=RUNNING"])?;
 
     let padded = fs::read(version(&app, "padded")?)?;
-    ensure!(http::put(&address, "/v1/module", "guess", b"")?.0 == 401);
+    ensure!(http::put(&address, "/v1/module", "guess", &padded)?.0 == 401);
     let (code, done) = put("/v1/module?note=from%20a%20pipeline", &padded)?;
     ensure!(
         code == 200 && done.contains("version 2 is active: ") && done.contains(r#""differences":[]"#),
