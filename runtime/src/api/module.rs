@@ -162,7 +162,7 @@ pub(super) async fn show(State(served): State<Served>) -> Json<ModuleOverview> {
 
 /// Stores a component as the next version and makes it active: instances take it up while they run.
 #[utoipa::path(put, path = "/v1/module", params(Pushed), security(("token" = [])),
-    request_body(content = Component, content_type = "application/wasm"),
+    request_body(content((Component = "application/wasm"), (Component = "application/octet-stream"))),
     responses(
         (status = 200, description = "It is active", body = ModuleChange),
         (status = 400, description = "The component or a parameter makes no sense", body = Refusal),
