@@ -65,7 +65,7 @@ test("it can be read on a phone", () => fitsPhone(page));
 /** The same questions each time. */
 test("every answer is one that the OpenAPI document describes", async () => {
   const checks = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance";
-  const options = ["--phases", "coverage,fuzzing", "--seed", "1", "--max-examples", "20", "--checks", checks, "--no-color"];
+  const options = ["--phases", "coverage", "--seed", "1", "--checks", checks, "--no-color"];
   // It leaves a cache where it runs.
   const run = spawnSync(setting("MILLRACE_TEST_SCHEMATHESIS"), ["run", page.url() + "v1/openapi.json", ...options], { cwd: directory, encoding: "utf8" });
   assert.equal(run.status, 0, run.stdout + run.stderr);
@@ -77,6 +77,5 @@ test("every answer is one that the OpenAPI document describes", async () => {
 test("nothing went wrong, and nobody else was asked", async () => {
   await page.click("#ask");
   await page.waitForFunction(() => document.querySelectorAll("#entries tbody tr").length > 0);
-  if (process.env.MILLRACE_TEST_SCREENSHOT) await page.screenshot({ path: process.env.MILLRACE_TEST_SCREENSHOT, fullPage: true });
   assert.deepEqual(errors, []);
 });

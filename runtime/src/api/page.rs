@@ -11,10 +11,11 @@ use super::Served;
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; \
                       form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
-const SCRIPTS: [(&str, &str); 6] = [
+const SCRIPTS: [(&str, &str); 7] = [
     ("/page.js", include_str!("page/page.js")),
     ("/element.js", include_str!("page/element.js")),
-    ("/tasks.js", include_str!("page/tasks.js")),
+    ("/instances.js", include_str!("page/instances.js")),
+    ("/modules.js", include_str!("page/modules.js")),
     ("/topology.js", include_str!("page/topology.js")),
     ("/stores.js", include_str!("page/stores.js")),
     ("/log.js", include_str!("page/log.js")),

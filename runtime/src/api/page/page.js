@@ -1,8 +1,9 @@
 // The page of one instance: reads what anybody can read under /v1, again and again, and shows it.
 import { $, ask, element, sum } from "./element.js";
+import * as instances from "./instances.js";
 import * as log from "./log.js";
+import * as modules from "./modules.js";
 import * as stores from "./stores.js";
-import * as tasks from "./tasks.js";
 import { draw } from "./topology.js";
 
 const REFRESH_MS = 2000;
@@ -11,16 +12,16 @@ const REFRESH_MS = 2000;
 let topology = null;
 let module = null;
 
-async function showTopology(instance) {
-  if (instance.module !== module) {
+async function showTopology(own, tasks) {
+  if (own.module !== module) {
     topology = await ask("v1/topology");
-    module = instance.module;
+    module = own.module;
     const names = topology.subtopologies.flatMap((subtopology) => subtopology.stores.map((store) => store.name));
     $("store").replaceChildren(...names.map((name) => element("option", { value: name }, name)));
     $("ask").disabled = names.length === 0;
   }
   const pictures = topology.subtopologies.map((subtopology) => {
-    const running = instance.tasks.filter((task) => task.state === "RUNNING" && task.id.startsWith(subtopology.id + "_"));
+    const running = tasks.filter((task) => task.state === "RUNNING" && task.id.startsWith(subtopology.id + "_"));
     return draw(subtopology, sum(running.map((task) => task.rate)));
   });
   $("topology").replaceChildren(...pictures);
@@ -28,8 +29,9 @@ async function showTopology(instance) {
 
 async function refresh() {
   try {
-    const instance = await tasks.show();
-    if (instance.state !== "CREATED") await showTopology(instance);
+    const { own, tasks } = await instances.show();
+    if (own.state !== "CREATED") await showTopology(own, tasks);
+    await modules.show();
     await log.follow();
   } catch (error) {
     $("state").textContent = "no answer: " + error.message;
@@ -39,5 +41,6 @@ async function refresh() {
 }
 
 stores.start();
+modules.start();
 log.start();
 refresh();

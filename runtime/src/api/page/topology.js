@@ -45,7 +45,7 @@ export function draw(subtopology, rate) {
   const height = Math.max(...nodes.map((node) => node.y)) + HEIGHT + 2;
   const svg = drawn("svg", { width, height, viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `subtopology ${subtopology.id}` });
   const title = drawn("text", { x: 1, y: 14 }, `subtopology ${subtopology.id}, ${subtopology.tasks} tasks `);
-  title.append(drawn("tspan", { class: "rate" }, rate === null ? "" : `${number(Math.round(rate))} records/s here`));
+  title.append(drawn("tspan", { class: "rate" }, rate === null ? "" : `${number(Math.round(rate))} records/s`));
   svg.append(title);
   for (const node of nodes) {
     for (const parent of node.parents.map((id) => at.get(id)).filter(Boolean)) {
