@@ -44,6 +44,7 @@ const fn metric(name: &'static str, kind: Kind, unit: Option<Unit>, help: &'stat
 
 /// Of the process.
 const STATE: Metric = metric("state", Gauge, None, "1 for the state the instance is in, 0 for the others");
+const PAUSED: Metric = metric("paused", Gauge, None, "1 if an operator has paused the instance");
 const THREADS: Metric = metric("alive_stream_threads", Gauge, None, "Worker threads");
 const UPTIME: Metric = metric("uptime", Gauge, Some(Unit::Seconds), "Time since the process started");
 const REBALANCES: Metric = metric("rebalances", Counter, None, "Assignments that the group has made");
@@ -185,6 +186,7 @@ impl Collector for Reader {
         let state = status.state();
         let states = State::ALL.map(|each| (vec![("state", each.name().to_owned())], float(u64::from(each == state))));
         write(&mut encoder, &STATE, states)?;
+        write(&mut encoder, &PAUSED, one(u64::from(status.is_paused())))?;
         let stages = Stage::NAMES.map(|name| {
             let count = tasks.iter().filter(|(_, stage, _)| stage.name() == name).count();
             (vec![("state", name.to_owned())], float(count as u64))

@@ -17,6 +17,7 @@ mod instances;
 mod topology;
 mod stores;
 mod module;
+mod pause;
 mod page;
 
 use std::io;
@@ -185,6 +186,8 @@ fn changes(served: &Served) -> OpenApiRouter<Served> {
         .routes(routes!(module::push))
         .routes(routes!(module::activate))
         .routes(routes!(module::roll_back))
+        .routes(routes!(pause::pause))
+        .routes(routes!(pause::resume))
         .layer(from_fn_with_state(served.clone(), token::required))
 }
 

@@ -18,6 +18,8 @@ pub(super) struct Instance {
     /// SHA-256 of the module.
     module: String,
     state: &'static str,
+    /// By `/v1/pause`: nothing is processed.
+    paused: bool,
     uptime_ms: u64,
     rebalances: u64,
     tasks: Vec<Task>,
@@ -75,6 +77,7 @@ pub(super) fn instance(status: &Status) -> Instance {
         version: env!("CARGO_PKG_VERSION"),
         module: status.module(),
         state: status.state().name(),
+        paused: status.is_paused(),
         uptime_ms: u64::try_from(status.uptime().as_millis()).unwrap_or(u64::MAX),
         rebalances: status.rebalances(),
         tasks: tasks.collect(),

@@ -104,6 +104,7 @@ fn metrics_have_names_units_and_values() {
         "millrace_faults_total{task=\"0_1\",fault=\"trap\"} 1.0",
         "millrace_state{state=\"RUNNING\"} 1.0",
         "millrace_state{state=\"CREATED\"} 0.0",
+        "millrace_paused 0.0",
         "millrace_tasks{state=\"RUNNING\"} 1.0",
         "millrace_alive_stream_threads 2.0",
         "millrace_commit_latency_seconds_bucket{le=\"0.003\",worker=\"1\"} 1",

@@ -37,7 +37,7 @@ use millrace_engine::topology::{OffsetReset, Partitioning};
 use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
-use crate::kafka::{Clients, GroupConsumer, Membership, classify, is_incremental, member_id, to_list};
+use crate::kafka::{Clients, GroupConsumer, Membership, classify, is_incremental, member_id, resume, to_list};
 use crate::status::{State, Status};
 use crate::worker::{Handle, Order, Report};
 use janitor::Janitor;
@@ -131,6 +131,10 @@ pub struct Source {
     /// Restored, and with no worker yet.
     restored: Vec<Restored>,
     swaps: Swaps,
+    /// Nothing is read, because an operator wants nothing to be processed.
+    held: bool,
+    /// Partitions of which their tasks have enough buffered.
+    full: BTreeSet<TopicPartition>,
     /// Between a revocation and the assignment that follows nothing is handed over.
     assigned: bool,
     /// When it was last told how far the partitions go.
@@ -176,6 +180,8 @@ impl Source {
             routes: Routes::new(bounds),
             restored: Vec::new(),
             swaps: Swaps::default(),
+            held: false,
+            full: BTreeSet::new(),
             assigned: false,
             ends_told_at: Instant::now(),
             stop,
@@ -227,13 +233,39 @@ impl Source {
         self.take_restored()?;
         self.take_version()?;
         self.choose_standbys();
-        if self.has_room() {
+        self.follow_pause()?;
+        // The workers of a paused instance may never have room again; it stays a member as long as it polls.
+        if self.held || self.has_room() {
             self.poll()?;
         }
         match self.consumer.context().take() {
             Some(rebalance) => self.rebalance(rebalance),
             None => Ok(()),
         }
+    }
+
+    /// Stops reading when the instance is paused, and goes on when it is not any more.
+    fn follow_pause(&mut self) -> Result<(), Error> {
+        let paused = self.settings.status.is_paused();
+        if paused == self.held {
+            return Ok(());
+        }
+        self.held = paused;
+        tracing::info!(paused, "what is read follows an operator");
+        if paused { self.hold() } else { self.let_go() }
+    }
+
+    /// Reads nothing more of what tasks here read.
+    pub(super) fn hold(&self) -> Result<(), Error> {
+        let read: Vec<TopicPartition> = self.routes.partitions().cloned().collect();
+        self.consumer.pause(&to_list(&read)).map_err(|error| classify("pause all partitions", &error))
+    }
+
+    fn let_go(&self) -> Result<(), Error> {
+        let runs = |task: &TaskId| matches!(self.placements.get(task), Some(Placement::At(_)));
+        let running = self.placements.keys().filter(|task| runs(task)).flat_map(|task| self.routes.of_task(*task));
+        let wanted: Vec<TopicPartition> = running.filter(|partition| !self.full.contains(partition)).cloned().collect();
+        resume(&self.consumer, &wanted).map_err(|error| classify("read on after a pause", &error))
     }
 
     /// Something that concerns all tasks could not be brought to its end: they are dropped, and the group decides anew
@@ -379,11 +411,14 @@ impl Source {
     }
 
     /// A task with several inputs has enough of one of them, or wants it again.
-    fn flow(&self, task: TaskId, pause: &[TopicPartition], resume: &[TopicPartition]) -> Result<(), Error> {
+    fn flow(&mut self, task: TaskId, pause: &[TopicPartition], resume: &[TopicPartition]) -> Result<(), Error> {
         // What it said before its partitions were taken away is void.
         if !self.assigned || !matches!(self.placements.get(&task), Some(Placement::At(_))) {
             return Ok(());
         }
+        self.full.extend(pause.iter().cloned());
+        self.full.retain(|partition| !resume.contains(partition));
+        let resume = if self.held { &[][..] } else { resume };
         self.consumer
             .pause(&to_list(pause))
             .and_then(|()| self.consumer.resume(&to_list(resume)))

@@ -39,6 +39,7 @@ impl Source {
         self.assigned = false;
         self.routes.clear();
         self.partitions.clear();
+        self.full.clear();
     }
 
     /// Others may own the tasks already.
@@ -58,6 +59,7 @@ impl Source {
         self.close(&tasks, !lost);
         for partition in partitions {
             self.partitions.remove(partition);
+            self.full.remove(partition);
         }
         let all: Vec<TopicPartition> = self.partitions.iter().cloned().collect();
         self.route(&all);
@@ -188,6 +190,9 @@ impl Source {
         });
         let not_yet = to_list(not_yet);
         self.consumer.pause(&not_yet).map_err(|error| classify("pause partitions of restoring tasks", &error))?;
+        if self.held {
+            self.hold()?;
+        }
         Ok(fetched_from)
     }
 
@@ -303,10 +308,13 @@ impl Source {
                 .map_err(|error| classify(&format!("go to offset {offset} of {partition}"), &error))?;
         }
         let partitions: Vec<TopicPartition> = self.routes.of_task(id).cloned().collect();
+        self.full.retain(|partition| !partitions.contains(partition));
         self.workers[worker].order(Order::Adopt(restored.task));
         self.placements.insert(id, Placement::At(worker));
         self.swap_if_stale(id, worker)?;
-        resume(&self.consumer, &partitions).map_err(|error| classify("read on after a restore", &error))?;
+        if !self.held {
+            resume(&self.consumer, &partitions).map_err(|error| classify("read on after a restore", &error))?;
+        }
         tracing::info!(task = %id, worker, running = self.running(), of = self.placements.len(), "task running");
         self.tell_placements();
         self.tell_if_running();

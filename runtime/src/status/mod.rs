@@ -6,7 +6,7 @@ mod log;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -98,6 +98,8 @@ pub struct Status {
     swaps: AtomicU64,
     /// Of the last one.
     swap_pause_us: AtomicU64,
+    /// An operator's wish, which the source and the workers follow.
+    paused: AtomicBool,
     known: Mutex<Known>,
 }
 
@@ -149,6 +151,7 @@ impl Status {
             rebalances: AtomicU64::default(),
             swaps: AtomicU64::default(),
             swap_pause_us: AtomicU64::default(),
+            paused: AtomicBool::default(),
             known: Mutex::new(Known { state: State::Created, module: String::new(), tasks: BTreeMap::new() }),
         }
     }
@@ -213,6 +216,16 @@ impl Status {
         Duration::from_micros(self.swap_pause_us.load(Ordering::Relaxed))
     }
 
+    /// From now on nothing is processed, or it is again. Says whether that is a change.
+    pub fn pause(&self, paused: bool) -> bool {
+        self.paused.swap(paused, Ordering::Relaxed) != paused
+    }
+
+    #[must_use]
+    pub fn is_paused(&self) -> bool {
+        self.paused.load(Ordering::Relaxed)
+    }
+
     pub fn rebalanced(&self) {
         self.rebalances.fetch_add(1, Ordering::Relaxed);
     }
@@ -261,6 +274,9 @@ impl Status {
             State::Created => return Some("waiting for brokers and source topics".to_owned()),
             State::PendingShutdown => return Some("stopping".to_owned()),
             State::Rebalancing | State::Running => {}
+        }
+        if self.is_paused() {
+            return Some("paused by an operator".to_owned());
         }
         let tasks = self.tasks();
         let behind = |(id, stage, task): &(TaskId, Stage, Arc<TaskStatus>)| match stage {
@@ -315,6 +331,10 @@ mod tests {
         unready("ready");
         status.place(State::Rebalancing, &[(TASK, Stage::Suspended)].into());
         unready("suspended");
+        // Others can't rely upon it: nothing is processed here.
+        assert!(status.pause(true) && !status.pause(true));
+        unready("paused");
+        assert!(status.pause(false));
         // More instances than partitions: there is nothing to do for this one.
         status.place(State::Running, &BTreeMap::new());
         unready("ready");

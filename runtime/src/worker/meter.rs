@@ -34,6 +34,11 @@ impl Meter {
         Self { status, process_latency, commit_latency, tasks: BTreeMap::new() }
     }
 
+    /// Whether an operator wants nothing to be processed.
+    pub(super) fn is_paused(&self) -> bool {
+        self.status.is_paused()
+    }
+
     pub(super) fn adopt(&mut self, task: &Task) {
         let status = self.status.task(task.id());
         tell_positions(task, &status);

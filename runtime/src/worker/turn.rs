@@ -180,6 +180,10 @@ impl Worker {
     }
 
     fn advance(&mut self, id: TaskId) -> Result<bool, Error> {
+        // What was processed is committed all the same.
+        if self.meter.is_paused() {
+            return Ok(false);
+        }
         let Some(task) = self.tasks.get_mut(&id) else { return Ok(false) };
         let processed = process(task, &mut *self.log, &self.meter);
         self.meter.tell(task, &self.reports);

@@ -1,5 +1,6 @@
 //! What an operator asks a running instance over HTTP.
 
+use std::fs;
 use std::net::TcpListener;
 
 use anyhow::{Context, Result, ensure};
@@ -289,4 +290,38 @@ fn a_store_that_is_not_what_its_changelog_says_is_found_out() -> Result<()> {
     // What is written of `new` comes after the position, and does not count.
     ensure!(number(&text, "differing") == Some(2), "{text}");
     app.denied("a", &["state", "verify"], &["bar ", "1  (nothing)\n", "foo ", "2  9\n"])
+}
+
+#[test]
+fn a_paused_instance_processes_nothing_until_it_is_resumed() -> Result<()> {
+    let mut app = App::new(&Kafka::shared()?, "pause")?;
+    let token = app.path("token");
+    fs::write(&token, "sesame\n")?;
+    app.set("http.listen", "127.0.0.1:0");
+    app.set("http.token.file", &token.to_string_lossy());
+    let mut process = app.run("a")?;
+    let address = http::address(&process)?;
+    app.write(&[Record::new("a", "")])?;
+    app.counts(&[("a", 1)])?;
+    let (code, _) = http::post(&address, "/v1/pause", "wrong")?;
+    ensure!(code == 401, "{code}");
+    let (code, body) = http::post(&address, "/v1/pause", "sesame")?;
+    ensure!(code == 200 && body.contains("\"paused\":true"), "{code} {body}");
+    let (code, why) = http::get(&address, "/readyz")?;
+    ensure!(code == 503 && why.contains("paused"), "{code} {why}");
+    process.line(&["what is read follows an operator", "paused=true"])?;
+    app.write(&[Record::new("a", ""), Record::new("b", "")])?;
+    // It has had more than a second for what takes a few milliseconds.
+    let metrics = || http::get(&address, "/metrics").map(|(_, text)| text);
+    let until = sum(&metrics()?, "millrace_uptime_seconds") + 1.5;
+    let text = wait::until("time to pass", wait::LONG, || {
+        Ok(Some(metrics()?).filter(|text| sum(text, "millrace_uptime_seconds") > until))
+    })?;
+    ensure!(sum(&text, "millrace_process_records_total{") == 1.0 && sum(&text, "millrace_paused") == 1.0, "{text}");
+    ensure!(sum(&text, "millrace_tasks{state=\"RUNNING\"}") == 4.0, "it is a member with all its tasks: {text}");
+    let (code, body) = http::post(&address, "/v1/resume", "sesame")?;
+    ensure!(code == 200 && body.contains("\"paused\":false"), "{code} {body}");
+    app.counts(&[("a", 2), ("b", 1)])?;
+    ensure!(http::get(&address, "/readyz")?.0 == 200);
+    process.stop()
 }
