@@ -42,6 +42,12 @@ const HOMES: &[(&[&str], &[&str], &str)] = &[
     (&["rocksdb"], &["store"], "RocksDB has one home: go through store"),
     (&["wasmtime", "wasmtime_wasi"], &["guest"], "wasmtime has one home: go through guest"),
     (&["axum", "tower_http", "hyper_util", "utoipa", "utoipa_axum"], &["api"], "HTTP has one home: go through api"),
+    (
+        &["oci_client", "docker_credential", "rustls"],
+        &["registry"],
+        "OCI registries have one home: go through registry",
+    ),
+    (&["crate::registry"], &["registry", "app"], "adapters don't import each other"),
     (&["crate::source"], &["source", "app"], "adapters don't import each other"),
     (&["crate::guest"], &["guest", "app", "cli"], "adapters don't import each other"),
     (&["crate::store"], &["store", "app", "cli"], "adapters don't import each other"),

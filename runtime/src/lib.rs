@@ -11,6 +11,7 @@ pub mod guest;
 pub mod store;
 pub mod sink;
 pub mod module;
+pub mod registry;
 pub mod api;
 pub mod cli;
 pub mod app;

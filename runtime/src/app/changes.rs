@@ -211,7 +211,7 @@ impl<'a> Changes<'a> {
         match &self.config.module.source {
             ModuleSource::Uploaded => Ok(()),
             other => Err(Denied::Conflict(anyhow!(
-                "module.source is {other}: instances of this configuration run that file and no version that is pushed; set \
+                "module.source is {other}: instances of this configuration run that and no version that is pushed; set \
                  module.source = \"uploaded\", push, then restart them"
             ))),
         }

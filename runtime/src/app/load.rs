@@ -11,10 +11,12 @@ use super::{ASK_AGAIN, Application};
 use crate::config::{Config, ModuleSource};
 use crate::guest::{CodeCache, Limits, Module, Settings};
 use crate::kafka::Clients;
-use crate::module::{Activation, Reader, Recorded};
+use crate::module::{Activation, COMPONENT_MAX_BYTES, Reader, Recorded};
+use crate::registry;
 
 /// Below the application's state directory.
 const CODE: &str = ".code";
+const ARTIFACTS: &str = ".artifacts";
 
 /// Where compiled modules of an application are kept.
 pub(super) fn cache(config: &Config) -> Option<CodeCache> {
@@ -36,6 +38,11 @@ pub(super) fn application(config: &Config, to_run: bool) -> anyhow::Result<Appli
                 )
             })?;
             Application::of(&bytes, &path.display().to_string(), config, cache)
+        }
+        ModuleSource::Artifact(artifact) => {
+            let keep = to_run.then(|| config.state_dir.join(&config.application_id).join(ARTIFACTS));
+            let bytes = patiently(patience, || registry::fetch(artifact, COMPONENT_MAX_BYTES, keep.as_deref()))?;
+            Application::of(&bytes, &config.module.source.to_string(), config, cache)
         }
         ModuleSource::Uploaded => {
             let clients = Clients::new(config, String::new());

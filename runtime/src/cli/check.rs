@@ -27,7 +27,9 @@ pub(super) fn run(config: &Config) -> anyhow::Result<()> {
         refuse(&found, &config.module.allow).context("the state does not fit; accept what is named in module.allow")?;
     }
     super::print(match config.module.source {
-        ModuleSource::File(_) => "\nconfiguration and module are sound; brokers and topics were not asked\n",
+        ModuleSource::File(_) | ModuleSource::Artifact(_) => {
+            "\nconfiguration and module are sound; brokers and topics were not asked\n"
+        }
         ModuleSource::Uploaded => "\nconfiguration and active version are sound; source topics were not asked for\n",
     })
 }

@@ -3,7 +3,7 @@
 //! Must not know where values come from.
 
 use super::value::Kind::{
-    self, Brokers, Bytes, Choice, Differences, Filter, Flag, Listen, Name, Names, Number, Path, Peers, Topic,
+    self, Brokers, Bytes, Choice, Differences, Filter, Flag, Listen, Module, Name, Names, Number, Path, Peers, Topic,
 };
 
 /// What a key is when nothing is given.
@@ -110,9 +110,9 @@ pub(super) const KEYS: &[Key] = &[
     ),
     key(
         "module.source",
-        Path,
+        Module,
         Required,
-        "The WebAssembly component, or `uploaded`: the version made active by `millrace module push`. A path in the file is relative to the file's directory, elsewhere to the current one.",
+        "The WebAssembly component: a file, an artifact in an OCI registry, pinned by its digest, or `uploaded`: the version made active by `millrace module push`. A path in the file is relative to the file's directory, elsewhere to the current one.",
     ),
     key(
         "module.allow",

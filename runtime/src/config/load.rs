@@ -15,7 +15,7 @@ use super::problem::{Invalid, Origin, Problem, SIMILAR, nearest};
 use super::value::{Kind, Raw, Size, Value};
 use super::{
     Config, FaultPolicy, Faults, GroupProtocol, Guarantee, HttpConfig, LogConfig, LogFormat, ModuleConfig,
-    ModuleSource, RocksDbConfig, Setting, UPLOADED,
+    ModuleSource, OCI, RocksDbConfig, Setting, UPLOADED,
 };
 
 /// What the command line says. It goes before the environment, which goes before the file.
@@ -233,6 +233,7 @@ impl Resolved {
         }
         let source = match self.text(MODULE_SOURCE).as_str() {
             UPLOADED => ModuleSource::Uploaded,
+            text if text.starts_with(OCI) => ModuleSource::Artifact(text.trim_start_matches(OCI).to_owned()),
             _ => ModuleSource::File(self.path(MODULE_SOURCE, path)),
         };
         let allow = match self.values.get("module.allow") {

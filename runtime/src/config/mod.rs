@@ -102,6 +102,8 @@ pub struct ModuleConfig {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ModuleSource {
     File(PathBuf),
+    /// An artifact in an OCI registry, `registry/repository@sha256:…`.
+    Artifact(String),
     /// The active version of those pushed to the application's own topic.
     Uploaded,
 }
@@ -110,6 +112,7 @@ impl fmt::Display for ModuleSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File(path) => write!(f, "{}", path.display()),
+            Self::Artifact(artifact) => write!(f, "{OCI}{artifact}"),
             Self::Uploaded => f.write_str(UPLOADED),
         }
     }
@@ -117,6 +120,8 @@ impl fmt::Display for ModuleSource {
 
 /// What stands for [`ModuleSource::Uploaded`] in place of a path.
 const UPLOADED: &str = "uploaded";
+/// What an artifact's name begins with.
+const OCI: &str = "oci://";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RocksDbConfig {

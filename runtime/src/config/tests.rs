@@ -261,7 +261,7 @@ fn wrong_types_and_ranges() {
         text,
         &[],
         "dir/f.toml:1: `application.id` must be 1 to 150 of the characters a-z A-Z 0-9 . _ -, not the string \"a/b\"\n\
-         dir/f.toml:2: `module.source` must be a path, not the string \"\"\n\
+         dir/f.toml:2: `module.source` must be a path, `uploaded`, or `oci://REGISTRY/REPOSITORY@sha256:DIGEST`, not the string \"\"\n\
          dir/f.toml:3: `kafka.bootstrap.servers` must be `host` or `host:port`, comma-separated, not the string \"h:x\"",
     );
 }

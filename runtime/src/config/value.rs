@@ -4,6 +4,8 @@
 use std::fmt;
 use std::net::SocketAddr;
 
+use super::{OCI, UPLOADED};
+
 /// What was written, before anybody knows what it should be.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Raw {
@@ -24,6 +26,8 @@ pub(super) enum Kind {
     Name,
     Topic,
     Path,
+    /// A path, `uploaded`, or an artifact of an OCI registry.
+    Module,
     Brokers,
     /// Where to listen, or `off`.
     Listen,
@@ -97,6 +101,7 @@ impl Kind {
             Self::Name => is_name(text, MAX_NAME),
             Self::Topic => is_name(text, MAX_TOPIC),
             Self::Path => !text.is_empty(),
+            Self::Module => !text.is_empty() && text.strip_prefix(OCI).is_none_or(is_pinned),
             Self::Listen => text == OFF || text.parse::<SocketAddr>().is_ok(),
             Self::Peers => is_template(text),
             Self::Filter => is_filter(text),
@@ -137,6 +142,15 @@ fn is_name(text: &str, longest: usize) -> bool {
 
 fn is_variable(name: &str) -> bool {
     !name.is_empty() && !name.contains(['=', '\0', ','])
+}
+
+/// `registry/repository@sha256:…`, with or without a tag, which the digest overrules. A registry is told from the first
+/// part of a repository as docker does it.
+fn is_pinned(artifact: &str) -> bool {
+    let Some((name, digest)) = artifact.split_once("@sha256:") else { return false };
+    let Some((registry, repository)) = name.split_once('/') else { return false };
+    let hexadecimal = digest.len() == 64 && digest.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    hexadecimal && (registry.contains(['.', ':']) || registry == "localhost") && !repository.is_empty()
 }
 
 fn is_template(text: &str) -> bool {
@@ -206,6 +220,7 @@ impl fmt::Display for Kind {
             Self::Name => write!(f, "1 to {MAX_NAME} of the characters a-z A-Z 0-9 . _ -"),
             Self::Topic => write!(f, "the name of a topic"),
             Self::Path => write!(f, "a path"),
+            Self::Module => write!(f, "a path, `{UPLOADED}`, or `{OCI}REGISTRY/REPOSITORY@sha256:DIGEST`"),
             Self::Brokers => write!(f, "`host` or `host:port`, comma-separated"),
             Self::Peers => write!(f, "a host and a port with `{{instance}}` in them, as `{{instance}}.counts:8642`"),
             Self::Listen => write!(f, "an address and a port, as `0.0.0.0:8642`, or `{OFF}`"),
@@ -300,6 +315,30 @@ mod tests {
         check(Kind::Listen, "[::]:8642", "[::]:8642");
         for bad in ["", "8642", ":8642", "localhost:8642", "0.0.0.0", "OFF"] {
             check(Kind::Listen, bad, "refused");
+        }
+    }
+
+    #[test]
+    fn an_artifact_is_pinned_by_its_digest() {
+        let digest = "sha256:".to_owned() + &"0a".repeat(32);
+        for good in ["counts.wasm", "uploaded", "oci", "oci:/x"] {
+            check(Kind::Module, good, good);
+        }
+        for name in ["registry.example/counts", "localhost/counts", "[::1]:5000/a/b", "registry.example/a/counts:1.2"] {
+            let good = format!("oci://{name}@{digest}");
+            check(Kind::Module, &good, &good);
+        }
+        for bad in [
+            "",
+            "oci://",
+            "oci://registry.example/a/counts",
+            "oci://registry.example/a/counts:1.2",
+            "oci://registry.example/a@sha256:12",
+        ] {
+            check(Kind::Module, bad, "refused");
+        }
+        for name in ["counts", "team/counts", "registry.example", "registry.example/"] {
+            check(Kind::Module, &format!("oci://{name}@{digest}"), "refused");
         }
     }
 

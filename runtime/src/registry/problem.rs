@@ -1,0 +1,88 @@
+//! Why an artifact can't be had, and what to do about it.
+
+use std::error::Error as _;
+
+use millrace_engine::ports::Error;
+use oci_client::Reference;
+use oci_client::errors::{OciDistributionError, OciErrorCode};
+
+pub(super) fn fatal(why: String) -> Error {
+    Error::Fatal(why)
+}
+
+/// Of what a registry answers, or does not; `brought` are the credentials it was given.
+pub(super) fn of_registry(image: &Reference, brought: &str, error: OciDistributionError) -> Error {
+    let registry = image.resolve_registry();
+    match class(&error) {
+        Class::Away => Error::Retry(format!("the registry {registry} can't be asked for {image}: {}", chain(&error))),
+        Class::Denied => fatal(format!(
+            "the registry {registry} denies {image} ({}); it was given {brought}. Log in with `docker login {registry}`, or mount \
+             a secret with a config.json and set DOCKER_CONFIG to its directory; the user needs the right to pull",
+            chain(&error)
+        )),
+        Class::Absent => fatal(format!(
+            "the registry {registry} has no artifact {image}: see whether repository and digest are right (`oras discover`, \
+             `oras repo tags`), and whether it was deleted there"
+        )),
+        Class::Otherwise => match &error {
+            OciDistributionError::DigestError(why) => fatal(format!(
+                "what the registry {registry} has sent for {image} is something else: {why}; push the artifact again, or look \
+                 for who stands between"
+            )),
+            _ => fatal(format!("fetch {image}: {}", chain(&error))),
+        },
+    }
+}
+
+enum Class {
+    /// It may be there a moment later.
+    Away,
+    Denied,
+    Absent,
+    Otherwise,
+}
+
+fn class(error: &OciDistributionError) -> Class {
+    match error {
+        OciDistributionError::RequestError(_) => Class::Away,
+        OciDistributionError::AuthenticationFailure(_) | OciDistributionError::UnauthorizedError { .. } => {
+            Class::Denied
+        }
+        OciDistributionError::ImageManifestNotFoundError(_) => Class::Absent,
+        OciDistributionError::ServerError { code, .. } => match code {
+            401 | 403 => Class::Denied,
+            404 => Class::Absent,
+            429 | 500.. => Class::Away,
+            _ => Class::Otherwise,
+        },
+        OciDistributionError::RegistryError { envelope, .. } => {
+            match envelope.errors.first().map(|error| &error.code) {
+                Some(OciErrorCode::Unauthorized | OciErrorCode::Denied) => Class::Denied,
+                Some(
+                    OciErrorCode::ManifestUnknown
+                    | OciErrorCode::NameUnknown
+                    | OciErrorCode::NotFound
+                    | OciErrorCode::BlobUnknown
+                    | OciErrorCode::ManifestBlobUnknown,
+                ) => Class::Absent,
+                Some(OciErrorCode::Toomanyrequests) => Class::Away,
+                _ => Class::Otherwise,
+            }
+        }
+        _ => Class::Otherwise,
+    }
+}
+
+/// The message with its causes: of a connection that fails only they say why.
+fn chain(error: &OciDistributionError) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
+}
