@@ -21,6 +21,8 @@ pub(crate) trait Host {
         reverse: bool,
         limit: u32,
     ) -> Result<Entries, Failure>;
+    /// What each record with a value gets as headers in the store's changelog.
+    fn set_changelog_headers(&mut self, store: usize, headers: &[Header]) -> Result<(), Failure>;
     fn schedule(&mut self, interval_ms: i64, clock: Clock, anchor: Option<i64>) -> Result<u32, Failure>;
     fn cancel(&mut self, schedule: u32);
     fn request_commit(&mut self);

@@ -153,7 +153,7 @@ impl<K: Data, V: Data> KGroupedStream<K, V> {
         let view = StoreView::of(&store, &keys, &values);
         let store = TableStore { name: store, keys, values, cached: materialized.cached };
         let logic = Arc::new(Aggregate { store, state: Arc::clone(&state), start, step, types: PhantomData });
-        self.attach(node, definition, state, logic, serdes, view)
+        self.attach(node, definition, (state, None), logic, serdes, view)
     }
 
     /// A count takes a name off the counter that Kafka Streams does not use, for no reason but that it always has.
@@ -186,12 +186,12 @@ impl<K: Data, V: Data> KGroupedStream<K, V> {
         Aggregation { store, node, serdes, keys, values }
     }
 
-    /// Hangs an aggregation with its store on this group.
+    /// Hangs an aggregation with its store on this group. In windows they close so long after their end.
     pub(crate) fn attach<K2: Data, A: Data>(
         &self,
         name: String,
         definition: StoreDefinition,
-        state: Arc<TableState>,
+        (state, grace_ms): (Arc<TableState>, Option<i64>),
         logic: Arc<dyn Logic>,
         serdes: Serdes<K2, A>,
         view: Arc<dyn View<K2, A>>,
@@ -205,7 +205,7 @@ impl<K: Data, V: Data> KGroupedStream<K, V> {
             topology.insert_owned(&own, definition)
         });
         let node = self.graph.borrow_mut().add(&[parent], &name, write);
-        KTable::new(&self.graph, serdes, node, Lineage::aggregate(state), view, origins)
+        KTable::new(&self.graph, serdes, node, Lineage::aggregate(state, grace_ms), view, origins)
     }
 
     /// The node that aggregations hang on: this group's, or the source of a repartition topic.

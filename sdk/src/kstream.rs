@@ -3,6 +3,7 @@
 
 mod branch;
 mod join;
+mod join_streams;
 mod repartition;
 
 use std::cell::Cell;

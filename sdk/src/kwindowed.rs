@@ -155,7 +155,11 @@ impl<K: Data, V: Data> TimeWindowedKStream<K, V> {
         start: impl Fn() -> Option<A> + Send + Sync + 'static,
         step: impl Step<Windowed<K>, V, A> + 'static,
     ) -> KTable<Windowed<K>, A> {
-        let span = Span { size_ms: windows.size_ms, least_ms: windows.size_ms.saturating_add(windows.grace_ms) };
+        let span = Span {
+            size_ms: windows.size_ms,
+            least_ms: windows.size_ms.saturating_add(windows.grace_ms),
+            grace_ms: windows.grace_ms,
+        };
         let made = |_, store, state| {
             let aggregate = Aggregate { store, state, start, step, types: PhantomData };
             Arc::new(AggregateWindows { windows, aggregate }) as Arc<dyn Logic>
@@ -178,7 +182,7 @@ impl<K: Data, V: Data> TimeWindowedKStream<K, V> {
             let types = PhantomData;
             Arc::new(AggregateSliding { windows, inner, store, state, start, step, types }) as Arc<dyn Logic>
         };
-        let span = Span { size_ms: difference_ms, least_ms };
+        let span = Span { size_ms: difference_ms, least_ms, grace_ms };
         self.attach(prefix, windows.check(), span, inherited, materialized, made)
     }
 
@@ -203,14 +207,15 @@ impl<K: Data, V: Data> TimeWindowedKStream<K, V> {
         let written: SharedSerde<Windowed<K>> = Arc::new(TimeWindowedSerde::of_topic(keys.clone(), span.size_ms));
         let serdes = Serdes { keys: Some(written), values: serdes.values };
         let logic = made(keys, kept, Arc::clone(&state));
-        self.grouped.attach(node, definition, state, logic, serdes, view)
+        self.grouped.attach(node, definition, (state, Some(span.grace_ms)), logic, serdes, view)
     }
 }
 
-/// How long a window is, and how long it can change at most from its start on.
+/// How long a window is, how long it can change at most from its start on, and how long from its end on.
 struct Span {
     size_ms: i64,
     least_ms: i64,
+    grace_ms: i64,
 }
 
 /// How long the store keeps entries.
@@ -340,6 +345,6 @@ impl<K: Data, V: Data> SessionWindowedKStream<K, V> {
             types: PhantomData,
         });
         let serdes = Serdes { keys: Some(written), values: serdes.values };
-        self.grouped.attach(node, definition, state, logic, serdes, view)
+        self.grouped.attach(node, definition, (state, Some(least_ms)), logic, serdes, view)
     }
 }

@@ -57,6 +57,8 @@ mod run;
 mod logic;
 mod graph;
 mod options;
+mod stream_joined;
+mod suppressed;
 mod kstream;
 mod processor;
 mod stores;
@@ -93,16 +95,19 @@ pub use serdes::{
     TimeWindowedSerde,
 };
 pub use stores::{KeyValueStore, StoreBuilder, StoreIterator, Stores};
+pub use stream_joined::StreamJoined;
+pub use suppressed::{BufferConfig, Suppressed};
 pub use topology::Topology;
-pub use windows::{SessionWindows, SlidingWindows, TimeWindows, UnlimitedWindows, Window, Windowed};
+pub use windows::{JoinWindows, SessionWindows, SlidingWindows, TimeWindows, UnlimitedWindows, Window, Windowed};
 
 /// What a topology needs, in one `use`.
 pub mod prelude {
     pub use crate::{
-        Branched, BytesSerde, Consumed, DoubleSerde, Grouped, Headers, IntegerSerde, Joined, JsonSerde, KGroupedStream,
-        KGroupedTable, KStream, KTable, LongSerde, Materialized, Named, OffsetReset, ProcessError, ProcessResult,
-        Processor, ProcessorContext, Produced, PunctuationType, Record, Repartitioned, Schedule, Serde,
-        SessionWindowedKStream, SessionWindowedSerde, SessionWindows, SlidingWindows, Stores, StreamsBuilder,
-        StringSerde, TimeWindowedKStream, TimeWindowedSerde, TimeWindows, Topology, UnlimitedWindows, Window, Windowed,
+        Branched, BufferConfig, BytesSerde, Consumed, DoubleSerde, Grouped, Headers, IntegerSerde, JoinWindows, Joined,
+        JsonSerde, KGroupedStream, KGroupedTable, KStream, KTable, LongSerde, Materialized, Named, OffsetReset,
+        ProcessError, ProcessResult, Processor, ProcessorContext, Produced, PunctuationType, Record, Repartitioned,
+        Schedule, Serde, SessionWindowedKStream, SessionWindowedSerde, SessionWindows, SlidingWindows, Stores,
+        StreamJoined, StreamsBuilder, StringSerde, Suppressed, TimeWindowedKStream, TimeWindowedSerde, TimeWindows,
+        Topology, UnlimitedWindows, Window, Windowed,
     };
 }

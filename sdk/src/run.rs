@@ -40,6 +40,8 @@ pub(crate) struct Instance {
     stream_time: Cell<Option<i64>>,
     /// Of each node, the highest timestamp it has seen, if it goes by that.
     observed: Vec<Cell<Option<i64>>>,
+    /// What else nodes keep between calls, by names of their own. It is made anew from their stores, or not missed.
+    kept: RefCell<HashMap<String, Box<dyn Any + Send>>>,
 }
 
 impl Instance {
@@ -63,8 +65,8 @@ impl Instance {
         };
         let topics = task.topics.iter().map(in_kafka).collect();
         let observed = topology.nodes.iter().map(|_| Cell::new(None)).collect();
-        let schedules = RefCell::default();
-        Ok(Self { topology, task, sources, topics, batched, processors, schedules, stream_time, observed })
+        let (schedules, kept) = (RefCell::default(), RefCell::default());
+        Ok(Self { topology, task, sources, topics, batched, processors, schedules, stream_time, observed, kept })
     }
 
     /// Initialises the processors in the order of the graph.
@@ -252,6 +254,18 @@ impl<'a> Run<'a> {
         let observed = &self.instance.observed[self.node];
         observed.set(observed.get().max(Some(timestamp)));
         observed.get().unwrap_or(timestamp)
+    }
+
+    /// Takes what is kept in the instance under a name, at first its default. It is to be kept again; if the call fails
+    /// instead, the instance ends.
+    pub(crate) fn take_kept<T: Default + Send + 'static>(&self, name: &str) -> T {
+        let kept = self.instance.kept.borrow_mut().remove(name);
+        kept.map_or_else(T::default, |kept| *kept.downcast().expect("what is kept under a name has one type"))
+    }
+
+    /// Keeps something in the instance under a name.
+    pub(crate) fn keep<T: Send + 'static>(&self, name: &str, kept: T) {
+        self.instance.kept.borrow_mut().insert(name.to_owned(), Box::new(kept));
     }
 
     /// Sends rows to all children of the node at work, one by one unless batches may go on.

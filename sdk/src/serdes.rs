@@ -2,6 +2,7 @@
 //! where the bytes go.
 
 mod windowed;
+mod joined;
 
 use std::any::{Any, TypeId};
 use std::convert;
@@ -12,6 +13,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+pub(crate) use joined::{Sided, SidedSerde, Waiting, WaitingSerde};
 pub use windowed::{SessionWindowedSerde, TimeWindowedSerde};
 
 /// A value that could not be written or read; the message says what was expected and what came.

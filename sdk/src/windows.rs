@@ -20,7 +20,7 @@ pub struct Windowed<K> {
     pub window: Window,
 }
 
-fn millis(duration: Duration) -> i64 {
+pub(crate) fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
@@ -138,6 +138,47 @@ impl SessionWindows {
 
     pub(crate) fn check(self) -> Result<(), String> {
         if self.gap_ms <= 0 { Err("sessions need an inactivity gap of at least 1 ms".to_owned()) } else { Ok(()) }
+    }
+}
+
+/// How far apart in time records of two streams may be to be joined, see [`crate::KStream::join`].
+///
+/// A record of the right stream joins one of the left stream if it is at most `before` earlier and at most `after` later
+/// than that. How long non-joined records are waited for, and how late a record may be, the grace period says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct JoinWindows {
+    pub(crate) before_ms: i64,
+    pub(crate) after_ms: i64,
+    pub(crate) grace_ms: i64,
+}
+
+impl JoinWindows {
+    /// Records join that are no further apart than `difference`; for `grace` see [`TimeWindows::of_size_and_grace`].
+    #[must_use]
+    pub fn of_time_difference_and_grace(difference: Duration, grace: Duration) -> Self {
+        Self { before_ms: millis(difference), after_ms: millis(difference), grace_ms: millis(grace) }
+    }
+
+    /// The same without a grace period.
+    #[must_use]
+    pub fn of_time_difference_with_no_grace(difference: Duration) -> Self {
+        Self::of_time_difference_and_grace(difference, Duration::ZERO)
+    }
+
+    /// The same with another bound for records of the right stream that are earlier.
+    #[must_use]
+    pub fn before(self, difference: Duration) -> Self {
+        Self { before_ms: millis(difference), ..self }
+    }
+
+    /// The same with another bound for records of the right stream that are later.
+    #[must_use]
+    pub fn after(self, difference: Duration) -> Self {
+        Self { after_ms: millis(difference), ..self }
+    }
+
+    pub(crate) fn size_ms(self) -> i64 {
+        self.before_ms.saturating_add(self.after_ms)
     }
 }
 

@@ -235,6 +235,10 @@ fn write_changelogs(task: &mut Task, log: &mut dyn Log) -> Result<usize, Error> 
         let Some(changelog) = &store.changelog else { continue };
         let mut records = Batch::default();
         task.context.overlay().dirty(index, |key, timestamp, value| records.push(Some(key), value, timestamp));
+        let overlay = task.context.overlay();
+        for (row, _) in (0..).zip(records.values.iter()).filter(|(_, value)| value.is_some()) {
+            records.headers.extend(overlay.changelog_headers(index, row));
+        }
         if records.is_empty() {
             continue;
         }

@@ -161,6 +161,13 @@ impl Context {
         self.answered(written, false)
     }
 
+    /// What each record with a value gets as headers in the store's changelog from now on.
+    pub fn set_changelog_headers(&mut self, store: StoreIndex, headers: &[Header]) -> Result<(), Misuse> {
+        self.check_store(store)?;
+        self.overlay.set_changelog_headers(store, headers);
+        Ok(())
+    }
+
     /// At most `limit` entries of `from <= key < to`.
     pub fn scan(
         &mut self,

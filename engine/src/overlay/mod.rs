@@ -63,6 +63,8 @@ pub(crate) struct StoreKind {
 pub(crate) struct Overlay {
     database: Option<Box<dyn Database>>,
     stores: Vec<Store>,
+    /// Of each store, what the module wants beside each value in the changelog.
+    changelog_headers: Vec<Vec<Header>>,
     cache_bytes: usize,
     lookups: Lookups,
     /// Rows found for the call at hand, kept for its capacity.
@@ -71,8 +73,10 @@ pub(crate) struct Overlay {
 
 impl Overlay {
     pub(crate) fn new(database: Box<dyn Database>, stores: &[StoreKind], cache_bytes: usize) -> Self {
+        let changelog_headers = vec![Vec::new(); stores.len()];
         let stores = stores.iter().map(|&kind| Store::new(kind)).collect();
-        Self { database: Some(database), stores, cache_bytes, lookups: Lookups::default(), found: Vec::new() }
+        let lookups = Lookups::default();
+        Self { database: Some(database), stores, changelog_headers, cache_bytes, lookups, found: Vec::new() }
     }
 
     pub(crate) fn database(&mut self) -> Result<&mut dyn Database, Error> {
@@ -289,6 +293,15 @@ impl Overlay {
     /// What changed in a cached store since this was asked last, in the order of the last changes.
     pub(crate) fn take_changes(&mut self, store: StoreIndex) -> Changes {
         self.stores[store].take_changes()
+    }
+
+    pub(crate) fn set_changelog_headers(&mut self, store: StoreIndex, headers: &[Header]) {
+        self.changelog_headers[store] = headers.to_vec();
+    }
+
+    /// The headers that a record has in the changelog.
+    pub(crate) fn changelog_headers(&self, store: StoreIndex, index: u32) -> impl Iterator<Item = Header> {
+        self.changelog_headers[store].iter().map(move |header| Header { index, ..header.clone() })
     }
 
     /// Visits the rows a commit has to make durable, in the order in which they last changed.

@@ -148,6 +148,11 @@ impl state::HostStore for Host {
         allowed(self.context.scan(index, (from.as_deref(), to.as_deref()), reverse, limit)).map(Into::into)
     }
 
+    fn set_changelog_headers(&mut self, store: Resource<OpenStore>, headers: Vec<records::Header>) -> Result<()> {
+        let index = self.handles.get(&store)?.0;
+        allowed(self.context.set_changelog_headers(index, &convert::all(headers)))
+    }
+
     fn drop(&mut self, store: Resource<OpenStore>) -> Result<()> {
         self.handles.delete(store)?;
         Ok(())

@@ -107,6 +107,10 @@ impl Host for Lent<'_> {
         self.0.scan(store, range, reverse, limit).map_err(misuse)
     }
 
+    fn set_changelog_headers(&mut self, store: usize, headers: &[Header]) -> Result<(), Failure> {
+        self.0.set_changelog_headers(store, headers).map_err(misuse)
+    }
+
     fn schedule(&mut self, interval_ms: i64, clock: Clock, anchor: Option<i64>) -> Result<u32, Failure> {
         self.0.schedule(interval_ms, clock, anchor).map_err(misuse)
     }

@@ -107,7 +107,7 @@ impl<K: Data, V: Data> KStream<K, V> {
     }
 
     /// This stream behind a repartition topic. Joins without a name share the one made last.
-    fn repartitioned(&self, given: Option<&str>, serdes: Serdes<K, V>) -> Self {
+    pub(super) fn repartitioned(&self, given: Option<&str>, serdes: Serdes<K, V>) -> Self {
         let prefix = given.unwrap_or(&self.name).to_owned();
         let wanted = Repartition { prefix, serdes: serdes.clone(), partitioner: None, partitions: None };
         let created = repartition_source(&self.graph, wanted);

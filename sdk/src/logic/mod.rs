@@ -5,6 +5,7 @@ mod derive;
 mod keyed;
 mod view;
 mod join;
+mod join_streams;
 mod timed;
 mod windows;
 mod sliding;
@@ -15,6 +16,8 @@ mod sink;
 mod source;
 mod stateless;
 mod table;
+mod buffered;
+mod suppress;
 
 use std::any::Any;
 
@@ -24,6 +27,7 @@ use crate::run::{Chunk, Run};
 pub(crate) use aggregate::{Aggregate, Count, Fold, Step};
 pub(crate) use derive::Derive;
 pub(crate) use join::{JoinStreamTable, JoinTables, MergeJoined, Side, TableJoiner};
+pub(crate) use join_streams::{JoinStreams, OuterStore, RetainForJoin, StreamJoiner};
 pub(crate) use keyed::TableStore;
 pub(crate) use process::Process;
 pub(crate) use regroup::{AggregateChanges, ChangeSource, ProduceChanges, Regroup};
@@ -34,6 +38,7 @@ pub(crate) use source::RecordSource;
 pub(crate) use stateless::{
     Filter, FlatMap, FlatMapValues, Map, MapOnlyValues, MapValues, Observe, PassThrough, Predicate, SelectKey, Split,
 };
+pub(crate) use suppress::{Suppress, SuppressedView};
 pub(crate) use table::{TableSource, TableState, ToStream};
 pub(crate) use view::{DerivedView, JoinedView, StoreView, View};
 pub(crate) use windows::AggregateWindows;

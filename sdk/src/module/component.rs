@@ -142,6 +142,11 @@ impl Host for Imports {
         Ok(self.stores[store].1.scan(from, to, reverse, limit))
     }
 
+    fn set_changelog_headers(&mut self, store: usize, headers: &[Header]) -> Result<(), Failure> {
+        self.stores[store].1.set_changelog_headers(headers);
+        Ok(())
+    }
+
     fn schedule(&mut self, interval_ms: i64, clock: Clock, anchor: Option<i64>) -> Result<u32, Failure> {
         Ok(context::schedule(interval_ms, clock, anchor))
     }

@@ -192,6 +192,17 @@ pub enum Operator {
         value: Type,
         store: Option<Store>,
     },
+    /// From a table, with windowed keys or not, to the same: until `limit` ms are over, or until windows close.
+    Suppress {
+        from: StepId,
+        key: Type,
+        value: Type,
+        limit: Option<i64>,
+        #[serde(rename = "maxRecords")]
+        max_records: Option<usize>,
+        #[serde(rename = "maxBytes")]
+        max_bytes: Option<usize>,
+    },
     ToStream {
         from: StepId,
     },
@@ -218,6 +229,22 @@ pub enum Operator {
         joiner: String,
         key: Type,
         value: Type,
+    },
+    /// From two streams to a stream of strings; the types are those of the streams. Times are in milliseconds.
+    StreamJoin {
+        from: StepId,
+        other: StepId,
+        kind: Join,
+        joiner: String,
+        key: Type,
+        value: Type,
+        #[serde(rename = "otherValue")]
+        other_value: Type,
+        before: i64,
+        after: i64,
+        grace: i64,
+        /// What the names of its stores begin with.
+        stores: Option<String>,
     },
     // From a table to a grouped table.
     TableGroupBy {
@@ -390,7 +417,8 @@ impl Operator {
             Self::Stream { .. } | Self::Table { .. } => Vec::new(),
             Self::Merge { from, other }
             | Self::TableJoin { from, other, .. }
-            | Self::StreamTableJoin { from, other, .. } => vec![from, other],
+            | Self::StreamTableJoin { from, other, .. }
+            | Self::StreamJoin { from, other, .. } => vec![from, other],
             Self::Filter { from, .. }
             | Self::FilterNot { from, .. }
             | Self::Map { from, .. }
@@ -416,6 +444,7 @@ impl Operator {
             | Self::TableFilter { from, .. }
             | Self::TableFilterNot { from, .. }
             | Self::TableMapValues { from, .. }
+            | Self::Suppress { from, .. }
             | Self::ToStream { from }
             | Self::TableGroupBy { from, .. }
             | Self::TableCount { from, .. }

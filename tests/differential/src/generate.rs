@@ -98,6 +98,7 @@ impl Generator {
             | Operator::TableAggregate { .. }
             | Operator::TableJoin { .. }
             | Operator::StreamTableJoin { .. }
+            | Operator::StreamJoin { .. }
             | Operator::Tally { .. } => false,
             _ => operator.inputs().iter().any(|&input| match &self.steps[input].operator {
                 between @ (Operator::GroupBy { .. }
@@ -202,8 +203,9 @@ impl Generator {
     }
 
     fn grow_stream(&mut self, from: Live) {
-        match self.random.below(21) {
+        match self.random.below(24) {
             18..=20 => self.join_stream(from),
+            21..=23 => self.join_streams(from),
             0 => self.filter(from),
             1 => self.map(from),
             2 | 3 => self.map_values(from),
@@ -315,6 +317,24 @@ impl Generator {
         let (kind, joiner) = (*self.random.pick(&[Join::Inner, Join::Left]), self.function(JOINERS));
         let (key, value) = (from.key, from.value);
         let operator = Operator::StreamTableJoin { from: from.step, other, kind, joiner, key, value };
+        self.result(operator, Kind::Stream, key, Type::String);
+    }
+
+    /// With a stream, which may be the one given.
+    fn join_streams(&mut self, from: Live) {
+        let fits = |live: &&mut Live| live.kind == Kind::Stream && live.key == from.key;
+        let mut others: Vec<&mut Live> = self.live.iter_mut().filter(fits).collect();
+        let other = self.random.below(others.len());
+        others[other].used = true;
+        let (other, other_value) = (others[other].step, others[other].value);
+        let kind = *self.random.pick(&[Join::Inner, Join::Left, Join::Outer]);
+        let (joiner, key, value) = (self.function(JOINERS), from.key, from.value);
+        let (before, after) = (*self.random.pick(&[0, 10, 100, 700]), *self.random.pick(&[1, 10, 100, 700]));
+        let grace = *self.random.pick(&[0, 0, 30, 400]);
+        let stores = self.random.chance(25).then(|| format!("joined-{}", self.steps.len()));
+        let from = from.step;
+        let operator =
+            Operator::StreamJoin { from, other, kind, joiner, key, value, other_value, before, after, grace, stores };
         self.result(operator, Kind::Stream, key, Type::String);
     }
 
@@ -442,7 +462,13 @@ impl Generator {
                 (Operator::Aggregate { from, combiner, key, value: to, store: self.maybe_store(Type::String, to) }, to)
             }
         };
-        let table = self.push(operator);
+        let mut table = self.push(operator);
+        // What comes out of a cache is from nowhere here, and a buffer tells from where an update is.
+        if !self.caching && self.random.chance(35) {
+            let limit = if self.random.chance(30) { Some(*self.random.pick(&[0, 30, 400])) } else { None };
+            let (max_records, max_bytes) = if limit.is_some() { self.buffer() } else { (None, None) };
+            table = self.push(Operator::Suppress { from: table, key, value: to, limit, max_records, max_bytes });
+        }
         let written = self.random.chance(70);
         if written {
             let topic = format!("windows-{table}");
@@ -453,9 +479,36 @@ impl Generator {
         }
     }
 
+    /// Kafka Streams has default serdes, which ours has not: a suppression needs a table that was given its own.
+    fn has_serdes(&self, table: StepId) -> bool {
+        matches!(
+            self.steps[table].operator,
+            Operator::Table { .. }
+                | Operator::ToTable { .. }
+                | Operator::Count { .. }
+                | Operator::Reduce { .. }
+                | Operator::Aggregate { .. }
+                | Operator::TableCount { .. }
+                | Operator::TableReduce { .. }
+                | Operator::TableAggregate { .. }
+        )
+    }
+
+    fn buffer(&mut self) -> (Option<usize>, Option<usize>) {
+        let records = if self.random.chance(40) { Some(*self.random.pick(&[0, 1, 3])) } else { None };
+        let bytes = if self.random.chance(25) { Some(*self.random.pick(&[0, 100, 200])) } else { None };
+        (records, bytes)
+    }
+
     fn grow_table(&mut self, table: Live) {
         let (from, key, value) = (table.step, table.key, table.value);
-        match self.random.below(9) {
+        match self.random.below(11) {
+            9 | 10 if !self.caching && self.has_serdes(from) => {
+                let limit = Some(*self.random.pick(&[0, 30, 400]));
+                let (max_records, max_bytes) = self.buffer();
+                let operator = Operator::Suppress { from, key, value, limit, max_records, max_bytes };
+                self.result(operator, Kind::Table, key, value);
+            }
             5 => self.group_table(table),
             6..=8 => self.join_tables(table),
             0 | 1 => {
@@ -527,6 +580,7 @@ impl Generator {
                     | Operator::TableGroupBy { .. }
                     | Operator::ToTable { .. }
                     | Operator::StreamTableJoin { .. }
+                    | Operator::StreamJoin { .. }
             )
         })
     }

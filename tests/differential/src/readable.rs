@@ -101,6 +101,14 @@ fn call(operator: &Operator) -> String {
         Operator::StreamTableJoin { from, other, kind, joiner, .. } => {
             format!("v{from}.join({kind:?}, table v{other}, {joiner})")
         }
+        Operator::StreamJoin { from, other, kind, joiner, before, after, grace, stores, .. } => {
+            let stores = stores.as_ref().map_or_else(String::new, |stores| format!(", stores {stores}"));
+            format!("v{from}.join({kind:?}, v{other}, {joiner}, -{before}..+{after} ms, grace {grace} ms{stores})")
+        }
+        Operator::Suppress { from, limit, max_records, max_bytes, .. } => {
+            let until = limit.map_or_else(|| "their windows close".to_owned(), |limit| format!("{limit} ms are over"));
+            format!("v{from}.suppress(until {until}, at most {max_records:?} records and {max_bytes:?} bytes)")
+        }
         Operator::Branch { from, index } => format!("v{from}[{index}]"),
         other => {
             let (name, arguments) = method(other);
@@ -174,12 +182,7 @@ fn method(operator: &Operator) -> (&'static str, String) {
         Operator::Count { .. } | Operator::TableCount { .. } => ("count", String::new()),
         Operator::ToStream { .. } => ("toStream", String::new()),
         Operator::ForEach { .. } => ("foreach", String::new()),
-        Operator::Stream { .. }
-        | Operator::Table { .. }
-        | Operator::Merge { .. }
-        | Operator::TableJoin { .. }
-        | Operator::StreamTableJoin { .. }
-        | Operator::Branch { .. } => unreachable!("`call` writes these itself"),
+        _ => unreachable!("`call` writes these itself"),
     }
 }
 

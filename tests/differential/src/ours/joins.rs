@@ -1,10 +1,11 @@
 //! Owns the building of joins with the SDK: `Joins.java` does the same with Kafka Streams.
 
-use millrace::{Joined, KStream, KTable, Materialized};
+use millrace::{JoinWindows, Joined, KStream, KTable, Materialized, StreamJoined};
 
-use super::serdes::Cell;
+use super::serdes::{Cell, Typed};
 use super::topology::{Built, Wrap};
-use crate::case::Join;
+use super::windows::ms;
+use crate::case::{Join, Operator, Step};
 use crate::functions;
 use crate::value::Value;
 
@@ -78,4 +79,37 @@ fn with_table<V: Wrap, O: Wrap>(
         Join::Inner => left.join_table(right, move |left, right| joined(&joiner, Some(left), Some(right)), options),
         _ => left.left_join_table(right, move |left, right| joined(&joiner, Some(left), right), options),
     }
+}
+
+pub(super) fn streams<V: Wrap>(left: &KStream<Value, V>, right: &Built, step: &Step) -> Result<Built, String> {
+    Ok(Built::Stream(match right {
+        Built::Stream(right) => two_streams(left, right, step)?,
+        Built::Counts(right) => two_streams(left, right, step)?,
+        _ => return Err("streams are joined with streams".to_owned()),
+    }))
+}
+
+fn two_streams<V: Wrap, O: Wrap>(
+    left: &KStream<Value, V>,
+    right: &KStream<Value, O>,
+    step: &Step,
+) -> Result<KStream<Value, Value>, String> {
+    let Operator::StreamJoin { kind, joiner, key, value, other_value, before, after, grace, stores, .. } =
+        step.operator.clone()
+    else {
+        return Err(format!("{:?} on two streams", step.operator));
+    };
+    let windows = JoinWindows::of_time_difference_and_grace(ms(before), ms(grace)).after(ms(after));
+    let mut options = StreamJoined::with(Typed(key), V::serde(value), O::serde(other_value));
+    if let Some(name) = &step.name {
+        options = options.with_name(name);
+    }
+    if let Some(stores) = stores {
+        options = options.with_store_name(stores);
+    }
+    Ok(match kind {
+        Join::Inner => left.join(right, move |left, right| joined(&joiner, Some(left), Some(right)), windows, options),
+        Join::Left => left.left_join(right, move |left, right| joined(&joiner, Some(left), right), windows, options),
+        Join::Outer => left.outer_join(right, move |left, right| joined(&joiner, left, right), windows, options),
+    })
 }

@@ -39,6 +39,7 @@ pub(super) trait Wrap: Cell {
     fn stream(stream: KStream<Value, Self>) -> Built;
     fn table(table: KTable<Value, Self>) -> Built;
     fn grouped(grouped: KGroupedStream<Value, Self>) -> Built;
+    fn windows(table: WindowTable<Self>) -> Built;
     /// The other stream of a merge.
     fn unwrap(built: &Built) -> Option<&KStream<Value, Self>>;
 }
@@ -54,6 +55,10 @@ impl Wrap for Value {
 
     fn grouped(grouped: KGroupedStream<Value, Self>) -> Built {
         Built::Grouped(grouped)
+    }
+
+    fn windows(table: WindowTable<Self>) -> Built {
+        Built::WindowTable(table)
     }
 
     fn unwrap(built: &Built) -> Option<&KStream<Value, Self>> {
@@ -72,6 +77,10 @@ impl Wrap for i64 {
 
     fn grouped(grouped: KGroupedStream<Value, Self>) -> Built {
         Built::GroupedCounts(grouped)
+    }
+
+    fn windows(table: WindowTable<Self>) -> Built {
+        Built::WindowCountTable(table)
     }
 
     fn unwrap(built: &Built) -> Option<&KStream<Value, Self>> {
@@ -234,6 +243,7 @@ fn on_stream<V: Wrap>(
             };
             return joins::stream_with_table(from, &built[*other], *kind, joiner.clone(), joined);
         }
+        Operator::StreamJoin { other, .. } => return joins::streams(from, &built[*other], step),
         Operator::Stamp { .. } => V::stream(stream.process(|| Stamp, &[])),
         Operator::Tally { key, store, punctuation, .. } => {
             let name = store.name.as_deref().ok_or("a processor's store has a name")?;
@@ -376,6 +386,7 @@ fn on_table<V: Wrap>(from: &KTable<Value, V>, step: &Step, built: &[Built]) -> R
             let options = store.map(|store| materialized(Some(&store), key, value));
             return joins::tables(table, &built[other], kind, joiner, options);
         }
+        Operator::Suppress { .. } => V::table(windows::suppress(from, step, None)?),
         Operator::ToStream { .. } => V::stream(table.to_stream()),
         Operator::TableGroupBy { selector, key, mapper, value, topic, .. } => {
             let select = move |k: &Value, v: &V| {
@@ -396,6 +407,7 @@ fn on_windows<V: Wrap>(from: &WindowTable<V>, step: &Step) -> Result<Built, Stri
             Ok(Built::End)
         }
         Operator::Unwindow { .. } => Ok(V::stream(windows::unwindow(from))),
+        Operator::Suppress { .. } => Ok(V::windows(windows::suppress_windows(from, step)?)),
         other => Err(format!("{other:?} on a table of windows")),
     }
 }

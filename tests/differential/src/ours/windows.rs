@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use millrace::{
-    Data, KGroupedStream, KStream, KTable, Materialized, Produced, SessionWindowedKStream, SessionWindowedSerde,
-    SessionWindows, SlidingWindows, TimeWindowedKStream, TimeWindowedSerde, TimeWindows, UnlimitedWindows, Windowed,
+    BufferConfig, Data, KGroupedStream, KStream, KTable, Materialized, Produced, SessionWindowedKStream,
+    SessionWindowedSerde, SessionWindows, SlidingWindows, Suppressed, TimeWindowedKStream, TimeWindowedSerde,
+    TimeWindows, UnlimitedWindows, Windowed,
 };
 
 use super::serdes::{Cell, Typed};
@@ -38,7 +39,7 @@ pub(super) enum Aggregated<V: Data> {
     Values(WindowTable<Value>),
 }
 
-fn ms(ms: i64) -> Duration {
+pub(super) fn ms(ms: i64) -> Duration {
     Duration::from_millis(ms.unsigned_abs())
 }
 
@@ -141,4 +142,36 @@ pub(super) fn unwindow<V: Cell>(from: &WindowTable<V>) -> KStream<Value, V> {
         let Windowed { key, window } = key?;
         convert(Type::String, Some(&Value::String(format!("{}@{}/{}", text(Some(key)), window.start, window.end))))
     })
+}
+
+/// Updates of a table held back as the step says; `closing` is what holds them back until their windows close.
+pub(super) fn suppress<K: Data, V: Cell>(
+    table: &KTable<K, V>,
+    step: &Step,
+    closing: Option<fn(BufferConfig) -> Suppressed<K>>,
+) -> Result<KTable<K, V>, String> {
+    let Operator::Suppress { limit, max_records, max_bytes, .. } = step.operator else {
+        return Err(format!("{:?} does not suppress", step.operator));
+    };
+    let mut buffer = BufferConfig::unbounded();
+    if let Some(records) = max_records {
+        buffer = buffer.with_max_records(records).emit_early_when_full();
+    }
+    if let Some(bytes) = max_bytes {
+        buffer = buffer.with_max_bytes(bytes).emit_early_when_full();
+    }
+    let suppressed = match (limit, closing) {
+        (Some(limit), _) => Suppressed::until_time_limit(ms(limit), buffer),
+        (None, Some(closing)) => closing(buffer),
+        (None, None) => return Err("only windows close".to_owned()),
+    };
+    Ok(table.suppress(match &step.name {
+        Some(name) => suppressed.with_name(name),
+        None => suppressed,
+    }))
+}
+
+pub(super) fn suppress_windows<V: Cell>(from: &WindowTable<V>, step: &Step) -> Result<WindowTable<V>, String> {
+    let table = suppress(&from.table, step, Some(Suppressed::until_window_closes))?;
+    Ok(WindowTable { table, windows: from.windows })
 }

@@ -98,6 +98,8 @@ pub(crate) fn cases() -> Vec<Known> {
     all.extend(caches());
     all.extend(windows());
     all.extend(joins());
+    all.extend(stream_joins());
+    all.extend(suppressions());
     all.into_iter().map(|sketch| sketch.0).collect()
 }
 
@@ -537,6 +539,113 @@ fn in_windows(windows: Windows, aggregate: impl Fn(usize) -> Operator) -> Vec<Op
         Operator::WindowedBy { from: 1, windows, retention: None },
         aggregate(2),
         Operator::Unwindow { from: 3, key: Text },
+    ]
+}
+
+fn stream_join(kind: Join, before: i64, after: i64, grace: i64) -> Vec<Operator> {
+    vec![
+        stream(&["in"]),
+        stream(&["other"]),
+        Operator::StreamJoin {
+            from: 0,
+            other: 1,
+            kind,
+            joiner: "pair".to_owned(),
+            key: Text,
+            value: Text,
+            other_value: Text,
+            before,
+            after,
+            grace,
+            stores: None,
+        },
+        to(2, "out", Text),
+    ]
+}
+
+fn stream_joins() -> Vec<Sketch> {
+    vec![
+        sketch(
+            "records of two streams meet within their windows, the earliest first",
+            stream_join(Join::Inner, 0, 10, 0),
+        )
+        .pipe("a", "x", 5)
+        .record("other", "a", "y", 8, &[])
+        .record("other", "a", "z", 4, &[])
+        .pipe("a", "w", 0)
+        .pipe("a", "too late", 9)
+        .writes("out", &["\"a\" -> \"x&y\" @ 8", "\"a\" -> \"w&z\" @ 4", "\"a\" -> \"w&y\" @ 8"]),
+        sketch("a record that meets none goes on when its window is closed", stream_join(Join::Left, 10, 10, 5))
+            .pipe("a", "x", 5)
+            .pipe("a", "x2", 5)
+            .pipe("b", "y", 21)
+            .pipe("c", "z", 22)
+            .record("other", "c", "met", 22, &[])
+            .pipe("d", "end", 100)
+            .writes(
+                "out",
+                &["\"a\" -> \"x&~\" @ 5", "\"a\" -> \"x2&~\" @ 5", "\"c\" -> \"z&met\" @ 22", "\"b\" -> \"y&~\" @ 21"],
+            ),
+        sketch("an outer join does not wait for what is late", stream_join(Join::Outer, 10, 10, 0))
+            .pipe("a", "x", 50)
+            .record("other", "a", "y", 5, &[])
+            .record("other", "", "no key", 6, &[])
+            .writes("out", &["\"a\" -> \"~&y\" @ 5", "null -> \"~&no key\" @ 6"]),
+    ]
+}
+
+fn suppressions() -> Vec<Sketch> {
+    let suppress = |from, limit, max_records| Operator::Suppress {
+        from,
+        key: Text,
+        value: Long,
+        limit,
+        max_records,
+        max_bytes: None,
+    };
+    let closing = |windows| {
+        vec![
+            stream(&["in"]),
+            group_by_key(0),
+            Operator::WindowedBy { from: 1, windows, retention: None },
+            count(2, "counts"),
+            suppress(3, None, None),
+            Operator::Unwindow { from: 4, key: Text },
+            to(5, "out", Long),
+        ]
+    };
+    let limited = |limit, max_records| {
+        vec![
+            stream(&["in"]),
+            group_by_key(0),
+            count(1, "counts"),
+            suppress(2, Some(limit), max_records),
+            Operator::ToStream { from: 3 },
+            to(4, "out", Long),
+        ]
+    };
+    vec![
+        sketch(
+            "of a window the last count goes on, once its grace period is over",
+            closing(Windows::Time { size: 10, advance: 10, grace: 5 }),
+        )
+        .pipe("a", "x", 3)
+        .pipe("a", "x", 14)
+        .pipe("a", "x", 9)
+        .pipe("b", "x", 15)
+        .pipe("b", "x", 30)
+        .writes("out", &["\"a@0/10\" -> 2L @ 9", "\"a@10/20\" -> 1L @ 14", "\"b@10/20\" -> 1L @ 15"]),
+        sketch("the first update of a key sets the time of the last one", limited(10, None))
+            .pipe("a", "x", 1)
+            .pipe("a", "x", 9)
+            .pipe("b", "x", 10)
+            .pipe("b", "x", 11)
+            .writes("out", &["\"a\" -> 2L @ 9"]),
+        sketch("a full buffer sends on what has waited longest", limited(100, Some(1)))
+            .pipe("a", "x", 5)
+            .pipe("b", "x", 3)
+            .pipe("a", "x", 6)
+            .writes("out", &["\"b\" -> 1L @ 3"]),
     ]
 }
 

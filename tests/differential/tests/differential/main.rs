@@ -136,6 +136,8 @@ fn the_generated_cases_use_everything_and_do_something() {
         "unwindow",
         "tableJoin",
         "streamTableJoin",
+        "streamJoin",
+        "suppress",
         "inner",
         "left",
         "outer",

@@ -77,6 +77,8 @@ final class Cases {
             case "tableJoin" -> Joins.tables(from(step), results.get(step.get("other").intValue()), step);
             case "streamTableJoin" -> Joins.streamWithTable(
                 stream(step, "from"), results.get(step.get("other").intValue()), step);
+            case "streamJoin" -> Joins.streams(stream(step, "from"), stream(step, "other"), step);
+            case "suppress" -> Windowing.suppress(from(step), step);
             case "split" -> split(step);
             case "branch" -> ((List<?>) results.get(step.get("from").intValue())).get(step.get("index").intValue());
             case "stamp", "tally" -> process(step);

@@ -14,6 +14,8 @@ import java.time.Duration;
 import java.time.Instant;
 import java.util.Comparator;
 import java.util.HexFormat;
+import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
 import java.util.Map;
 import java.util.Properties;
@@ -39,6 +41,7 @@ import org.apache.kafka.streams.state.TimestampedKeyValueStore;
 import org.apache.kafka.streams.state.TimestampedWindowStore;
 import org.apache.kafka.streams.state.WindowStore;
 import org.apache.kafka.streams.state.internals.SessionKeySchema;
+import org.apache.kafka.streams.state.internals.TimeOrderedKeyValueBuffer;
 import org.apache.kafka.streams.state.internals.WindowKeySchema;
 import org.apache.kafka.streams.state.internals.WrappedStateStore;
 import org.apache.kafka.streams.test.TestRecord;
@@ -52,6 +55,10 @@ import org.apache.kafka.streams.test.TestRecord;
 public final class Differential {
     private static final ObjectMapper JSON = new ObjectMapper();
     private static final HexFormat HEX = HexFormat.of();
+    /** Instead of no timestamp, which a producer would put in. */
+    private static final long UNSTAMPED = -1;
+    /** No headers and no timestamp, which the stores of joins have before each value on disk, not in their changelogs. */
+    private static final int JOIN_PREFIX = 9;
 
     private Differential() {}
 
@@ -123,7 +130,8 @@ public final class Differential {
                 driver.createOutputTopic(name, new ByteArrayDeserializer(), new ByteArrayDeserializer());
             for (final TestRecord<byte[], byte[]> record : topic.readRecordsToList()) {
                 final ObjectNode node = records.addObject();
-                node.put("key", hex(record.key())).put("value", hex(record.value())).put("timestamp", record.timestamp());
+                node.put("key", hex(record.key())).put("value", hex(record.value()))
+                    .put("timestamp", record.timestamp() == null ? UNSTAMPED : record.timestamp());
                 final ArrayNode headers = node.putArray("headers");
                 for (final Header header : record.headers()) {
                     headers.addObject().put("key", header.key()).put("value", hex(header.value()));
@@ -138,10 +146,18 @@ public final class Differential {
         final ObjectNode stores = JSON.createObjectNode();
         for (final Map.Entry<String, StateStore> store : new TreeMap<>(driver.getAllStateStores()).entrySet()) {
             final ArrayNode entries = stores.putArray(store.getKey());
-            final boolean timestamped =
-                store.getValue() instanceof TimestampedKeyValueStore || store.getValue() instanceof TimestampedWindowStore;
-            entries(bytesStore(store.getValue())).forEach((key, value) -> {
-                final ObjectNode node = entries.addObject().put("key", hex(key.get()));
+            // The buffer of a suppression shows nothing of what it has.
+            if (store.getValue() instanceof TimeOrderedKeyValueBuffer) {
+                continue;
+            }
+            final boolean timestamped = !isOfJoin(store.getKey())
+                && (store.getValue() instanceof TimestampedKeyValueStore || store.getValue() instanceof TimestampedWindowStore);
+            final StateStore bytes = isOfJoin(store.getKey()) ? innermost(store.getValue()) : bytesStore(store.getValue());
+            entries(bytes).forEach(entry -> {
+                final byte[] value = isOfJoin(store.getKey()) && store.getValue() instanceof WindowStore
+                    ? Arrays.copyOfRange(entry.getValue(), JOIN_PREFIX, entry.getValue().length)
+                    : entry.getValue();
+                final ObjectNode node = entries.addObject().put("key", hex(entry.getKey().get()));
                 if (timestamped) {
                     final ByteBuffer buffer = ByteBuffer.wrap(value);
                     node.put("timestamp", buffer.getLong());
@@ -154,23 +170,40 @@ public final class Differential {
         return stores;
     }
 
+    /** The stores of joins of streams keep no timestamps beside the values. */
+    private static boolean isOfJoin(final String store) {
+        return store.matches("KSTREAM-(JOIN|OUTER).*|.*-join-store");
+    }
+
+    /** In the order of their keys. Where a key comes several times, they are told apart by their order. */
     @SuppressWarnings("unchecked")
-    private static Map<Bytes, byte[]> entries(final StateStore store) {
-        final Map<Bytes, byte[]> entries = new TreeMap<>();
+    private static List<Map.Entry<Bytes, byte[]>> entries(final StateStore store) {
+        final List<Map.Entry<Bytes, byte[]>> entries = new ArrayList<>();
         if (store instanceof WindowStore) {
             try (KeyValueIterator<Windowed<Bytes>, byte[]> all = ((WindowStore<Bytes, byte[]>) store).all()) {
-                all.forEachRemaining(entry -> entries.put(WindowKeySchema.toStoreKeyBinary(entry.key, 0), entry.value));
+                all.forEachRemaining(entry -> entries.add(Map.entry(WindowKeySchema.toStoreKeyBinary(entry.key, 0), entry.value)));
             }
         } else if (store instanceof SessionStore) {
             try (KeyValueIterator<Windowed<Bytes>, byte[]> all = ((SessionStore<Bytes, byte[]>) store).fetch(null, null)) {
-                all.forEachRemaining(entry -> entries.put(SessionKeySchema.toBinary(entry.key), entry.value));
+                all.forEachRemaining(entry -> entries.add(Map.entry(SessionKeySchema.toBinary(entry.key), entry.value)));
             }
         } else {
             try (KeyValueIterator<Bytes, byte[]> all = ((KeyValueStore<Bytes, byte[]>) store).all()) {
-                all.forEachRemaining(entry -> entries.put(entry.key, entry.value));
+                all.forEachRemaining(entry -> entries.add(Map.entry(entry.key, entry.value)));
             }
         }
+        entries.sort(Map.Entry.comparingByKey());
         return entries;
+    }
+
+    /** Those of joins have no caches, and lists of values that only the store at the bottom has as they are. */
+    private static StateStore innermost(final StateStore store) {
+        StateStore inner = store;
+        while (inner instanceof WrappedStateStore<?, ?, ?> outer
+            && (outer.wrapped() instanceof WindowStore || outer.wrapped() instanceof KeyValueStore)) {
+            inner = outer.wrapped();
+        }
+        return inner;
     }
 
     /**

@@ -8,12 +8,15 @@ import static millrace.differential.Steps.textOrNull;
 import static millrace.differential.Steps.value;
 
 import com.fasterxml.jackson.databind.JsonNode;
+import java.time.Duration;
 import org.apache.kafka.common.utils.Bytes;
+import org.apache.kafka.streams.kstream.JoinWindows;
 import org.apache.kafka.streams.kstream.Joined;
 import org.apache.kafka.streams.kstream.KStream;
 import org.apache.kafka.streams.kstream.KTable;
 import org.apache.kafka.streams.kstream.Materialized;
 import org.apache.kafka.streams.kstream.Named;
+import org.apache.kafka.streams.kstream.StreamJoined;
 import org.apache.kafka.streams.kstream.ValueJoiner;
 import org.apache.kafka.streams.state.KeyValueStore;
 
@@ -51,6 +54,32 @@ final class Joins {
         return text(step, "kind").equals("inner")
             ? left.join(right, joiner(step), joined)
             : left.leftJoin(right, joiner(step), joined);
+    }
+
+    static KStream<Object, Object> streams(
+            final KStream<Object, Object> left, final KStream<Object, Object> right, final JsonNode step) {
+        final JoinWindows windows = JoinWindows
+            .ofTimeDifferenceAndGrace(ms(step.get("before")), ms(step.get("grace")))
+            .after(ms(step.get("after")));
+        StreamJoined<Object, Object, Object> joined =
+            StreamJoined.with(key(step), value(step), Values.serde(text(step, "otherValue")));
+        final String name = textOrNull(step, "name");
+        if (name != null) {
+            joined = joined.withName(name);
+        }
+        final String stores = textOrNull(step, "stores");
+        if (stores != null) {
+            joined = joined.withStoreName(stores);
+        }
+        return switch (text(step, "kind")) {
+            case "inner" -> left.join(right, joiner(step), windows, joined);
+            case "left" -> left.leftJoin(right, joiner(step), windows, joined);
+            default -> left.outerJoin(right, joiner(step), windows, joined);
+        };
+    }
+
+    private static Duration ms(final JsonNode number) {
+        return Duration.ofMillis(number.longValue());
     }
 
     private static ValueJoiner<Object, Object, Object> joiner(final JsonNode step) {

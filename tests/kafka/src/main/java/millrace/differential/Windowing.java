@@ -25,6 +25,7 @@ import org.apache.kafka.streams.kstream.Reducer;
 import org.apache.kafka.streams.kstream.SessionWindowedKStream;
 import org.apache.kafka.streams.kstream.SessionWindows;
 import org.apache.kafka.streams.kstream.SlidingWindows;
+import org.apache.kafka.streams.kstream.Suppressed;
 import org.apache.kafka.streams.kstream.TimeWindowedKStream;
 import org.apache.kafka.streams.kstream.TimeWindows;
 import org.apache.kafka.streams.kstream.UnlimitedWindows;
@@ -141,6 +142,38 @@ final class Windowing {
                         : from.aggregate(zero, add, merger, named, store);
             }
         }
+    }
+
+    /** A table, or a table of windows. */
+    @SuppressWarnings("unchecked")
+    static Object suppress(final Object from, final JsonNode step) {
+        return from instanceof WindowTable windows
+            ? new WindowTable(windows.table.suppress(windowed(step)), windows.windows)
+            : ((KTable<Object, Object>) from).suppress(limited(step));
+    }
+
+    private static Suppressed<? super Windowed<Object>> windowed(final JsonNode step) {
+        if (!step.get("limit").isNull()) {
+            return limited(step);
+        }
+        final Suppressed<Windowed<?>> closed = Suppressed.untilWindowCloses(Suppressed.BufferConfig.unbounded());
+        final String name = textOrNull(step, "name");
+        return name == null ? closed : closed.withName(name);
+    }
+
+    private static <K> Suppressed<K> limited(final JsonNode step) {
+        final JsonNode records = step.get("maxRecords");
+        final JsonNode bytes = step.get("maxBytes");
+        Suppressed.EagerBufferConfig buffer = Suppressed.BufferConfig.unbounded().emitEarlyWhenFull();
+        if (!records.isNull()) {
+            buffer = buffer.withMaxRecords(records.longValue());
+        }
+        if (!bytes.isNull()) {
+            buffer = buffer.withMaxBytes(bytes.longValue());
+        }
+        final Suppressed<K> limited = Suppressed.untilTimeLimit(ms(step.get("limit")), buffer);
+        final String name = textOrNull(step, "name");
+        return name == null ? limited : limited.withName(name);
     }
 
     static void write(final WindowTable from, final JsonNode step) {
