@@ -8,6 +8,10 @@ oracle_help() {
                   Kafka's StreamsEosTest on a cluster of 3 brokers, or N: three instances are stopped, killed and frozen
                   and brokers killed in turn while its driver writes, then verify and verify-complex must say
                   ALL-RECORDS-DELIVERED
+./mill oracle smoke [--brokers N] [--guarantee exactly_once_v2|at_least_once] [--seconds N] [--set KEY=VALUE]...
+                  [--logs DIR]
+                  Kafka's StreamsSmokeTest: three instances are killed in turn while its driver writes; it must say
+                  SUCCESS, or under at-least-once that some of it came twice
 HELP
 }
 

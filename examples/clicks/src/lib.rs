@@ -12,12 +12,20 @@ pub(crate) fn topology(builder: &mut StreamsBuilder) {
     let by_user = clicks.group_by_key(Grouped::default());
 
     // A minute takes what is up to five seconds late. The keys of its topic are a user and the minute's start.
-    by_user
+    let per_minute = by_user
         .windowed_by(TimeWindows::of_size_and_grace(Duration::from_secs(60), Duration::from_secs(5)))
-        .count(Materialized::as_("clicks-per-minute"))
+        .count(Materialized::as_("clicks-per-minute"));
+    per_minute
         .to_stream()
         .map_values(|count| count.to_string())
         .to("clicks-per-minute", Produced::default().with_value_serde(StringSerde));
+
+    // The last count of each minute alone, once it can't change any more.
+    per_minute
+        .suppress(Suppressed::until_window_closes(BufferConfig::unbounded()).with_name("closed-minutes"))
+        .to_stream()
+        .map_values(|count| count.to_string())
+        .to("clicks-per-closed-minute", Produced::default().with_value_serde(StringSerde));
 
     // A session ends when there was no click for half a minute. Its keys are a user, its end and its start; when it grows,
     // the one it was is deleted.
@@ -74,6 +82,11 @@ mod tests {
             .collect();
         let expected = [("u1", 0, "1"), ("u1", 0, "2"), ("u2", 60_000, "1"), ("u1", 0, "3"), ("u2", 60_000, "2")];
         assert_eq!(counts, expected.map(|(user, start, count)| (user.to_owned(), start, count.to_owned())));
+        let keys = TimeWindowedSerde::new(StringSerde, 60_000);
+        let closed = driver.create_output_topic("clicks-per-closed-minute", keys, StringSerde);
+        let (key, count) = closed.read_key_value().expect("a minute was closed");
+        assert_eq!((key.unwrap().key, count.unwrap()), ("u1".to_owned(), "3".to_owned()));
+        assert!(closed.is_empty());
         let keys = SessionWindowedSerde::new(StringSerde);
         let sessions = driver.create_output_topic("clicks-per-session", keys, StringSerde).read_key_values_to_list();
         let last = sessions.into_iter().filter_map(|(key, count)| Some((key?, count?))).next_back();

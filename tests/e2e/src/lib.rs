@@ -14,3 +14,4 @@ pub mod http;
 pub mod app;
 pub mod peer;
 pub mod eos;
+pub mod smoke;

@@ -12,6 +12,7 @@ use millrace_e2e::eos::Return::{AtOnce, Late};
 use millrace_e2e::eos::Step::{Broker, Instances};
 use millrace_e2e::eos::{self, Report, Step};
 use millrace_e2e::kafka::Kafka;
+use millrace_e2e::smoke;
 
 /// Apache Kafka's own tests, with Millrace as the application under test.
 #[derive(Parser)]
@@ -25,6 +26,23 @@ enum Judge {
     /// `StreamsEosTest`: instances are stopped, killed and frozen in turn, and brokers killed, while its driver writes;
     /// then it verifies.
     Eos(Eos),
+    /// `StreamsSmokeTest`: instances are killed in turn while its driver writes, under the guarantee given.
+    Smoke(Smoke),
+}
+
+#[derive(clap::Args)]
+struct Smoke {
+    /// How long instances are killed; the driver writes for 90 s.
+    #[arg(long, default_value_t = 60)]
+    seconds: u64,
+    #[arg(long, default_value = "exactly_once_v2")]
+    guarantee: String,
+    /// A key of the configuration file, as key=value; may be given several times.
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_and_value)]
+    settings: Vec<(String, String)>,
+    /// Where the logs of all processes go, in a folder for each run [millrace-oracle in the temporary files].
+    #[arg(long)]
+    logs: Option<PathBuf>,
 }
 
 #[derive(clap::Args)]
@@ -83,25 +101,56 @@ const STEPS: [Step; 12] = [
 ];
 
 fn main() -> Result<ExitCode> {
-    let Judge::Eos(options) = Options::parse().judge;
-    // Each run has a folder of its own: what found a flaw is not swept away by the next.
-    let logs = options.logs.clone().unwrap_or_else(|| env::temp_dir().join("millrace-oracle"));
-    let logs = logs.join(format!("eos-{}", process::id()));
-    fs::create_dir_all(&logs).context("create the directory for logs")?;
-    let report = eos(&options, &logs);
-    println!("logs are in {}", logs.display());
-    let (passed, failed) = match report {
-        Ok(report) => {
-            let passed = report.verdicts.iter().filter(|verdict| verdict.delivered).count();
-            (passed, report.verdicts.len() - passed)
+    let (passed, failed) = match Options::parse().judge {
+        Judge::Eos(options) => {
+            let logs = logs("eos", options.logs.as_deref())?;
+            let report = eos(&options, &logs).map(|report| {
+                let passed = report.verdicts.iter().filter(|verdict| verdict.delivered).count();
+                (passed, report.verdicts.len() - passed)
+            });
+            counted(report, &logs)
         }
-        Err(error) => {
-            println!("{error:?}");
-            (0, 1)
+        Judge::Smoke(options) => {
+            let logs = logs("smoke", options.logs.as_deref())?;
+            let report = smoke(&options, &logs).map(|passed| (usize::from(passed), usize::from(!passed)));
+            counted(report, &logs)
         }
     };
     println!("{passed} passed, {failed} failed");
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Each run has a folder of its own: what found a flaw is not swept away by the next.
+fn logs(judge: &str, given: Option<&Path>) -> Result<PathBuf> {
+    let logs = given.map_or_else(|| env::temp_dir().join("millrace-oracle"), Path::to_path_buf);
+    let logs = logs.join(format!("{judge}-{}", process::id()));
+    fs::create_dir_all(&logs).context("create the directory for logs")?;
+    Ok(logs)
+}
+
+/// How many verdicts were good and how many not.
+fn counted(report: Result<(usize, usize)>, logs: &Path) -> (usize, usize) {
+    println!("logs are in {}", logs.display());
+    report.unwrap_or_else(|error| {
+        println!("{error:?}");
+        (0, 1)
+    })
+}
+
+/// Whether the driver found everything right. Under at-least-once some of it may have come twice.
+fn smoke(options: &Smoke, logs: &Path) -> Result<bool> {
+    let mut settings = vec![("kafka.consumer.session.timeout.ms", "10000")];
+    settings.extend(options.settings.iter().map(|(key, value)| (key.as_str(), value.as_str())));
+    let kill_for = Duration::from_secs(options.seconds);
+    let options = smoke::Options { guarantee: &options.guarantee, settings: &settings, kill_for, logs };
+    let report = smoke::run(&Kafka::shared()?, &options)?;
+    let good = report.verdict == smoke::SUCCESS
+        || report.verdict == smoke::MORE && options.guarantee == "at_least_once" && report.kills > 0;
+    println!("{} kills under {}: {}", report.kills, options.guarantee, report.verdict);
+    if !good {
+        println!("{}", last_lines(&report.log));
+    }
+    Ok(good)
 }
 
 fn eos(options: &Eos, logs: &Path) -> Result<Report> {

@@ -19,7 +19,10 @@ const SESSION: i64 = 7;
 /// A fifth of them is no whole number of sessions or minutes, nor are two, three or four.
 const CLICKS: i64 = 2_525;
 const PER_MINUTE: &str = "clicks-per-minute";
+const PER_CLOSED_MINUTE: &str = "clicks-per-closed-minute";
 const PER_SESSION: &str = "clicks-per-session";
+/// How long a minute takes late clicks after its end.
+const GRACE: i64 = 5 * SECOND;
 
 fn user(number: i64) -> String {
     format!("user-{}", number / SESSION % USERS)
@@ -106,7 +109,7 @@ fn same_changelogs(kafka: &Kafka, theirs: &App) -> Result<()> {
     let ours = application(kafka, "windows-alone")?;
     let mut millrace = ours.run("a")?;
     millrace.stop()?;
-    for store in [PER_MINUTE, PER_SESSION, "users"] {
+    for store in [PER_MINUTE, PER_SESSION, "users", "closed-minutes-store"] {
         let config = |app: &App| topics::config(kafka, &format!("{}-{store}-changelog", app.id));
         let (ours, theirs) = (config(&ours)?, config(theirs)?);
         same(store, &ours, &theirs)?;
@@ -117,7 +120,7 @@ fn same_changelogs(kafka: &Kafka, theirs: &App) -> Result<()> {
 #[test]
 fn windows_change_hands_and_survive_kills_and_lost_disks() -> Result<()> {
     let kafka = Kafka::shared()?;
-    for topic in ["clicks", "users", PER_MINUTE, PER_SESSION, "visits"] {
+    for topic in ["clicks", "users", PER_MINUTE, PER_CLOSED_MINUTE, PER_SESSION, "visits"] {
         topics::create(&kafka, topic, 4, &[])?;
     }
     let app = application(&kafka, "windows")?;
@@ -170,6 +173,15 @@ fn windows_change_hands_and_survive_kills_and_lost_disks() -> Result<()> {
         let (clicks, counts) = (places[&user], found.partition);
         ensure!(clicks == counts, "{user} clicks in {clicks}, and is counted in {counts}");
     }
+
+    // What waited for its minute to close has changed hands, too.
+    let mut last = BTreeMap::new();
+    for number in 0..CLICKS {
+        last.insert(places[&user(number)], times.of(number));
+    }
+    let mut closed = expected(|number| times.minute(number));
+    closed.retain(|(user, start), _| start[0] + MINUTE + GRACE <= last[&places[user]]);
+    same(PER_CLOSED_MINUTE, &counts::<1>(records::read(&kafka, PER_CLOSED_MINUTE)?)?, &closed)?;
 
     let visits = records::read(&kafka, "visits")?;
     ensure!(visits.iter().any(|found| found.record.text().1 == "Ada visits page"), "nobody has met the table");

@@ -12,7 +12,10 @@ import org.apache.kafka.streams.kstream.KTable;
 import org.apache.kafka.streams.kstream.Materialized;
 import org.apache.kafka.streams.kstream.Produced;
 import org.apache.kafka.streams.kstream.SessionWindows;
+import org.apache.kafka.streams.kstream.Suppressed;
+import org.apache.kafka.streams.kstream.Suppressed.BufferConfig;
 import org.apache.kafka.streams.kstream.TimeWindows;
+import org.apache.kafka.streams.kstream.Windowed;
 
 /** What {@code examples/clicks} is, in Kafka Streams. */
 final class ClicksTopology {
@@ -26,11 +29,16 @@ final class ClicksTopology {
             builder.table("users", Consumed.with(Serdes.String(), Serdes.String()), Materialized.as("users"));
         KGroupedStream<String, String> byUser = clicks.groupByKey();
 
-        byUser.windowedBy(TimeWindows.ofSizeAndGrace(Duration.ofSeconds(60), Duration.ofSeconds(5)))
-            .count(Materialized.as("clicks-per-minute"))
-            .toStream()
+        KTable<Windowed<String>, Long> perMinute =
+            byUser.windowedBy(TimeWindows.ofSizeAndGrace(Duration.ofSeconds(60), Duration.ofSeconds(5)))
+                .count(Materialized.as("clicks-per-minute"));
+        perMinute.toStream()
             .mapValues(ClicksTopology::text)
             .to("clicks-per-minute", Produced.valueSerde(Serdes.String()));
+        perMinute.suppress(Suppressed.untilWindowCloses(BufferConfig.unbounded()).withName("closed-minutes"))
+            .toStream()
+            .mapValues(ClicksTopology::text)
+            .to("clicks-per-closed-minute", Produced.valueSerde(Serdes.String()));
 
         byUser.windowedBy(SessionWindows.ofInactivityGapAndGrace(Duration.ofSeconds(30), Duration.ofSeconds(5)))
             .count(Materialized.as("clicks-per-session"))
