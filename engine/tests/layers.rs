@@ -43,7 +43,7 @@ const HOMES: &[(&[&str], &[&str], &str)] = &[
     (&["wasmtime", "wasmtime_wasi"], &["guest"], "wasmtime has one home: go through guest"),
     (&["axum", "tower_http", "hyper_util", "utoipa", "utoipa_axum"], &["api"], "HTTP has one home: go through api"),
     (
-        &["oci_client", "docker_credential", "rustls"],
+        &["oci_client", "docker_credential", "reqwest", "rustls"],
         &["registry"],
         "OCI registries have one home: go through registry",
     ),

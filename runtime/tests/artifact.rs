@@ -108,7 +108,7 @@ impl Registry {
 }
 
 fn refused(artifact: &str, words: &[&str]) {
-    match fetch(artifact, MOST, None) {
+    match fetch(artifact, MOST, None, None) {
         Err(Error::Fatal(why)) => words.iter().for_each(|word| assert!(why.contains(word), "no {word:?} in: {why}")),
         other => panic!("{artifact}: {other:?}"),
     }
@@ -122,23 +122,23 @@ fn an_artifact_is_fetched_and_kept() {
     let registry = Registry::new();
     let artifact = registry.artifact(&[(WASM, b"component")]);
     let tagged = artifact.replace("@", ":1.0@");
-    assert_eq!(fetch(&tagged, MOST, Some(&keep)).unwrap(), b"component");
+    assert_eq!(fetch(&tagged, MOST, Some(&keep), None).unwrap(), b"component");
     let asked = registry.contents.lock().unwrap().asked.len();
-    assert_eq!(fetch(&artifact, MOST, Some(&keep)).unwrap(), b"component");
+    assert_eq!(fetch(&artifact, MOST, Some(&keep), None).unwrap(), b"component");
     assert_eq!(registry.contents.lock().unwrap().asked.len(), asked, "it was at hand");
 
     // What somebody else has put there is not taken for it: it is fetched again.
     let component = |artifact: &str| keep.join(artifact.split_once("sha256:").unwrap().1).join("component.wasm");
     std::fs::write(component(&artifact), b"comqonent").unwrap();
-    assert_eq!(fetch(&artifact, MOST, Some(&keep)).unwrap(), b"component");
+    assert_eq!(fetch(&artifact, MOST, Some(&keep), None).unwrap(), b"component");
     assert_eq!(std::fs::read(component(&artifact)).unwrap(), b"component");
     let later: Vec<String> = [b"1", b"2", b"3"].map(|bytes| registry.artifact(&[(WASM, bytes)])).into();
-    later.iter().for_each(|artifact| drop(fetch(artifact, MOST, Some(&keep)).unwrap()));
+    later.iter().for_each(|artifact| drop(fetch(artifact, MOST, Some(&keep), None).unwrap()));
     assert!(!component(&artifact).exists(), "only some are kept");
 
     drop(registry);
-    assert_eq!(fetch(&later[1], MOST, Some(&keep)).unwrap(), b"2");
-    let away = fetch(&artifact, MOST, Some(&keep));
+    assert_eq!(fetch(&later[1], MOST, Some(&keep), None).unwrap(), b"2");
+    let away = fetch(&artifact, MOST, Some(&keep), None);
     assert!(matches!(&away, Err(Error::Retry(why)) if why.contains("refused")), "{away:?}");
 }
 
@@ -174,9 +174,20 @@ fn what_a_registry_answers_is_told_with_the_remedy() {
     registry.put(&path, StatusCode::FORBIDDEN, br#"{"errors":[{"code":"DENIED","message":"not yours"}]}"#);
     refused(&artifact, &["denies", "not yours", "docker login 127.0.0.1", "right to pull"]);
     registry.put(&path, StatusCode::INTERNAL_SERVER_ERROR, b"oh no");
-    let ill = fetch(&artifact, MOST, None);
+    let ill = fetch(&artifact, MOST, None, None);
     assert!(matches!(&ill, Err(Error::Retry(why)) if why.contains("oh no")), "{ill:?}");
     refused(&artifact.replace("counts", "sums"), &["has no artifact", "whether it was deleted"]);
+}
+
+/// What `millrace check` says of an artifact that it can't take.
+fn check(directory: &Path, artifact: &str, variables: &[(&str, &Path)]) -> String {
+    let config = format!("application.id = 'a'\nmodule.source = 'oci://{artifact}'\nkafka.bootstrap.servers = 'k'\n");
+    std::fs::write(directory.join("millrace.toml"), config).expect("the configuration is written");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_millrace"));
+    command.arg("check").current_dir(directory).env_clear().envs(variables.iter().copied());
+    let output = command.output().expect("runs");
+    assert_eq!(output.status.code(), Some(1));
+    String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
 /// Credentials are docker's: a directory named by DOCKER_CONFIG, as a secret is mounted, or `.docker` at home.
@@ -186,15 +197,7 @@ fn credentials_are_docker_s() {
     let artifact = registry.artifact(&[(WASM, b"component")]);
     registry.contents.lock().unwrap().guard = Some(BASIC);
     let directory = tempfile::tempdir().unwrap();
-    let config = format!("application.id = 'a'\nmodule.source = 'oci://{artifact}'\nkafka.bootstrap.servers = 'k'\n");
-    std::fs::write(directory.path().join("millrace.toml"), config).unwrap();
-    let check = |variables: &[(&str, &Path)]| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_millrace"));
-        command.arg("check").current_dir(directory.path()).env_clear().envs(variables.iter().copied());
-        let output = command.output().expect("runs");
-        assert_eq!(output.status.code(), Some(1));
-        String::from_utf8_lossy(&output.stderr).into_owned()
-    };
+    let check = |variables: &[(&str, &Path)]| check(directory.path(), &artifact, variables);
     let login = |home: &str, secret: &str| {
         let home = directory.path().join(home);
         std::fs::create_dir_all(&home).unwrap();
@@ -218,4 +221,40 @@ fn credentials_are_docker_s() {
         let said = check(&[variable]);
         assert!(said.contains("it is not a WebAssembly component"), "{said}");
     }
+}
+
+/// A pod says who it is in Azure at Azure's registries, and nowhere else. How it goes on is tested in `registry/tests.rs`:
+/// Azure's names can't be served here.
+#[test]
+fn a_workload_identity_is_for_registries_of_azure() {
+    let (authority, directory) = (Registry::new(), tempfile::tempdir().unwrap());
+    let asked = "/tenant/oauth2/v2.0/token".to_owned();
+    let why = br#"{"error_description":"AADSTS70021: No matching federated identity record found."}"#.to_vec();
+    authority.contents.lock().unwrap().files.insert(asked.clone(), (StatusCode::BAD_REQUEST, why));
+    let token = directory.path().join("token");
+    std::fs::write(&token, "of-the-service-account").unwrap();
+    let host = format!("http://{}/", authority.address);
+    let variables = [
+        ("AZURE_CLIENT_ID", Path::new("client")),
+        ("AZURE_TENANT_ID", Path::new("tenant")),
+        ("AZURE_AUTHORITY_HOST", Path::new(&host)),
+        ("AZURE_FEDERATED_TOKEN_FILE", &token),
+    ];
+    let elsewhere = Registry::new();
+    let artifact = elsewhere.artifact(&[(WASM, b"component")]);
+    elsewhere.contents.lock().unwrap().guard = Some(BASIC);
+    let said = check(directory.path(), &artifact, &variables);
+    assert!(said.contains("it was given no credentials"), "{said}");
+    assert!(authority.contents.lock().unwrap().asked.is_empty());
+
+    let of_azure = artifact.replace(&elsewhere.address, "counts.azurecr.io");
+    let said = check(directory.path(), &of_azure, &variables);
+    assert!(said.contains("AADSTS70021") && said.contains("the identity client"), "{said}");
+    assert_eq!(authority.contents.lock().unwrap().asked, [asked]);
+
+    // Docker's credentials come first.
+    let config = r#"{"auths":{"counts.azurecr.io":{"auth":"?"}}}"#;
+    std::fs::write(directory.path().join("config.json"), config).unwrap();
+    let with_docker = [&variables[..], &[("DOCKER_CONFIG", directory.path())]].concat();
+    assert!(check(directory.path(), &of_azure, &with_docker).contains("docker login counts.azurecr.io"));
 }

@@ -41,7 +41,9 @@ pub(super) fn application(config: &Config, to_run: bool) -> anyhow::Result<Appli
         }
         ModuleSource::Artifact(artifact) => {
             let keep = to_run.then(|| config.state_dir.join(&config.application_id).join(ARTIFACTS));
-            let bytes = patiently(patience, || registry::fetch(artifact, COMPONENT_MAX_BYTES, keep.as_deref()))?;
+            let bytes = patiently(patience, || {
+                registry::fetch(artifact, COMPONENT_MAX_BYTES, keep.as_deref(), config.workload_identity.as_ref())
+            })?;
             Application::of(&bytes, &config.module.source.to_string(), config, cache)
         }
         ModuleSource::Uploaded => {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use super::WorkloadIdentity;
 use super::clients::{self, Target, UNDER_KAFKA};
 use super::file::Given;
 use super::keys::{BOOTSTRAP_SERVERS, KEYS, PREFIX, variable};
@@ -28,6 +29,11 @@ pub(super) struct Reading {
 
 /// The short form of `kafka.bootstrap.servers`; a `MILLRACE_` variable goes before it.
 pub(super) const KAFKA_BROKER: &str = "KAFKA_BROKER";
+/// Set by Azure's webhook, with the names that Azure's own libraries read.
+const AZURE_CLIENT_ID: &str = "AZURE_CLIENT_ID";
+const AZURE_TENANT_ID: &str = "AZURE_TENANT_ID";
+const AZURE_AUTHORITY_HOST: &str = "AZURE_AUTHORITY_HOST";
+const AZURE_FEDERATED_TOKEN_FILE: &str = "AZURE_FEDERATED_TOKEN_FILE";
 const CONFIG: &str = "MILLRACE_CONFIG";
 /// What the project's own tests are told by.
 const OF_TESTS: &str = "TEST_";
@@ -54,6 +60,30 @@ impl Environment {
     /// `None`: it is not set, or is no text.
     pub(super) fn get(&self, name: &str) -> Option<String> {
         self.variables.get(name)?.to_str().map(str::to_owned)
+    }
+
+    /// Without a token file there is none, whatever else is set: other programs read the other variables, too.
+    pub(super) fn workload_identity(&self, warnings: &mut Vec<String>) -> Option<WorkloadIdentity> {
+        let get = |name: &str| self.get(name).filter(|value| !value.is_empty());
+        let token_file = get(AZURE_FEDERATED_TOKEN_FILE)?;
+        let mut need = |name: &str| {
+            let value = get(name);
+            if value.is_none() {
+                warnings.push(format!(
+                    "{AZURE_FEDERATED_TOKEN_FILE} is set and {name} is not, so there is no workload identity: annotate the \
+                     service account with azure.workload.identity/client-id, and make the pod anew"
+                ));
+            }
+            value
+        };
+        let (client_id, tenant_id) = (need(AZURE_CLIENT_ID), need(AZURE_TENANT_ID));
+        let authority = need(AZURE_AUTHORITY_HOST);
+        Some(WorkloadIdentity {
+            client_id: client_id?,
+            tenant_id: tenant_id?,
+            authority: authority?,
+            token_file: token_file.into(),
+        })
     }
 
     /// An empty variable counts as not set: that is how a deployment takes one back.

@@ -132,6 +132,7 @@ impl Resolved {
         self.fill(guarantee);
         let faults = self.faults();
         let module = self.module(path, environment, &mut warnings);
+        let workload_identity = environment.workload_identity(&mut warnings);
         let mut config = Config {
             application_id: self.text("application.id"),
             instance_id: self.optional("group.instance.id"),
@@ -141,6 +142,7 @@ impl Resolved {
             },
             leave_on_stop: self.text("group.leave.on.stop") == "true",
             module,
+            workload_identity,
             kafka: KafkaConfig { bootstrap_servers: self.text(BOOTSTRAP_SERVERS), ..self.kafka.clone() },
             state_dir: self.path("state.dir", path),
             state_cleanup_delay_ms: self.size("state.cleanup.delay.ms"),

@@ -42,6 +42,8 @@ pub struct Config {
     /// A stop hands the partitions over at once instead of keeping them for a restart.
     pub leave_on_stop: bool,
     pub module: ModuleConfig,
+    /// Who the process is in Azure.
+    pub workload_identity: Option<WorkloadIdentity>,
     pub kafka: KafkaConfig,
     pub state_dir: PathBuf,
     pub state_cleanup_delay_ms: u64,
@@ -116,6 +118,16 @@ impl fmt::Display for ModuleSource {
             Self::Uploaded => f.write_str(UPLOADED),
         }
     }
+}
+
+/// As Azure's webhook tells it to pods whose service account has one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WorkloadIdentity {
+    pub client_id: String,
+    pub tenant_id: String,
+    pub authority: String,
+    /// Has the token of the service account; the kubelet puts in a new one before it expires.
+    pub token_file: PathBuf,
 }
 
 /// What stands for [`ModuleSource::Uploaded`] in place of a path.

@@ -72,6 +72,32 @@ fn values_of_every_type() {
 }
 
 #[test]
+fn a_workload_identity_is_whole_or_none() {
+    let all = [
+        ("AZURE_CLIENT_ID", "client"),
+        ("AZURE_TENANT_ID", "tenant"),
+        ("AZURE_AUTHORITY_HOST", "https://authority/"),
+        ("AZURE_FEDERATED_TOKEN_FILE", "/token"),
+    ];
+    let identity = WorkloadIdentity {
+        client_id: "client".to_owned(),
+        tenant_id: "tenant".to_owned(),
+        authority: "https://authority/".to_owned(),
+        token_file: "/token".into(),
+    };
+    assert_eq!(good("", &all).workload_identity, Some(identity));
+    for (name, _) in &all[..3] {
+        let config = good("", &all.map(|(each, value)| (each, if each == *name { "" } else { value })));
+        assert_eq!(config.workload_identity, None);
+        let [warning] = &config.warnings[..] else { panic!("{:?}", config.warnings) };
+        assert!(warning.contains(name) && warning.contains("annotate the service account"), "{warning}");
+    }
+    // Some other program's, an authority's client with a secret for example.
+    let config = good("", &all[..3]);
+    assert_eq!((config.workload_identity, config.warnings), (None, Vec::new()));
+}
+
+#[test]
 fn kinds_of_faults_have_policies_of_their_own() {
     let text = "faults.policy = 'skip'\nfaults.on.timeout = 'fail'\nfaults.dead.letter.topic = 'bad'";
     let faults = good(text, &[("MILLRACE_FAULTS_ON_DESERIALIZATION", "dead-letter")]).faults;

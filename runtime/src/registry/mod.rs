@@ -5,8 +5,11 @@
 //! disk hands over is what was pinned, or nothing. Its form is the CNCF's for WebAssembly: one layer of the media type
 //! `application/wasm`.
 
+mod azure;
 mod kept;
 mod problem;
+#[cfg(test)]
+mod tests;
 
 use std::io;
 use std::net::IpAddr;
@@ -24,6 +27,7 @@ use oci_client::secrets::RegistryAuth;
 use oci_client::{Client, Reference, RegistryOperation};
 use tokio::io::AsyncWrite;
 
+use crate::config::WorkloadIdentity;
 use kept::Kept;
 use problem::{fatal, of_registry};
 
@@ -36,8 +40,14 @@ const READ_TIMEOUT: Duration = Duration::from_secs(30);
 /// What a registry's identity token is brought with, in Azure's; others don't look.
 const TOKEN_USER: &str = "00000000-0000-0000-0000-000000000000";
 
-/// Fetches the component of an artifact, `registry/repository@sha256:…`, unless it is in `keep`, where it is put.
-pub fn fetch(artifact: &str, most_bytes: usize, keep: Option<&Path>) -> Result<Vec<u8>, Error> {
+/// Fetches the component of an artifact, `registry/repository@sha256:…`, unless it is in `keep`, where it is put. The
+/// identity is brought to registries of Azure for which docker has no credentials.
+pub fn fetch(
+    artifact: &str,
+    most_bytes: usize,
+    keep: Option<&Path>,
+    identity: Option<&WorkloadIdentity>,
+) -> Result<Vec<u8>, Error> {
     let image: Reference = artifact.parse().map_err(|error| fatal(format!("{artifact} names no artifact: {error}")))?;
     let kept = image.digest().zip(keep).and_then(|(digest, directory)| Kept::new(directory, digest));
     if let Some(component) = kept.as_ref().and_then(Kept::read) {
@@ -46,7 +56,10 @@ pub fn fetch(artifact: &str, most_bytes: usize, keep: Option<&Path>) -> Result<V
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Error::Retry(format!("fetch {artifact}: {error}")))?;
-    let (manifest, component) = runtime.block_on(pull(&image, most_bytes))?;
+    let (manifest, component) = runtime.block_on(async {
+        let credentials = credentials(image.resolve_registry(), identity).await?;
+        pull(&image, most_bytes, &credentials).await
+    })?;
     tracing::info!(artifact, bytes = component.len(), "the module was fetched");
     if let Some(kept) = kept
         && let Err(error) = kept.write(&manifest, &component)
@@ -57,12 +70,12 @@ pub fn fetch(artifact: &str, most_bytes: usize, keep: Option<&Path>) -> Result<V
 }
 
 /// Manifest and component.
-async fn pull(image: &Reference, most_bytes: usize) -> Result<(Vec<u8>, Vec<u8>), Error> {
-    let (auth, brought) = credentials(image.resolve_registry())?;
-    let failed = |error| of_registry(image, &brought, error);
+async fn pull(image: &Reference, most_bytes: usize, credentials: &Credentials) -> Result<(Vec<u8>, Vec<u8>), Error> {
+    let auth = &credentials.auth;
+    let failed = |error| of_registry(image, credentials, error);
     let client = client(image.resolve_registry()).map_err(failed)?;
-    client.auth(image, &auth, RegistryOperation::Pull).await.map_err(failed)?;
-    let (manifest, _) = client.pull_manifest_raw(image, &auth, MANIFESTS).await.map_err(failed)?;
+    client.auth(image, auth, RegistryOperation::Pull).await.map_err(failed)?;
+    let (manifest, _) = client.pull_manifest_raw(image, auth, MANIFESTS).await.map_err(failed)?;
     let layer = component_of(image, &manifest, most_bytes)?;
     let mut component = Bounded { bytes: Vec::new(), most: most_bytes };
     client.pull_blob(image, layer.digest.as_str(), &mut component).await.map_err(failed)?;
@@ -101,11 +114,15 @@ fn component_of(image: &Reference, manifest: &[u8], most_bytes: usize) -> Result
 }
 
 fn client(registry: &str) -> Result<Client, OciDistributionError> {
-    // Who was first has put in the same one.
-    let _ = rustls::crypto::ring::default_provider().install_default();
+    choose_tls();
     let protocol = if is_loopback(registry) { ClientProtocol::Http } else { ClientProtocol::Https };
     let (connect_timeout, read_timeout) = (Some(CONNECT_TIMEOUT), Some(READ_TIMEOUT));
     Client::try_from(ClientConfig { protocol, connect_timeout, read_timeout, ..ClientConfig::default() })
+}
+
+fn choose_tls() {
+    // Who was first has put in the same one.
+    let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
 /// Only there is a connection trusted that is not encrypted, as docker does it.
@@ -115,27 +132,47 @@ fn is_loopback(registry: &str) -> bool {
     host == "localhost" || address.is_ok_and(|address| address.is_loopback())
 }
 
-/// As docker has them, and where they are from, for messages.
-fn credentials(registry: &str) -> Result<(RegistryAuth, String), Error> {
-    match get_credential(registry) {
+/// What a registry is given.
+struct Credentials {
+    auth: RegistryAuth,
+    /// What they are and where they are from, for messages.
+    brought: String,
+    /// What helps if they are not enough.
+    remedy: String,
+}
+
+/// As docker has them. What an identity is for is asked afterwards: whoever put credentials there meant them.
+async fn credentials(registry: &str, identity: Option<&WorkloadIdentity>) -> Result<Credentials, Error> {
+    let (auth, brought) = match get_credential(registry) {
         Ok(DockerCredential::UsernamePassword(user, password)) => {
             let brought = format!("the credentials of {user} in docker's config.json");
-            Ok((RegistryAuth::Basic(user, password), brought))
+            (RegistryAuth::Basic(user, password), brought)
         }
         Ok(DockerCredential::IdentityToken(token)) => {
             let brought = "the identity token in docker's config.json".to_owned();
-            Ok((RegistryAuth::Basic(TOKEN_USER.to_owned(), token), brought))
+            (RegistryAuth::Basic(TOKEN_USER.to_owned(), token), brought)
         }
         Err(
             CredentialRetrievalError::NoCredentialConfigured
             | CredentialRetrievalError::ConfigNotFound
             | CredentialRetrievalError::ConfigReadError,
-        ) => Ok((RegistryAuth::Anonymous, "no credentials: docker's config.json has none for it".to_owned())),
-        Err(error) => Err(fatal(format!(
-            "the credentials for {registry} in docker's config.json can't be used: {error}; log in anew with `docker login \
-             {registry}`, or set DOCKER_CONFIG to the directory of another one"
-        ))),
-    }
+        ) => match identity {
+            Some(identity) if azure::is_azure(registry) => return azure::credentials(registry, identity).await,
+            _ => (RegistryAuth::Anonymous, "no credentials: docker's config.json has none for it".to_owned()),
+        },
+        Err(error) => {
+            return Err(fatal(format!(
+                "the credentials for {registry} in docker's config.json can't be used: {error}; log in anew with `docker login \
+                 {registry}`, or set DOCKER_CONFIG to the directory of another one"
+            )));
+        }
+    };
+    let or = if azure::is_azure(registry) { ", or give the pod a workload identity" } else { "" };
+    let remedy = format!(
+        "Log in with `docker login {registry}`, or mount a secret with a config.json and set DOCKER_CONFIG to its directory{or}; \
+         the user needs the right to pull"
+    );
+    Ok(Credentials { auth, brought, remedy })
 }
 
 /// No more than a component may have, whatever the manifest said.

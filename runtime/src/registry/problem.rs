@@ -1,24 +1,27 @@
 //! Why an artifact can't be had, and what to do about it.
 
-use std::error::Error as _;
+use std::error::Error as StdError;
 
 use millrace_engine::ports::Error;
 use oci_client::Reference;
 use oci_client::errors::{OciDistributionError, OciErrorCode};
 
+use super::Credentials;
+
 pub(super) fn fatal(why: String) -> Error {
     Error::Fatal(why)
 }
 
-/// Of what a registry answers, or does not; `brought` are the credentials it was given.
-pub(super) fn of_registry(image: &Reference, brought: &str, error: OciDistributionError) -> Error {
+/// Of what a registry answers, or does not, when it was given these credentials.
+pub(super) fn of_registry(image: &Reference, credentials: &Credentials, error: OciDistributionError) -> Error {
     let registry = image.resolve_registry();
     match class(&error) {
         Class::Away => Error::Retry(format!("the registry {registry} can't be asked for {image}: {}", chain(&error))),
         Class::Denied => fatal(format!(
-            "the registry {registry} denies {image} ({}); it was given {brought}. Log in with `docker login {registry}`, or mount \
-             a secret with a config.json and set DOCKER_CONFIG to its directory; the user needs the right to pull",
-            chain(&error)
+            "the registry {registry} denies {image} ({}); it was given {}. {}",
+            chain(&error),
+            credentials.brought,
+            credentials.remedy
         )),
         Class::Absent => fatal(format!(
             "the registry {registry} has no artifact {image}: see whether repository and digest are right (`oras discover`, \
@@ -74,7 +77,7 @@ fn class(error: &OciDistributionError) -> Class {
 }
 
 /// The message with its causes: of a connection that fails only they say why.
-fn chain(error: &OciDistributionError) -> String {
+pub(super) fn chain(error: &dyn StdError) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

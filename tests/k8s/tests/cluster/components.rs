@@ -26,13 +26,14 @@ fn operators_know_every_field_of_their_resources() -> Result<()> {
     }
     ensure!(definitions == 3, "{definitions} definitions");
 
-    let components = ["service-monitor", "keda", "event-hubs", "keda-event-hubs"];
+    let components = ["service-monitor", "keda", "event-hubs", "keda-event-hubs", "workload-identity"];
     let applied = check(&kubectl, &Overlay::with(&components)?)?;
     for resource in [
         "servicemonitor.monitoring.coreos.com/kstreams-count",
         "scaledobject.keda.sh/kstreams-count",
         "triggerauthentication.keda.sh/kstreams-count-event-hubs",
         "statefulset.apps/kstreams-count",
+        "networkpolicy.networking.k8s.io/kstreams-count-azure",
     ] {
         ensure!(applied.contains(&format!("{resource} created")), "no {resource}:\n{applied}");
     }

@@ -62,7 +62,13 @@ fn with_component(component: &str) -> Result<(String, Vec<Value>)> {
 /// Resources of operators have definitions of their own, to which `cluster/components.rs` holds them.
 #[test]
 fn components_fit_the_overlay() -> Result<()> {
-    for (component, kind) in [("event-hubs", ""), ("service-monitor", "ServiceMonitor"), ("keda", "ScaledObject")] {
+    let components = [
+        ("event-hubs", ""),
+        ("service-monitor", "ServiceMonitor"),
+        ("keda", "ScaledObject"),
+        ("workload-identity", ""),
+    ];
+    for (component, kind) in components {
         let (yaml, all) = with_component(component)?;
         validate(&yaml).with_context(|| component.to_owned())?;
         ensure!(kind.is_empty() || find(&all, kind, "kstreams-count").is_ok(), "{component}: {yaml}");
@@ -70,6 +76,23 @@ fn components_fit_the_overlay() -> Result<()> {
     let (_, scaled) = with_component("keda")?;
     let replicas = &find(&scaled, "StatefulSet", "kstreams-count")?["spec"]["replicas"];
     ensure!(replicas.is_null(), "two masters of the number of pods: {replicas}");
+    Ok(())
+}
+
+/// Azure's webhook looks at the label of a pod and the annotation of its account; then the pod has to reach Azure. What the
+/// set selects its pods by stays as it was, for that can't be changed.
+#[test]
+fn pods_with_an_identity_are_marked_and_reach_azure() -> Result<()> {
+    let (_, all) = with_component("workload-identity")?;
+    let annotations = &find(&all, "ServiceAccount", "kstreams-count")?["metadata"]["annotations"];
+    ensure!(annotations["azure.workload.identity/client-id"].is_string(), "{annotations}");
+    let set = find(&all, "StatefulSet", "kstreams-count")?;
+    let labels = &set["spec"]["template"]["metadata"]["labels"];
+    ensure!(labels["azure.workload.identity/use"] == "true" && labels["app"] == "kstreams-count", "{labels}");
+    ensure!(set["spec"]["selector"]["matchLabels"] == json!({"app": "kstreams-count"}), "{set}");
+    let policy = &find(&all, "NetworkPolicy", "kstreams-count-azure")?["spec"];
+    ensure!(policy["egress"] == json!([{"ports": [{"port": 443}]}]), "{policy}");
+    ensure!(policy["podSelector"]["matchLabels"] == json!({"app": "kstreams-count"}), "{policy}");
     Ok(())
 }
 
