@@ -131,7 +131,9 @@ impl App {
         }
         let text: String = settings.iter().map(|(key, value)| format!("{key} = {value}\n")).collect();
         let path = self.path(&format!("{instance}.toml"));
-        fs::write(&path, text).context("write the config file")?;
+        // Another process of the same test may be reading it.
+        let new = self.path(&format!("{instance}.toml.{}", NUMBER.fetch_add(1, Ordering::Relaxed)));
+        fs::write(&new, text).and_then(|()| fs::rename(&new, &path)).context("write the config file")?;
         Ok(path)
     }
 
