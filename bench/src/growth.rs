@@ -10,10 +10,9 @@ use crate::bench::{Bench, Sizes};
 use crate::drain::Drained;
 use crate::load::{Keys, Records};
 use crate::plot::{self, Line, Panel};
-use crate::report::{Figure, Measurement, key, rounded};
+use crate::report::{self, Figure, Measurement, key, rounded};
 use crate::scenario::Scenario;
 use crate::side::Side;
-use crate::statistics::Spread;
 
 /// What one run is made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,8 +119,7 @@ impl Bench {
 }
 
 fn median(results: &Results, side: Side, of: fn(&Drained) -> f64) -> Option<f64> {
-    let values = results.iter().filter(|(of_side, _)| *of_side == side).map(|(_, measured)| of(measured));
-    Spread::of(values.collect()).map(|spread| spread.median)
+    report::spread(results, side, of).map(|spread| spread.median)
 }
 
 const SIDES: [(Side, plotters::style::RGBColor); 2] =

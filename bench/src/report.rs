@@ -120,7 +120,8 @@ fn reach(goal: &Goal, median: impl Fn(&str, Side) -> Option<f64>) -> Option<(Str
     Some((format!("{text}: {verdict}, {reached:.2}"), value))
 }
 
-fn spread<M>(results: &[(Side, M)], side: Side, of: fn(&M) -> f64) -> Option<Spread> {
+/// Of one side.
+pub(crate) fn spread<M>(results: &[(Side, M)], side: Side, of: fn(&M) -> f64) -> Option<Spread> {
     let values = results.iter().filter(|(of_side, _)| *of_side == side).map(|(_, m)| of(m));
     Spread::of(values.filter(|value| !value.is_nan()).collect())
 }

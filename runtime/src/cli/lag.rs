@@ -4,7 +4,7 @@ use millrace_engine::record::TopicPartition;
 use serde_json::{Value, json};
 
 use super::group::Group;
-use super::table::table;
+use super::table::{known, table};
 use super::{ConfigArgs, LogArgs, print};
 use crate::kafka::Progress;
 
@@ -41,7 +41,7 @@ pub(super) fn run(log: &LogArgs, args: &LagArgs) -> anyhow::Result<()> {
         vec![
             row.partition.topic.to_string(),
             row.partition.partition.to_string(),
-            row.committed.map_or_else(|| "-".to_owned(), |committed| committed.to_string()),
+            known(row.committed),
             row.end.to_string(),
             row.lag().to_string(),
             reader(&row.partition).unwrap_or("(nobody)").to_owned(),

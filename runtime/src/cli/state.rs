@@ -7,12 +7,12 @@ use std::io::{BufWriter, ErrorKind, Write as _};
 use anyhow::{Context, bail};
 use millrace_engine::overlay;
 use millrace_engine::ports::Positions;
-use millrace_engine::record::TaskId;
+use millrace_engine::record::{Offset, TaskId};
 use millrace_engine::topology::{Layout, Store};
 use serde_json::{Value, json};
 
 use super::progress::{bar, bar_beside_output};
-use super::table::{size, table};
+use super::table::{known, size, table};
 use super::{ConfigArgs, LogArgs, print};
 use crate::app::Application;
 use crate::config::Config;
@@ -213,7 +213,7 @@ fn ls(state: &State, as_json: bool) -> anyhow::Result<()> {
                 store.clone(),
                 sizes.entries.to_string(),
                 size(sizes.file_bytes + sizes.memtable_bytes),
-                position.map_or_else(|| "-".to_owned(), |offset| offset.to_string()),
+                known(position),
             ]);
             objects.push(json!({
                 "task": task.to_string(),
@@ -221,7 +221,7 @@ fn ls(state: &State, as_json: bool) -> anyhow::Result<()> {
                 "entries": sizes.entries,
                 "file_bytes": sizes.file_bytes,
                 "memtable_bytes": sizes.memtable_bytes,
-                "changelog_offset": position,
+                "changelog_offset": position.map(|offset| offset.0),
                 "inputs": inputs(&positions),
                 "stream_time_ms": positions.stream_time,
             }));
@@ -233,8 +233,8 @@ fn ls(state: &State, as_json: bool) -> anyhow::Result<()> {
     print(&table(&["TASK", "STORE", "ENTRIES", "SIZE", "CHANGELOG OFFSET"], &rows))
 }
 
-fn changelog_position(positions: &Positions, store: &str) -> Option<i64> {
-    positions.changelogs.iter().find(|(name, _)| name == store).map(|(_, offset)| offset.0)
+pub(super) fn changelog_position(positions: &Positions, store: &str) -> Option<Offset> {
+    positions.changelogs.iter().find(|(name, _)| name == store).map(|(_, offset)| *offset)
 }
 
 fn inputs(positions: &Positions) -> Vec<Value> {

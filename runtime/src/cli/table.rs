@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+const UNKNOWN: &str = "-";
+
 /// A heading and its rows. A column but the first is one of numbers if all its cells are.
 pub(super) fn table(heading: &[&str], rows: &[Vec<String>]) -> String {
     let columns = heading.len();
@@ -11,7 +13,8 @@ pub(super) fn table(heading: &[&str], rows: &[Vec<String>]) -> String {
         cells.chain([heading[column].chars().count()]).max().unwrap_or(0)
     };
     // A task, as 0_1, is none.
-    let is_number = |text: &str| text == "-" || text.starts_with(|c: char| c.is_ascii_digit()) && !text.contains('_');
+    let is_number =
+        |text: &str| text == UNKNOWN || text.starts_with(|c: char| c.is_ascii_digit()) && !text.contains('_');
     let widths: Vec<usize> = (0..columns).map(width).collect();
     let right: Vec<bool> =
         (0..columns).map(|column| column > 0 && rows.iter().all(|row| is_number(&cell(row, column)))).collect();
@@ -26,6 +29,11 @@ pub(super) fn table(heading: &[&str], rows: &[Vec<String>]) -> String {
         let _ = writeln!(text, "{}", line.trim_end());
     }
     text
+}
+
+/// What nobody knows is no number; a column of numbers may have it.
+pub(super) fn known(number: Option<impl ToString>) -> String {
+    number.map_or_else(|| UNKNOWN.to_owned(), |number| number.to_string())
 }
 
 /// Bytes in a unit in which they can be read.

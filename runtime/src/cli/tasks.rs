@@ -7,7 +7,7 @@ use anyhow::{Context, bail};
 use serde_json::Value;
 
 use super::state::plain;
-use super::table::table;
+use super::table::{known, table};
 use super::{ConfigArgs, LogArgs, print};
 use crate::config::Config;
 
@@ -86,21 +86,16 @@ fn text(instances: &[Value]) -> String {
                 plain(&instance["instance"]),
                 plain(&task["id"]),
                 plain(&task["state"]),
-                number(task["records"].as_u64()),
-                number(lags.filter(|_| !inputs.is_empty())),
-                number(task["restored_records"].as_u64()),
-                number(task["remaining_records"].as_u64()),
+                known(task["records"].as_u64()),
+                known(lags.filter(|_| !inputs.is_empty())),
+                known(task["restored_records"].as_u64()),
+                known(task["remaining_records"].as_u64()),
                 partitions.collect::<Vec<_>>().join(" "),
             ]);
         }
     }
     let heading = ["INSTANCE", "TASK", "STATE", "RECORDS", "LAG", "RESTORED", "TO RESTORE", "PARTITIONS"];
     table(&heading, &rows)
-}
-
-/// What nobody knows is no number.
-fn number(number: Option<u64>) -> String {
-    number.map_or_else(|| "-".to_owned(), |number| number.to_string())
 }
 
 #[cfg(test)]

@@ -12,8 +12,8 @@ use millrace_engine::topology::Store;
 use serde_json::{Value, json};
 
 use super::progress::bar;
-use super::state::{Shown, State, plain};
-use super::table::table;
+use super::state::{Shown, State, changelog_position, plain};
+use super::table::{known, table};
 use super::{ConfigArgs, LogArgs, print};
 use crate::app::Application;
 use crate::kafka::{Clients, PartitionReader};
@@ -93,7 +93,7 @@ fn verdict(
     limit: usize,
 ) -> Result<Verdict, Error> {
     let positions = snapshot.positions()?;
-    let position = positions.changelogs.iter().find(|(name, _)| *name == store.name).map(|(_, offset)| *offset);
+    let position = changelog_position(&positions, &store.name);
     let mut verdict = Verdict {
         task,
         store: store.name.clone(),
@@ -209,6 +209,10 @@ impl<'a> Entries<'a> {
 /// A visitor of keys, with what each has in either place.
 type Judge<'a> = dyn FnMut(&[u8], Option<&[u8]>, Option<&[u8]>) -> Result<(), Error> + 'a;
 
+fn value((_, value): &Entry) -> &[u8] {
+    value
+}
+
 /// Visits all keys of both, each once.
 fn merge(a: &mut Entries<'_>, b: &mut Entries<'_>, visit: &mut Judge<'_>) -> Result<(), Error> {
     let (mut left, mut right) = (a.next()?, b.next()?);
@@ -220,8 +224,7 @@ fn merge(a: &mut Entries<'_>, b: &mut Entries<'_>, visit: &mut Judge<'_>) -> Res
         };
         let (held, said) = (left.take_if(|_| in_left), right.take_if(|_| in_right));
         let key = held.as_ref().or(said.as_ref()).map(|(key, _)| key.as_slice()).unwrap_or_default();
-        let value = |entry: &Option<Entry>| entry.as_ref().map(|(_, value)| value.clone());
-        visit(key, value(&held).as_deref(), value(&said).as_deref())?;
+        visit(key, held.as_ref().map(value), said.as_ref().map(value))?;
         if in_left {
             left = a.next()?;
         }
@@ -236,7 +239,7 @@ fn text(verdicts: &[Verdict]) -> String {
         vec![
             verdict.task.to_string(),
             verdict.store.clone(),
-            verdict.position.map_or_else(|| "-".to_owned(), |position| position.to_string()),
+            known(verdict.position),
             verdict.entries.to_string(),
             verdict.unjudged.to_string(),
             verdict.differing.to_string(),
