@@ -36,7 +36,7 @@ const ENGINE: Rule = Rule {
 const HOMES: &[(&[&str], &[&str], &str)] = &[
     (
         &["rdkafka", "rdkafka_sys"],
-        &["kafka", "source", "sink", "module"],
+        &["kafka", "source", "sink", "module", "config"],
         "Kafka's client has one home: go through kafka, source, sink or module",
     ),
     (&["rocksdb"], &["store"], "RocksDB has one home: go through store"),

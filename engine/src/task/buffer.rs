@@ -68,8 +68,8 @@ struct Queue {
     /// Of two partitions with the same timestamp the one that waits for longer is next, since records were
     /// taken out of it or, if that left none, since there are some again.
     turn: u64,
-    /// Records on the broker that were not fetched yet, if known.
-    lag: Option<u64>,
+    /// The broker has, or may have, more than was added.
+    behind: bool,
     /// Highest timestamp taken out.
     time: Option<i64>,
 }
@@ -153,8 +153,8 @@ impl Buffer {
         self.queues[input].time
     }
 
-    pub(crate) fn set_lag(&mut self, input: usize, lag: Option<u64>) {
-        self.queues[input].lag = lag;
+    pub(crate) fn set_behind(&mut self, input: usize, behind: bool) {
+        self.queues[input].behind = behind;
     }
 
     /// What has to change so that no partition buffers much more than its limit. A paused partition
@@ -184,7 +184,7 @@ impl Buffer {
             self.idle_since = None;
             return true;
         };
-        if self.queues.iter().any(|queue| queue.chunks.is_empty() && queue.lag.is_some_and(|lag| lag > 0)) {
+        if self.queues.iter().any(|queue| queue.chunks.is_empty() && queue.behind) {
             self.idle_since = None;
             return false;
         }

@@ -331,10 +331,10 @@ impl Task {
         self.buffer.flow(limits)
     }
 
-    /// How many records the broker has of an input that were not fetched yet, if known. A task with several inputs
-    /// waits for one of which there are some.
-    pub fn set_lag(&mut self, input: usize, lag: Option<u64>) {
-        self.buffer.set_lag(input, lag);
+    /// Whether the broker has, or may have, records of an input that were not added yet. A task with several inputs
+    /// waits for them, unless `max_task_idle_ms` says never to.
+    pub fn set_behind(&mut self, input: usize, behind: bool) {
+        self.buffer.set_behind(input, behind);
     }
 
     /// Highest timestamp processed.

@@ -230,15 +230,15 @@ fn a_full_partition_is_paused_until_it_is_half_empty() {
 }
 
 #[test]
-fn an_input_that_lags_is_waited_for() {
+fn an_input_that_goes_on_is_waited_for() {
     let settings = Settings { max_task_idle_ms: Some(10), ..Settings::default() };
     let mut bench = Bench::new(2, Behaviour::default(), settings);
     bench.add(0, &[(0, "a", "", 1)]);
-    bench.task.set_lag(1, Some(3));
+    bench.task.set_behind(1, true);
     let processed = |bench: &mut Bench, now| bench.task.process(now, &mut bench.log).expect("processes").records;
     assert_eq!(processed(&mut bench, 0), 0);
     assert_eq!(processed(&mut bench, 1_000), 0);
-    bench.task.set_lag(1, Some(0));
+    bench.task.set_behind(1, false);
     assert_eq!(processed(&mut bench, 1_001), 0);
     assert_eq!(processed(&mut bench, 1_010), 0);
     assert_eq!(processed(&mut bench, 1_011), 1);

@@ -4,6 +4,9 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use rdkafka::ClientConfig;
+use rdkafka::error::KafkaError;
+
 use super::problem::{SIMILAR, nearest};
 use super::properties::{PROPERTIES, Scope};
 use super::value::Raw;
@@ -62,25 +65,48 @@ impl KafkaConfig {
     /// All properties of consumers, the more specific ones over the common ones.
     #[must_use]
     pub fn for_consumer(&self) -> BTreeMap<String, String> {
-        self.merged(Target::Consumer, &self.consumer)
+        self.merged(Target::Consumer)
     }
 
     #[must_use]
     pub fn for_producer(&self) -> BTreeMap<String, String> {
-        self.merged(Target::Producer, &self.producer)
+        self.merged(Target::Producer)
     }
 
     #[must_use]
     pub fn for_admin(&self) -> BTreeMap<String, String> {
-        self.merged(Target::Admin, &self.admin)
+        self.merged(Target::Admin)
     }
 
-    fn merged(&self, target: Target, own: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    fn merged(&self, target: Target) -> BTreeMap<String, String> {
         let fits = |name: &str| scope(name).is_some_and(|scope| target.takes(scope));
         let mut all: BTreeMap<_, _> = self.common.clone().into_iter().filter(|(name, _)| fits(name)).collect();
-        all.extend(own.clone());
+        all.extend(self.own(target).clone());
         all.insert("bootstrap.servers".to_owned(), self.bootstrap_servers.clone());
         all
+    }
+
+    /// The property that has clients log in by a mechanism that is not built in, if they are to.
+    pub(super) fn unknown_login(&self) -> Option<String> {
+        let lacks = |target: Target| {
+            let all = self.merged(target);
+            let get = |property| all.get(property).map(|value| value.to_ascii_lowercase());
+            let mechanism = get("sasl.mechanism").or_else(|| get("sasl.mechanisms"));
+            get("security.protocol").is_some_and(|protocol| protocol.starts_with("sasl_"))
+                && mechanism.is_none_or(|mechanism| mechanism == "gssapi")
+        };
+        let target = Target::ALL.into_iter().find(|target| lacks(*target))?;
+        let of = if self.own(target).contains_key("security.protocol") { target } else { Target::Common };
+        Some(of.key("security.protocol"))
+    }
+
+    fn own(&self, target: Target) -> &BTreeMap<String, String> {
+        match target {
+            Target::Common => &self.common,
+            Target::Consumer => &self.consumer,
+            Target::Producer => &self.producer,
+            Target::Admin => &self.admin,
+        }
     }
 
     pub(super) fn set(&mut self, target: Target, property: &str, value: String) {
@@ -150,6 +176,15 @@ pub(super) fn objection(target: Target, property: &str) -> Option<String> {
             reason.unwrap_or_default()
         )
     })
+}
+
+/// Why librdkafka doesn't take a value, if so.
+pub(super) fn refusal(target: Target, property: &str, value: &str) -> Option<String> {
+    match ClientConfig::new().set(property, value).create_native_config() {
+        Err(KafkaError::ClientConfig(_, reason, ..)) => Some(format!("`{}`: {reason}", target.key(property))),
+        Err(error) => Some(format!("`{}`: {error}", target.key(property))),
+        Ok(_) => None,
+    }
 }
 
 /// A property's value as librdkafka reads it.

@@ -258,7 +258,7 @@ pub(super) const KEYS: &[Key] = &[
         "max.task.idle.ms",
         Number { min: -1, max: MAX_MS },
         Is("0"),
-        "How long a task with several inputs waits for records of an empty one, to keep timestamp order. 0 or -1: not at all.",
+        "How long a task with several inputs waits for one that is empty here and on the broker, to keep timestamp order. What the broker has is waited for anyway, unless this is -1.",
     ),
     key(
         "faults.policy",

@@ -102,8 +102,10 @@ impl Resolved {
                 }
             }
         } else if let Some((target, property)) = clients::split(&key) {
-            let fault = clients::objection(target, property);
-            match (fault, clients::text(&raw)) {
+            let text = clients::text(&raw);
+            let fault =
+                clients::objection(target, property).or_else(|| clients::refusal(target, property, text.as_ref()?));
+            match (fault, text) {
                 (Some(message), _) => self.problems.push(Problem::at(&origin, message)),
                 (None, None) => {
                     let message = format!("`{key}` must be a string, an integer or a boolean, not {raw}");
@@ -130,6 +132,7 @@ impl Resolved {
             _ => Guarantee::AtLeastOnce,
         };
         self.fill(guarantee);
+        self.require_login();
         let faults = self.faults();
         let module = self.module(path, environment, &mut warnings);
         let workload_identity = environment.workload_identity(&mut warnings);
@@ -221,6 +224,16 @@ impl Resolved {
         let or = if key.name == BOOTSTRAP_SERVERS { format!(" or {KAFKA_BROKER}") } else { String::new() };
         let message = format!("`{}` is missing: set it here or by {}{or}. {}", key.name, variable(key.name), key.doc);
         self.problems.push(Problem::missing(message));
+    }
+
+    fn require_login(&mut self) {
+        let Some(key) = self.kafka.unknown_login() else { return };
+        let message = format!(
+            "`{key}` asks for SASL: `kafka.sasl.mechanism` must say which, PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or \
+             OAUTHBEARER; GSSAPI, librdkafka's default, is not built in"
+        );
+        let origin = self.passed.get(&key).map(|(_, origin)| origin.clone());
+        self.problems.push(Problem { origin, message });
     }
 
     fn module(&mut self, path: &Path, environment: &Environment, warnings: &mut Vec<String>) -> ModuleConfig {

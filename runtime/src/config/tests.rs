@@ -174,13 +174,16 @@ fn a_module_sees_what_it_is_granted() {
 #[test]
 fn secrets_are_not_printed() {
     let text = "module.env = ['TOKEN']\n[kafka]\nsasl.username = 'me'\nsasl.password = 'geheim'\nssl.key.password = 'geheim'\n\
-                ssl.key.pem = 'geheim'\nsasl.oauthbearer.client.secret = 'geheim'\nsasl.oauthbearer.config = 'geheim'\n\
-                ssl.keystore.password = 'geheim'\nsasl.oauthbearer.assertion.private.key.passphrase = 'geheim'\n";
+                ssl.key.pem = 'geheim'\nsasl.oauthbearer.config = 'geheim'\nssl.keystore.password = 'geheim'\n";
     let config = good(text, &[("TOKEN", "geheim"), ("MILLRACE_KAFKA_PRODUCER_SASL_PASSWORD", "geheim")]);
     assert_eq!(config.kafka.for_producer()["sasl.password"], "geheim");
     let printed = format!("{}{config:?}{config:#?}", effective(&config));
     assert!(!printed.contains("geheim"), "{printed}");
     assert!(printed.contains("TOKEN") && printed.contains("me"));
+    // The client as it is built here takes neither.
+    for property in ["sasl.oauthbearer.client.secret", "sasl.oauthbearer.assertion.private.key.passphrase"] {
+        assert_eq!(clients::shown(property, "geheim"), clients::REDACTED);
+    }
 }
 
 #[test]
@@ -354,6 +357,30 @@ fn properties_that_are_refused() {
         "kafka.linger.ms = 1.5",
         "dir/f.toml:4: `kafka.linger.ms` must be a string, an integer or a boolean, not a fraction",
     );
+}
+
+#[test]
+fn values_that_the_client_refuses() {
+    check(
+        "kafka.consumer.fetch.min.bytes = 'many'",
+        "dir/f.toml:4: `kafka.consumer.fetch.min.bytes`: Invalid value for configuration property \"fetch.min.bytes\"",
+    );
+    check(
+        "kafka.fetch.min.bytes = 0",
+        "dir/f.toml:4: `kafka.fetch.min.bytes`: Configuration property \"fetch.min.bytes\" value 0 is outside allowed \
+         range 1..100000000",
+    );
+    let no_login = "`kafka.sasl.mechanism` must say which";
+    for text in ["", "\nkafka.sasl.mechanism = 'GSSAPI'", "\nkafka.producer.sasl.mechanism = 'PLAIN'"] {
+        let found = parse(&format!("{GOOD}\nkafka.security.protocol = 'SASL_SSL'{text}"), &[]).expect_err(text);
+        let found = found.to_string();
+        assert!(found.starts_with("dir/f.toml:5: `kafka.security.protocol` asks for SASL") && found.contains(no_login));
+    }
+    let login = "\nkafka.security.protocol = 'sasl_ssl'\nkafka.sasl.mechanisms = 'PLAIN'";
+    parse(&format!("{GOOD}{login}"), &[]).expect("a login that there is");
+    let own = "\nkafka.admin.security.protocol = 'sasl_plaintext'";
+    let found = parse(&format!("{GOOD}{own}"), &[]).expect_err("no login").to_string();
+    assert!(found.starts_with("dir/f.toml:5: `kafka.admin.security.protocol` asks for SASL"), "{found}");
 }
 
 #[test]

@@ -15,6 +15,7 @@
 
 mod janitor;
 mod members;
+mod reach;
 mod rebalance;
 mod restore;
 mod routes;
@@ -42,6 +43,7 @@ use crate::status::{State, Status};
 use crate::worker::{Handle, Order, Report};
 use janitor::Janitor;
 use members::Members;
+use reach::Reaches;
 use restore::{Restored, Restorer};
 use routes::{Bounds, Parcel, Routes};
 use swap::Swaps;
@@ -128,6 +130,7 @@ pub struct Source {
     /// Tasks of others of which the restorer keeps standbys; none of them has a placement.
     standbys: BTreeSet<TaskId>,
     routes: Routes,
+    reaches: Reaches,
     /// Restored, and with no worker yet.
     restored: Vec<Restored>,
     swaps: Swaps,
@@ -178,6 +181,7 @@ impl Source {
             placements: BTreeMap::new(),
             standbys: BTreeSet::new(),
             routes: Routes::new(bounds),
+            reaches: Reaches::default(),
             restored: Vec::new(),
             swaps: Swaps::default(),
             held: false,
@@ -237,6 +241,9 @@ impl Source {
         // The workers of a paused instance may never have room again; it stays a member as long as it polls.
         if self.held || self.has_room() {
             self.poll()?;
+        } else {
+            let seen = self.look()?;
+            self.tell_reach(&seen, false);
         }
         match self.consumer.context().take() {
             Some(rebalance) => self.rebalance(rebalance),
@@ -302,21 +309,26 @@ impl Source {
     fn poll(&mut self) -> Result<(), Error> {
         let restoring = self.placements.values().any(|placement| *placement == Placement::Restoring);
         let mut wait = if restoring { RESTORING_WAIT } else { IDLE_WAIT };
+        let mut later = Vec::new();
         for _ in 0..TURN_RECORDS {
             match self.consumer.poll(wait) {
-                Some(Ok(message)) => {
-                    if let Some(full) = self.routes.gather(&message) {
-                        self.hand_over(full);
-                    }
-                }
+                Some(Ok(message)) => match self.routes.gather(&message) {
+                    Some(full) if self.reaches.is_awaited(&full.partition) => later.push(full),
+                    Some(full) => self.hand_over(full),
+                    None => {}
+                },
                 Some(Err(error)) => consumer_error(&error)?,
                 None => break,
             }
             wait = Duration::ZERO;
         }
+        let seen = self.look()?;
+        self.tell_reach(&seen, true);
+        later.into_iter().for_each(|parcel| self.hand_over(parcel));
         while let Some(parcel) = self.routes.take_open() {
             self.hand_over(parcel);
         }
+        self.tell_reach(&seen, false);
         Ok(())
     }
 

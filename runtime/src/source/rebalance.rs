@@ -13,6 +13,7 @@ use rdkafka::TopicPartitionList;
 use rdkafka::consumer::Consumer;
 
 use super::janitor::Holdings;
+use super::reach::Reaches;
 use super::restore::{Request, Restored};
 use super::{Placement, SUSPEND_TIMEOUT, Source};
 use crate::kafka::{Rebalance, classify, classify_question, is_incremental, number, resume, to_list};
@@ -38,6 +39,7 @@ impl Source {
     fn forget_partitions(&mut self) {
         self.assigned = false;
         self.routes.clear();
+        self.reaches = Reaches::default();
         self.partitions.clear();
         self.full.clear();
     }
@@ -112,6 +114,7 @@ impl Source {
         let mut committed = self.committed(&[partitions, &before].concat())?;
         self.resolve(&before, &mut committed)?;
         let fetched_from = self.fetch(partitions, &committed)?;
+        fetched_from.iter().for_each(|(partition, offset)| self.reaches.begin(partition, *offset));
         self.restorer
             .restore(change.start.iter().map(|id| self.request(*id, &committed, &fetched_from, false)).collect());
         for worker in &self.workers {
@@ -165,6 +168,13 @@ impl Source {
                 self.routes.add(partition.clone(), task);
             }
         }
+        let mut inputs: BTreeMap<TaskId, Vec<TopicPartition>> = BTreeMap::new();
+        for partition in partitions {
+            if let Some((task, _)) = self.reader_of(partition) {
+                inputs.entry(task).or_default().push(partition.clone());
+            }
+        }
+        self.reaches.keep(&inputs);
     }
 
     /// Assigns the partitions to the consumer, those paused that belong to tasks which can't take records yet.
@@ -306,11 +316,13 @@ impl Source {
             self.consumer
                 .seek(&partition.topic, number(partition), rdkafka::Offset::Offset(offset.0), REQUEST_TIMEOUT)
                 .map_err(|error| classify(&format!("go to offset {offset} of {partition}"), &error))?;
+            self.reaches.begin(partition, *offset);
         }
         let partitions: Vec<TopicPartition> = self.routes.of_task(id).cloned().collect();
         self.full.retain(|partition| !partitions.contains(partition));
         self.workers[worker].order(Order::Adopt(restored.task));
         self.placements.insert(id, Placement::At(worker));
+        self.reaches.forget_told(id);
         self.swap_if_stale(id, worker)?;
         if !self.held {
             resume(&self.consumer, &partitions).map_err(|error| classify("read on after a restore", &error))?;

@@ -24,6 +24,8 @@ pub enum Order {
     /// Records of a partition of a task, in offset order. `bytes` of the worker's budget were
     /// taken for them.
     Records { task: TaskId, partition: TopicPartition, chunk: Chunk, bytes: usize },
+    /// Whether the broker has more of one of a task's inputs, which it is to wait for.
+    Reach { task: TaskId, partition: TopicPartition, behind: bool },
     /// The task is restored: it is this worker's from now on.
     Adopt(Box<Task>),
     /// At the next commit these tasks go on with another version of the module. Answered by [`Report::Swapped`].

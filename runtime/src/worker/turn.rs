@@ -285,6 +285,11 @@ impl Worker {
     fn obey(&mut self, order: Order) {
         match order {
             Order::Records { task, partition, chunk, bytes } => self.add(task, &partition, chunk, bytes),
+            Order::Reach { task, partition, behind } => {
+                if let Some((task, input)) = self.input(task, &partition) {
+                    task.set_behind(input, behind);
+                }
+            }
             Order::Adopt(task) => {
                 self.meter.adopt(&task);
                 self.tasks.insert(task.id(), *task);
@@ -342,10 +347,16 @@ impl Worker {
     fn add(&mut self, id: TaskId, partition: &TopicPartition, chunk: Chunk, bytes: usize) {
         self.received += bytes;
         // A task that was dropped or suspended meanwhile gets the records fetched again.
-        let Some(task) = self.tasks.get_mut(&id).filter(|task| task.phase() == Phase::Running) else { return };
-        if let Some(input) = task.spec().inputs.iter().position(|input| input.topic == partition.topic) {
+        if let Some((task, input)) = self.input(id, partition) {
             task.add(input, chunk);
         }
+    }
+
+    /// A task that runs, and which of its inputs a partition is.
+    fn input(&mut self, id: TaskId, partition: &TopicPartition) -> Option<(&mut Task, usize)> {
+        let task = self.tasks.get_mut(&id).filter(|task| task.phase() == Phase::Running)?;
+        let input = task.spec().inputs.iter().position(|input| input.topic == partition.topic)?;
+        Some((task, input))
     }
 
     /// Commits what can be committed; a task that can't keeps what it has in case it comes back.

@@ -4,6 +4,7 @@
 mod harness;
 mod counts;
 mod windows;
+mod backlog;
 mod restart;
 mod standbys;
 mod exactly_once;

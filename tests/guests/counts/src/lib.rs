@@ -26,6 +26,7 @@ fn topology(builder: &mut StreamsBuilder) {
             std::hint::spin_loop();
         },
         "faults" => return faults::topology(builder),
+        "names" => return names(builder),
         _ => {}
     }
     let name = if version() == "renamed" { "tally-store" } else { "count-store" };
@@ -51,6 +52,21 @@ fn topology(builder: &mut StreamsBuilder) {
             "faulty" => panic!("the count {count} is beyond me"),
             _ => count.to_string(),
         })
+        .to(variable("COUNTS_OUTPUT", "counts-topic"), Produced::with(StringSerde, StringSerde));
+}
+
+/// Each record with the last name that its key has in a second topic.
+fn names(builder: &mut StreamsBuilder) {
+    let input = variable("COUNTS_INPUT", "input-topic");
+    let names =
+        builder.table(format!("{input}.names"), Consumed::with(StringSerde, StringSerde), Materialized::as_("names"));
+    builder
+        .stream(input, Consumed::with(StringSerde, StringSerde))
+        .left_join_table(
+            &names,
+            |value, name| format!("{value} {}", name.map_or("nobody", String::as_str)),
+            Joined::default(),
+        )
         .to(variable("COUNTS_OUTPUT", "counts-topic"), Produced::with(StringSerde, StringSerde));
 }
 
