@@ -22,7 +22,7 @@ use millrace_engine::ports::Error;
 use millrace_engine::task::BufferLimits;
 use millrace_engine::topology::{Layout, PartitionCounts, Partitioning, Plan, Topology, TopologyError};
 
-use crate::api::{self, Catalog, Catalogs, Facts, Server};
+use crate::api::{self, Catalog, Catalogs, Facts, Server, Tls};
 use crate::config::{Config, GroupProtocol, Guarantee};
 use crate::guest::Module;
 use crate::kafka::{Clients, Membership, Topics};
@@ -381,10 +381,13 @@ fn serve(
         .map(api::read_token)
         .transpose()
         .context("read the token of changes over HTTP")?;
+    let tls = config.http.tls.as_ref().map(|files| Tls::open(files, config.http.peers.is_some()));
+    let tls = tls.transpose().context("read the certificates of HTTP (http.tls)")?;
     let facts = Facts {
         status: Arc::clone(status),
         acceptable_lag: config.http.acceptable_recovery_lag,
         peers: config.http.peers.clone(),
+        tls,
         token: config.http.token_file.clone(),
         modules: Arc::clone(registry) as _,
         catalogs: Arc::clone(catalogs),
@@ -392,7 +395,7 @@ fn serve(
     let server = Server::start(listen, facts).with_context(|| {
         format!("serve HTTP on {listen}; set http.listen, or MILLRACE_HTTP_LISTEN, to another address or to `off`")
     })?;
-    tracing::info!(address = %server.address(), "serving HTTP");
+    tracing::info!(address = %server.address(), tls = config.http.tls.is_some(), "serving HTTP");
     Ok(Some(server))
 }
 

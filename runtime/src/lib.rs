@@ -4,6 +4,7 @@
 pub mod config;
 pub mod format;
 pub mod status;
+pub mod tls;
 pub mod kafka;
 pub mod source;
 pub mod worker;

@@ -33,6 +33,15 @@ pub trait Stores: Send + Sync {
     /// The latest time that a store whose entries age has observed: what is gone by then may still be there.
     fn observed(&self, task: TaskId, store: &str) -> Result<Option<i64>, Error>;
     fn sizes(&self, task: TaskId, store: &str) -> Option<Sizes>;
+    /// `None`: nothing of the task is on disk.
+    fn blocks(&self, task: TaskId) -> Option<Blocks>;
+}
+
+/// Blocks of files that were read of a task's stores: from the database's cache, or from the files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Blocks {
+    pub hits: u64,
+    pub misses: u64,
 }
 
 /// How large a store of a task is, as far as that is known without looking at its entries.
@@ -48,8 +57,9 @@ pub trait Owners: Send + Sync {
     /// The instance of each task as the group has it now, by its `group.instance.id`; empty while it is being
     /// rebalanced. Asks the group's coordinator.
     fn ask(&self) -> Result<BTreeMap<TaskId, String>, Error>;
-    /// All members of the group, also those without a task. Asks the group's coordinator.
-    fn instances(&self) -> Result<Vec<String>, Error>;
+    /// All members of the group, also those without a task. Asks the group's coordinator. `None`: it does not know, as the
+    /// embedded broker.
+    fn instances(&self) -> Result<Option<Vec<String>>, Error>;
 }
 
 /// The catalog as it is now: none until the source topics are known, another one with another version of the module.

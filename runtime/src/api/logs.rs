@@ -5,6 +5,8 @@ use std::time::UNIX_EPOCH;
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
+use axum::http::{HeaderMap, Uri};
+use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -19,6 +21,8 @@ const PAGE_LINES_MAX: usize = 500;
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct OfLog {
+    /// Of this instance, by its `group.instance.id`. Without it the one that is asked.
+    instance: Option<String>,
     /// Lines after the one of this number, the first of them. Without it the last ones.
     after: Option<u64>,
     /// Lines before the one of this number.
@@ -52,33 +56,49 @@ struct Line {
     text: String,
 }
 
-/// What the module wrote last to stdout and stderr: at most 1000 lines are kept, of all tasks of the instance.
+/// What the module wrote last to stdout and stderr: at most 1000 lines are kept, of all tasks of an instance. The question is
+/// passed on to another instance if it is about that and `http.peers` says how it is reached.
 #[utoipa::path(get, path = "/v1/logs", params(OfLog), responses(
     (status = 200, description = "A page", body = Log),
     (status = 400, description = "A parameter makes no sense", body = Refusal),
+    (status = 404, description = "The group has no such instance", body = Refusal),
+    (status = 421, description = "It is to be asked itself", body = Refusal),
+    (status = 500, description = "The group can't be asked for it", body = Refusal),
+    (status = 503, description = "It does not answer, or the group does not", body = Refusal),
 ))]
 pub(super) async fn show(
     State(served): State<Served>,
+    uri: Uri,
+    headers: HeaderMap,
     query: Result<Query<OfLog>, QueryRejection>,
-) -> Result<Json<Log>, Refusal> {
-    let Query(OfLog { after, before, limit }) = query?;
+) -> Result<Response, Refusal> {
+    let Query(OfLog { instance, after, before, limit }) = query?;
     let limit = limit.unwrap_or(PAGE_LINES);
     if !(1..=PAGE_LINES_MAX).contains(&limit) {
         return Err(Refusal::wrong(format!("limit must be from 1 to {PAGE_LINES_MAX}")));
     }
-    let log = &served.status.guest_log;
-    let lines = log.cut(Cut { after, before, limit }).into_iter().map(|line| Line {
-        number: line.number,
-        at_ms: line
-            .at
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX)),
-        task: line.task.to_string(),
-        module: line.module,
-        stream: line.stream,
-        text: line.text,
-    });
-    let instance = served.status.identity.instance.clone();
-    let (oldest, newest) = log.ends().unzip();
-    Ok(Json(Log { instance, oldest, newest, lines: lines.collect() }))
+    match instance.filter(|instance| *instance != served.status.identity.instance) {
+        Some(other) => served.answer_of(&other, &uri, &headers).await,
+        None => Ok(Json(served.log(Cut { after, before, limit })).into_response()),
+    }
+}
+
+impl Served {
+    fn log(&self, cut: Cut) -> Log {
+        let log = &self.status.guest_log;
+        let lines = log.cut(cut).into_iter().map(|line| Line {
+            number: line.number,
+            at_ms: line
+                .at
+                .duration_since(UNIX_EPOCH)
+                .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX)),
+            task: line.task.to_string(),
+            module: line.module,
+            stream: line.stream,
+            text: line.text,
+        });
+        let instance = self.status.identity.instance.clone();
+        let (oldest, newest) = log.ends().unzip();
+        Log { instance, oldest, newest, lines: lines.collect() }
+    }
 }

@@ -18,7 +18,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::Served;
-use super::catalog::{Catalogs, Sizes};
+use super::catalog::{Blocks, Catalogs, Sizes};
 use crate::status::{Stage, State, Status, TaskStatus};
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -75,6 +75,16 @@ const OF_STORES: [OfStore; 3] = [
     (metric("store_memtable", Gauge, Some(Unit::Bytes), "What of a store is in no file yet"), |sizes| {
         sizes.memtable_bytes
     }),
+];
+
+/// Of each task that has something on disk.
+type OfDisk = (Metric, fn(Blocks) -> u64);
+
+const OF_DISKS: [OfDisk; 2] = [
+    (metric("block_cache_hits", Counter, None, "Blocks of stores that were read from RocksDB's cache"), |blocks| {
+        blocks.hits
+    }),
+    (metric("block_cache_misses", Counter, None, "Blocks of stores that were read from files"), |blocks| blocks.misses),
 ];
 
 /// What every task has.
@@ -235,6 +245,13 @@ impl Collector for Reader {
         for (metric, value) in &OF_STORES {
             let labels = |id: TaskId, store: &str| vec![("task", id.to_string()), ("store", store.to_owned())];
             let values = sizes.iter().map(|(id, store, sizes)| (labels(*id, store), float(value(*sizes))));
+            write(&mut encoder, metric, values)?;
+        }
+        for (metric, value) in &OF_DISKS {
+            let values = tasks.iter().filter_map(|(id, ..)| {
+                let blocks = catalog.as_ref()?.stores.blocks(*id)?;
+                Some((vec![("task", id.to_string())], float(value(blocks))))
+            });
             write(&mut encoder, metric, values)?;
         }
         Ok(())

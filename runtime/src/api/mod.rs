@@ -5,6 +5,7 @@
 //! One thread, with a tokio runtime of its own, and a few that read stores. Nothing here can hold up a record, but a
 //! commit for as long as one page of a store takes that is in memory.
 
+mod tls;
 mod refusal;
 mod token;
 mod catalog;
@@ -20,6 +21,7 @@ mod module;
 mod pause;
 mod page;
 
+use std::fmt::Debug;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -32,8 +34,8 @@ use axum::http::StatusCode;
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::serve::Listener;
 use axum::{Json, Router};
-use tokio::runtime::Runtime;
 use tokio::sync::{Semaphore, oneshot};
 use tower_http::timeout::TimeoutLayer;
 use utoipa::OpenApi;
@@ -41,11 +43,13 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::status::Status;
-pub use catalog::{Catalog, Catalogs, Owners, Range, Sizes, Stores};
+pub use catalog::{Blocks, Catalog, Catalogs, Owners, Range, Sizes, Stores};
 use metrics::Metrics;
 pub use module::{ActiveVersion, Denied, ModuleChange, ModuleInstance, ModuleOverview, ModuleVersion, Modules, Terms};
 use refusal::Refusal;
 use routing::Peers;
+pub use tls::Tls;
+use tls::TlsListener;
 use token::Bearer;
 pub use token::read as read_token;
 
@@ -67,6 +71,8 @@ pub struct Facts {
     pub acceptable_lag: u64,
     /// How other instances are reached, their name left out as `{instance}`.
     pub peers: Option<String>,
+    /// None: served without TLS.
+    pub tls: Option<Tls>,
     /// Has the token that a change needs; none: nothing can be changed.
     pub token: Option<PathBuf>,
     pub modules: Arc<dyn Modules>,
@@ -104,16 +110,19 @@ impl Server {
         // One more for the change of the module that may be under way.
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(READERS + 1).build()?;
-        let Facts { status, acceptable_lag, peers, token, modules, catalogs } = facts;
+        let Facts { status, acceptable_lag, peers, tls, token, modules, catalogs } = facts;
+        let tls = tls.map(Arc::new);
         let metrics = Arc::new(Metrics::new(&status, &catalogs));
-        let peers = Arc::new(Peers::new(peers));
+        let peers = Arc::new(Peers::new(peers, tls.clone())?);
         let token = token.map(Arc::from);
         let (questions, changes) = (Arc::new(Semaphore::new(QUESTIONS)), Arc::new(Semaphore::new(1)));
         let served = Served { status, acceptable_lag, metrics, catalogs, peers, token, modules, questions, changes };
         let router = router(served);
         let (stop, stopped) = oneshot::channel();
         let thread = std::thread::Builder::new().name("http".to_owned()).spawn(move || {
-            serve(&runtime, listener, router, stopped);
+            if let Err(error) = runtime.block_on(serve(listener, tls, router, stopped)) {
+                tracing::error!(%error, "serve HTTP");
+            }
             // A change of the module may wait for a broker that is away; it is made as a whole or not at all.
             runtime.shutdown_timeout(STOP_PATIENCE);
         })?;
@@ -133,22 +142,34 @@ impl Server {
     }
 }
 
-fn serve(runtime: &Runtime, listener: TcpListener, router: Router, stopped: oneshot::Receiver<()>) {
-    runtime.block_on(async {
-        let listener = match tokio::net::TcpListener::from_std(listener) {
-            Ok(listener) => listener,
-            Err(error) => return tracing::error!(%error, "serve HTTP"),
-        };
-        let (wind_down, winding_down) = oneshot::channel::<()>();
-        let serving = axum::serve(listener, router).with_graceful_shutdown(async {
-            let _ = winding_down.await;
-        });
-        let serving = tokio::spawn(serving.into_future());
-        // Either way it is over: a sender is never used but dropped.
-        let _ = stopped.await;
-        drop(wind_down);
-        let _ = tokio::time::timeout(STOP_PATIENCE, serving).await;
+async fn serve(
+    listener: TcpListener,
+    tls: Option<Arc<Tls>>,
+    router: Router,
+    stopped: oneshot::Receiver<()>,
+) -> io::Result<()> {
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    match tls {
+        None => serve_on(listener, router, stopped).await,
+        Some(tls) => {
+            let listener = TlsListener::new(listener, Arc::clone(&tls))?;
+            tokio::spawn(tls.follow());
+            serve_on(listener, router, stopped).await;
+        }
+    }
+    Ok(())
+}
+
+async fn serve_on<L: Listener<Addr: Debug>>(listener: L, router: Router, stopped: oneshot::Receiver<()>) {
+    let (wind_down, winding_down) = oneshot::channel::<()>();
+    let serving = axum::serve(listener, router).with_graceful_shutdown(async {
+        let _ = winding_down.await;
     });
+    let serving = tokio::spawn(serving.into_future());
+    // Either way it is over: a sender is never used but dropped.
+    let _ = stopped.await;
+    drop(wind_down);
+    let _ = tokio::time::timeout(STOP_PATIENCE, serving).await;
 }
 
 /// What is served, as OpenAPI describes it: paths and their answers come of the handlers.

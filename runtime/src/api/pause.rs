@@ -14,8 +14,8 @@ pub(super) struct Paused {
     paused: bool,
 }
 
-/// Has this instance process nothing and punctuate nothing from now on. It stays a member of its group with its tasks,
-/// restores go on, and what was processed is committed. A restart forgets it.
+/// Has this instance process nothing, punctuate nothing, restore nothing and keep no standby up from now on. It stays a member
+/// of its group with its tasks, and what was processed is committed. A restart forgets it.
 #[utoipa::path(post, path = "/v1/pause", security(("token" = [])), responses(
     (status = 200, description = "It is paused, or was already", body = Paused),
     (status = 401, description = "The token is missing or wrong", body = Refusal),

@@ -1,13 +1,15 @@
 //! Finds out who has a task, and passes a question on to that instance. Must not know what is asked.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, Request, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
-use hyper_util::client::legacy::Client;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client as HyperClient;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use millrace_engine::ports::Error;
@@ -17,7 +19,10 @@ use tokio::sync::Mutex;
 use super::Served;
 use super::catalog::{Catalog, Stores};
 use super::refusal::Refusal;
+use super::tls::Tls;
+use crate::config::INSTANCE;
 use crate::status::Stage;
+use crate::tls::{self, Trust};
 
 /// Stands in what one instance asks another: it is not passed on again.
 const PASSED_ON: &str = "millrace-passed-on";
@@ -25,8 +30,6 @@ const PASSED_ON: &str = "millrace-passed-on";
 const KNOWN_FOR: Duration = Duration::from_secs(10);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 const PEER_TIMEOUT: Duration = Duration::from_secs(4);
-/// In `http.peers`.
-const INSTANCE: &str = "{instance}";
 
 pub(super) enum Place {
     Here {
@@ -40,17 +43,39 @@ pub(super) enum Place {
 pub(super) struct Peers {
     /// What an instance is reached by, its name left out.
     template: Option<String>,
-    client: Client<HttpConnector, Body>,
+    asked: Asked,
     /// Who has which task, and when the group said so.
     known: Mutex<Option<(Instant, BTreeMap<TaskId, String>)>>,
 }
 
+/// Whether another instance asks, which was asked itself.
+pub(super) fn is_passed_on(headers: &HeaderMap) -> bool {
+    headers.contains_key(PASSED_ON)
+}
+
+/// How they are asked, which is how they are served.
+enum Asked {
+    Plain(Client),
+    Tls(Arc<Tls>),
+}
+
+pub(super) type Client = HyperClient<HttpsConnector<HttpConnector>, Body>;
+
+pub(super) fn client(trust: &Trust<'_>) -> io::Result<Client> {
+    let mut http = HttpConnector::new();
+    http.set_connect_timeout(Some(CONNECT_TIMEOUT));
+    http.enforce_http(false);
+    let connector = HttpsConnectorBuilder::new().with_tls_config(tls::client(trust)?).https_or_http().enable_http1();
+    Ok(HyperClient::builder(TokioExecutor::new()).build(connector.wrap_connector(http)))
+}
+
 impl Peers {
-    pub(super) fn new(template: Option<String>) -> Self {
-        let mut connector = HttpConnector::new();
-        connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
-        let client = Client::builder(TokioExecutor::new()).build(connector);
-        Self { template, client, known: Mutex::default() }
+    pub(super) fn new(template: Option<String>, tls: Option<Arc<Tls>>) -> io::Result<Self> {
+        let asked = match tls {
+            Some(tls) => Asked::Tls(tls),
+            None => Asked::Plain(client(&Trust::Nobody)?),
+        };
+        Ok(Self { template, asked, known: Mutex::default() })
     }
 
     pub(super) fn address(&self, instance: &str) -> Option<String> {
@@ -59,14 +84,19 @@ impl Peers {
 
     pub(super) async fn ask(&self, address: &str, question: &Uri) -> Result<Response, String> {
         let path = question.path_and_query().map_or("/", |path| path.as_str());
-        let request = Request::get(format!("http://{address}{path}"))
+        let (scheme, client) = match &self.asked {
+            Asked::Plain(client) => ("http", client.clone()),
+            Asked::Tls(tls) => ("https", tls.client()),
+        };
+        let request = Request::get(format!("{scheme}://{address}{path}"))
             .header(PASSED_ON, HeaderValue::from_static("1"))
             .body(Body::empty())
             .map_err(|error| error.to_string())?;
-        let answer = tokio::time::timeout(PEER_TIMEOUT, self.client.request(request));
+        let answer = tokio::time::timeout(PEER_TIMEOUT, client.request(request));
         match answer.await {
             Ok(Ok(answer)) => Ok(answer.into_response()),
-            Ok(Err(error)) => Err(error.to_string()),
+            // With what it came of: that says what is wrong with a certificate.
+            Ok(Err(error)) => Err(format!("{:#}", anyhow::Error::from(error))),
             Err(_) => Err(format!("no answer in {} s", PEER_TIMEOUT.as_secs())),
         }
     }
@@ -103,7 +133,7 @@ impl Served {
 
     /// Asks the instance that has the task, and hands its answer back.
     pub(super) async fn pass_on(&self, task: TaskId, uri: &Uri, headers: &HeaderMap) -> Result<Response, Refusal> {
-        if headers.contains_key(PASSED_ON) {
+        if is_passed_on(headers) {
             return Err(Refusal::elsewhere(None, format!("task {task} does not run here")));
         }
         let mut why = "the group is being rebalanced".to_owned();

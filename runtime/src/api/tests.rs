@@ -36,7 +36,7 @@ fn serve_facts(status: &Arc<Status>, catalogs: Arc<Catalogs>, peers: Option<Stri
 
 fn facts(status: &Arc<Status>) -> Facts {
     let (status, modules) = (Arc::clone(status), Arc::new(module::Shelf::default()));
-    Facts { status, acceptable_lag: 10, peers: None, token: None, modules, catalogs: Arc::default() }
+    Facts { status, acceptable_lag: 10, peers: None, tls: None, token: None, modules, catalogs: Arc::default() }
 }
 
 fn start(facts: Facts) -> Server {

@@ -8,7 +8,7 @@ use millrace_engine::ports::Error;
 use millrace_engine::record::{TaskId, TopicPartition};
 use millrace_engine::topology::Partitioning;
 
-use crate::api::{Owners, Range, Sizes, Stores};
+use crate::api::{Blocks, Owners, Range, Sizes, Stores};
 use crate::config::Config;
 use crate::kafka::{Membership, members, present};
 use crate::store::{View, Views};
@@ -59,6 +59,11 @@ impl Stores for OpenStores {
         let (entries, file_bytes, memtable_bytes) = (sizes.entries, sizes.file_bytes, sizes.memtable_bytes);
         Some(Sizes { entries, file_bytes, memtable_bytes })
     }
+
+    fn blocks(&self, task: TaskId) -> Option<Blocks> {
+        let blocks = self.0.of(task)?.blocks()?;
+        Some(Blocks { hits: blocks.hits, misses: blocks.misses })
+    }
 }
 
 /// The members of the application's group.
@@ -81,9 +86,9 @@ impl Group {
 }
 
 impl Owners for Group {
-    fn instances(&self) -> Result<Vec<String>, Error> {
+    fn instances(&self) -> Result<Option<Vec<String>>, Error> {
         let members = present(&self.membership.consumer(), &self.id, ASK_TIMEOUT)?;
-        Ok(members.into_iter().map(|member| member.name).collect())
+        Ok(members.map(|members| members.into_iter().map(|member| member.name).collect()))
     }
 
     fn ask(&self) -> Result<BTreeMap<TaskId, String>, Error> {

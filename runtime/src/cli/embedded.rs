@@ -48,6 +48,8 @@ impl Embedded {
         config.state_dir = state.to_owned();
         // Beside whatever else runs on the machine.
         config.http.listen = config.http.listen.map(|_| SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
+        // On loopback, which no certificate is for.
+        config.http.tls = None;
         let plan = application.plan();
         let inputs: Vec<String> = plan.external_topics().iter().map(|topic| (*topic).to_owned()).collect();
         let outputs = application.output_topics();

@@ -17,6 +17,7 @@ const ASK_TIMEOUT: Duration = Duration::from_secs(20);
 
 pub(super) struct Group {
     pub(super) config: Config,
+    pub(super) clients: Clients,
     pub(super) topics: Topics,
     pub(super) partitioning: Partitioning,
     pub(super) offsets: GroupOffsets,
@@ -34,7 +35,7 @@ impl Group {
         let existing = topics.partition_counts(ASK_TIMEOUT)?;
         let partitioning = Partitioning::new(application.plan(), &existing)?;
         let offsets = GroupOffsets::connect(&clients)?;
-        Ok(Self { config, topics, partitioning, offsets, existing })
+        Ok(Self { config, clients, topics, partitioning, offsets, existing })
     }
 
     /// All partitions that there are of what the application reads.

@@ -12,9 +12,12 @@ use serde_json::json;
 
 use super::group::Group;
 use super::{ConfigArgs, LogArgs, print};
-use crate::kafka::Progress;
+use crate::config::GroupProtocol;
+use crate::kafka::{GroupMember, Progress, remove_members};
 use crate::store::StateDirectory;
 
+/// How long members may stay in the group that are to be taken out: longer than any session that makes sense.
+const REMOVAL_PATIENCE: Duration = Duration::from_secs(360);
 /// How long brokers may go on showing topics that they have deleted.
 const DELETION_PATIENCE: Duration = Duration::from_secs(60);
 const ASK_AGAIN: Duration = Duration::from_millis(100);
@@ -26,6 +29,9 @@ pub(super) struct ResetArgs {
     config: ConfigArgs,
     #[command(flatten)]
     to: To,
+    /// Take members out of the group that did not leave it; their processes must have ended
+    #[arg(long)]
+    force: bool,
     /// Say what would be done, and do nothing
     #[arg(long)]
     dry_run: bool,
@@ -57,6 +63,8 @@ struct To {
 
 /// What a reset does.
 struct Reset {
+    /// Those that the group still has.
+    members: Vec<GroupMember>,
     offsets: Vec<(Progress, Offset)>,
     topics: Vec<String>,
     state: Option<PathBuf>,
@@ -66,16 +74,15 @@ struct Reset {
 pub(super) fn run(log: &LogArgs, args: &ResetArgs) -> anyhow::Result<()> {
     let group = Group::connect(log, &args.config)?;
     let members = group.offsets.members()?;
-    if !members.is_empty() {
-        let names: Vec<_> = members.iter().map(|member| member.name.as_str()).collect();
+    if !members.is_empty() && !args.force {
         bail!(
             "group {} has members ({}): stop all instances first; one that did not leave is a member until \
-             session.timeout.ms has passed",
+             session.timeout.ms has passed, or until --force takes it out",
             group.config.application_id,
-            names.join(", ")
+            names(&members)
         );
     }
-    let reset = Reset::plan(&group, &args.to)?;
+    let reset = Reset::plan(&group, members, &args.to)?;
     if !args.json {
         print(&reset.text(&group))?;
     }
@@ -91,7 +98,7 @@ pub(super) fn run(log: &LogArgs, args: &ResetArgs) -> anyhow::Result<()> {
 }
 
 impl Reset {
-    fn plan(group: &Group, to: &To) -> anyhow::Result<Self> {
+    fn plan(group: &Group, members: Vec<GroupMember>, to: &To) -> anyhow::Result<Self> {
         let sources = group.sources();
         let progress = group.offsets.progress(&sources)?;
         let at_time = match to.to_datetime {
@@ -104,6 +111,7 @@ impl Reset {
         });
         let state = group.config.state_dir.join(&group.config.application_id);
         Ok(Self {
+            members,
             offsets: offsets.collect(),
             topics: group.internal_topics(),
             state: state.is_dir().then_some(state),
@@ -113,6 +121,9 @@ impl Reset {
 
     fn text(&self, group: &Group) -> String {
         let mut text = format!("reset of {}:\n", group.config.application_id);
+        for member in &self.members {
+            text += &format!("  take {} out of the group\n", member.name);
+        }
         for (progress, offset) in &self.offsets {
             let Progress { partition, committed, begin, end } = progress;
             let before = committed.map_or_else(|| "nothing committed".to_owned(), |at| format!("committed {at}"));
@@ -143,6 +154,7 @@ impl Reset {
         let state = self.state.as_ref().map(|state| state.display().to_string());
         let object = json!({
             "done": done,
+            "removed_members": self.members.iter().map(|member| &member.name).collect::<Vec<_>>(),
             "offsets": offsets,
             "deleted_topics": self.topics,
             "deleted_state": state,
@@ -159,6 +171,7 @@ impl Reset {
             .is_some()
             .then(|| StateDirectory::open(&group.config.state_dir, &group.config.application_id))
             .transpose()?;
+        self.remove_members(group)?;
         let again = "the reset is not complete: run it again before the application is started";
         let offsets: Vec<(TopicPartition, Offset)> =
             self.offsets.iter().map(|(progress, offset)| (progress.partition.clone(), *offset)).collect();
@@ -183,6 +196,31 @@ impl Reset {
             std::thread::sleep(ASK_AGAIN);
         }
     }
+
+    fn remove_members(&self, group: &Group) -> anyhow::Result<()> {
+        if self.members.is_empty() {
+            return Ok(());
+        }
+        // Under the newer protocol a name is taken until its session ends.
+        let classic = group.config.group_protocol == GroupProtocol::Classic;
+        let (replaced, awaited): (Vec<_>, Vec<_>) = self.members.iter().partition(|member| classic && member.is_static);
+        if !awaited.is_empty() {
+            let names = names(awaited);
+            tracing::info!("waiting until the sessions of {names} end, at most {} s", REMOVAL_PATIENCE.as_secs());
+        }
+        let replaced: Vec<String> = replaced.into_iter().map(|member| member.name.clone()).collect();
+        let topics: Vec<&str> = group.partitioning.subscription().map(|input| &*input.full_name).collect();
+        let left = remove_members(&group.clients.consumer(), &replaced, &topics, &group.offsets, REMOVAL_PATIENCE)
+            .context("take members out of the group")?;
+        if !left.is_empty() {
+            bail!("the group still has members ({}): their processes must be running; stop them first", names(&left));
+        }
+        Ok(())
+    }
+}
+
+fn names<'a>(members: impl IntoIterator<Item = &'a GroupMember>) -> String {
+    members.into_iter().map(|member| member.name.as_str()).collect::<Vec<_>>().join(", ")
 }
 
 impl To {

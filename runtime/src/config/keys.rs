@@ -298,6 +298,19 @@ pub(super) const KEYS: &[Key] = &[
         "Where the other instances serve HTTP, as `{instance}.counts:8642`: `{instance}` stands for their `group.instance.id`. With it a query is passed on to the instance that has the key.",
     ),
     key(
+        "http.tls.certificate.file",
+        Path,
+        Unset,
+        "A certificate, and those between it and its authority, as PEM. With it HTTP is served over TLS, and only so. Read again when it was renewed.",
+    ),
+    key("http.tls.key.file", Path, Unset, "The key of that certificate, as PEM."),
+    key(
+        "http.tls.ca.file",
+        Path,
+        Unset,
+        "The authorities that the other instances' certificates must be of, as PEM. Unset: those of the system.",
+    ),
+    key(
         "http.token.file",
         Path,
         Unset,

@@ -15,7 +15,7 @@ use super::problem::{Invalid, Origin, Problem, SIMILAR, nearest};
 use super::value::{Kind, Raw, Size, Value};
 use super::{
     Config, FaultPolicy, Faults, GroupProtocol, Guarantee, HttpConfig, LogConfig, LogFormat, ModuleConfig,
-    ModuleSource, OCI, RocksDbConfig, Setting, UPLOADED,
+    ModuleSource, OCI, RocksDbConfig, Setting, TlsConfig, UPLOADED,
 };
 
 /// What the command line says. It goes before the environment, which goes before the file.
@@ -135,6 +135,7 @@ impl Resolved {
         self.require_login();
         let faults = self.faults();
         let module = self.module(path, environment, &mut warnings);
+        let tls = self.tls(path);
         let workload_identity = environment.workload_identity(&mut warnings);
         let mut config = Config {
             application_id: self.text("application.id"),
@@ -177,7 +178,8 @@ impl Resolved {
                 // What is no address is `off`.
                 listen: self.text("http.listen").parse().ok(),
                 peers: self.optional("http.peers"),
-                token_file: self.values.contains_key("http.token.file").then(|| self.path("http.token.file", path)),
+                tls,
+                token_file: self.optional_path("http.token.file", path),
                 acceptable_recovery_lag: self.size("acceptable.recovery.lag"),
             },
             log: LogConfig {
@@ -268,6 +270,21 @@ impl Resolved {
         }
     }
 
+    fn tls(&mut self, path: &Path) -> Option<TlsConfig> {
+        let keys = ["http.tls.certificate.file", "http.tls.key.file", "http.tls.ca.file"];
+        match keys.map(|key| self.optional_path(key, path)) {
+            [Some(certificate), Some(key), authorities] => Some(TlsConfig { certificate, key, authorities }),
+            [None, None, None] => None,
+            files => {
+                let missing = keys.into_iter().zip(&files).find(|(_, file)| file.is_none()).map_or("", |(key, _)| key);
+                let given = keys.into_iter().find_map(|key| Some((key, self.values.get(key)?.1.clone())));
+                let message = format!("`{}` needs `{missing}`", given.as_ref().map_or("", |(key, _)| key));
+                self.problems.push(Problem { origin: given.map(|(_, origin)| origin), message });
+                None
+            }
+        }
+    }
+
     fn faults(&mut self) -> Faults {
         let own = |kind: FaultKind| Some((kind, self.fault_policy(&format!("{FAULTS_ON}{}", kind.name()))?));
         let kinds = FaultKind::ALL.into_iter().filter_map(own).collect();
@@ -324,6 +341,10 @@ impl Resolved {
             }
             _ => PathBuf::from(self.text(name)),
         }
+    }
+
+    fn optional_path(&self, name: &str, file: &Path) -> Option<PathBuf> {
+        self.values.contains_key(name).then(|| self.path(name, file))
     }
 
     fn settings(&self) -> Vec<Setting> {

@@ -130,6 +130,8 @@ pub struct WorkloadIdentity {
     pub token_file: PathBuf,
 }
 
+/// What stands for the name of an instance in `http.peers`.
+pub const INSTANCE: &str = "{instance}";
 /// What stands for [`ModuleSource::Uploaded`] in place of a path.
 const UPLOADED: &str = "uploaded";
 /// What an artifact's name begins with.
@@ -189,10 +191,21 @@ pub struct HttpConfig {
     pub listen: Option<SocketAddr>,
     /// Where other instances serve, with `{instance}` for their name.
     pub peers: Option<String>,
+    /// `None`: without TLS.
+    pub tls: Option<TlsConfig>,
     /// Has the token that a change needs. `None`: nothing can be changed.
     pub token_file: Option<PathBuf>,
     /// Records that a task of a ready instance may still have to restore.
     pub acceptable_recovery_lag: u64,
+}
+
+/// Files with certificates and keys, as PEM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsConfig {
+    pub certificate: PathBuf,
+    pub key: PathBuf,
+    /// Of the other instances' certificates. `None`: the system's.
+    pub authorities: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

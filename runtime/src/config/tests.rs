@@ -52,6 +52,21 @@ fn defaults() {
 }
 
 #[test]
+fn tls_takes_a_certificate_and_its_key() {
+    assert_eq!(good("", &[]).http.tls, None);
+    let files = "http.tls.certificate.file = 'tls.crt'\nhttp.tls.key.file = '/tls.key'\n";
+    let tls = |authorities: Option<&str>| {
+        let authorities = authorities.map(PathBuf::from);
+        Some(TlsConfig { certificate: "dir/tls.crt".into(), key: "/tls.key".into(), authorities })
+    };
+    assert_eq!(good(files, &[]).http.tls, tls(None));
+    assert_eq!(good(files, &[("MILLRACE_HTTP_TLS_CA_FILE", "ca.crt")]).http.tls, tls(Some("ca.crt")));
+    check("http.tls.key.file = 'k'", "dir/f.toml:4: `http.tls.key.file` needs `http.tls.certificate.file`");
+    check("http.tls.certificate.file = 'c'", "dir/f.toml:4: `http.tls.certificate.file` needs `http.tls.key.file`");
+    check("http.tls.ca.file = 'a'", "dir/f.toml:4: `http.tls.ca.file` needs `http.tls.certificate.file`");
+}
+
+#[test]
 fn values_of_every_type() {
     assert_eq!(good("num.stream.threads = '2'", &[]).threads, 2);
     assert!(good("group.leave.on.stop = true", &[]).leave_on_stop);

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 
-use super::{OCI, UPLOADED};
+use super::{INSTANCE, OCI, UPLOADED};
 
 /// What was written, before anybody knows what it should be.
 #[derive(Debug, Clone, PartialEq)]
@@ -155,7 +155,7 @@ fn is_pinned(artifact: &str) -> bool {
 
 fn is_template(text: &str) -> bool {
     let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | '[' | ']');
-    let filled = text.replace("{instance}", "a");
+    let filled = text.replace(INSTANCE, "a");
     let port = |port: &str| port.parse::<u16>().is_ok_and(|port| port > 0);
     filled != text && filled.rsplit_once(':').is_some_and(|(host, at)| host.chars().all(legal) && port(at))
 }

@@ -23,6 +23,8 @@ const DOING: &str = "ask for the members of the group";
 pub struct GroupMember {
     /// Its `group.instance.id`, else what the coordinator calls it.
     pub name: String,
+    /// Whether that is its own.
+    pub is_static: bool,
     pub partitions: Vec<TopicPartition>,
 }
 
@@ -42,18 +44,29 @@ pub fn member_id(consumer: &GroupConsumer) -> Option<String> {
 
 /// The members of a group; `None` while it is being rebalanced, when nobody knows who will have what.
 pub fn members(consumer: &GroupConsumer, group: &str, timeout: Duration) -> Result<Option<Vec<GroupMember>>, Error> {
-    let (stable, members) = described(consumer, group, timeout)?;
-    Ok(stable.then_some(members))
+    let described = described(consumer, group, timeout)?;
+    Ok(described.and_then(|(stable, members)| stable.then_some(members)))
 }
 
-/// The members of a group, also of one that is being rebalanced; what they were assigned may be missing then.
-pub fn present(consumer: &GroupConsumer, group: &str, timeout: Duration) -> Result<Vec<GroupMember>, Error> {
-    Ok(described(consumer, group, timeout)?.1)
+/// The members of a group, also of one that is being rebalanced; what they were assigned may be missing then. `None`: the
+/// broker doesn't know who is in a group, as the embedded one.
+pub fn present(consumer: &GroupConsumer, group: &str, timeout: Duration) -> Result<Option<Vec<GroupMember>>, Error> {
+    Ok(described(consumer, group, timeout)?.map(|(_, members)| members))
 }
 
 /// Whether the group is stable, and its members.
-fn described(consumer: &GroupConsumer, group: &str, timeout: Duration) -> Result<(bool, Vec<GroupMember>), Error> {
+fn described(
+    consumer: &GroupConsumer,
+    group: &str,
+    timeout: Duration,
+) -> Result<Option<(bool, Vec<GroupMember>)>, Error> {
     let answer = Answer::ask(consumer, group, timeout)?;
+    // SAFETY: the event is there, and `answer` owns it.
+    let whole = unsafe { c::rd_kafka_event_error(answer.event) };
+    if is_unknown_question(whole) {
+        return Ok(None);
+    }
+    check(whole)?;
     let mut count = 0;
     // SAFETY: `answer` owns what is read here, and outlives it. The event is of the kind that was asked for, or
     // `result` is null. Groups and members are asked for below their counts.
@@ -64,20 +77,23 @@ fn described(consumer: &GroupConsumer, group: &str, timeout: Duration) -> Result
         }
         let groups = c::rd_kafka_DescribeConsumerGroups_result_groups(result, &raw mut count);
         if count == 0 {
-            return Ok((false, Vec::new()));
+            return Ok(Some((false, Vec::new())));
         }
         let group = *groups;
         let code = c::rd_kafka_error_code(c::rd_kafka_ConsumerGroupDescription_error(group));
         if code == c::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_GROUP_ID_NOT_FOUND {
             // Nobody has joined it yet, or it was deleted.
-            return Ok((false, Vec::new()));
+            return Ok(Some((false, Vec::new())));
+        }
+        if is_unknown_question(code) {
+            return Ok(None);
         }
         check(code)?;
         let state = c::rd_kafka_ConsumerGroupDescription_state(group);
         let stable = state == c::rd_kafka_consumer_group_state_t::RD_KAFKA_CONSUMER_GROUP_STATE_STABLE;
         let members = 0..c::rd_kafka_ConsumerGroupDescription_member_count(group);
         let members = members.map(|index| member(c::rd_kafka_ConsumerGroupDescription_member(group, index)));
-        Ok((stable, members.collect()))
+        Ok(Some((stable, members.collect())))
     }
 }
 
@@ -86,8 +102,9 @@ fn described(consumer: &GroupConsumer, group: &str, timeout: Duration) -> Result
 unsafe fn member(described: *const c::rd_kafka_MemberDescription_t) -> GroupMember {
     // SAFETY: what a member's description points to lives as long as it does.
     unsafe {
-        let name = text(c::rd_kafka_MemberDescription_group_instance_id(described))
-            .or_else(|| text(c::rd_kafka_MemberDescription_consumer_id(described)));
+        let own = text(c::rd_kafka_MemberDescription_group_instance_id(described));
+        let is_static = own.is_some();
+        let name = own.or_else(|| text(c::rd_kafka_MemberDescription_consumer_id(described)));
         let list = c::rd_kafka_MemberAssignment_partitions(c::rd_kafka_MemberDescription_assignment(described));
         let mut partitions = Vec::new();
         if let Some(list) = list.as_ref() {
@@ -98,7 +115,7 @@ unsafe fn member(described: *const c::rd_kafka_MemberDescription_t) -> GroupMemb
                 }
             }
         }
-        GroupMember { name: name.unwrap_or_default(), partitions }
+        GroupMember { name: name.unwrap_or_default(), is_static, partitions }
     }
 }
 
@@ -107,6 +124,15 @@ unsafe fn member(described: *const c::rd_kafka_MemberDescription_t) -> GroupMemb
 unsafe fn text(string: *const c_char) -> Option<String> {
     // SAFETY: just that.
     (!string.is_null()).then(|| unsafe { CStr::from_ptr(string) }.to_string_lossy().into_owned())
+}
+
+/// The broker can't be asked for members at all.
+fn is_unknown_question(code: c::rd_kafka_resp_err_t) -> bool {
+    matches!(
+        code,
+        c::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__UNSUPPORTED_FEATURE
+            | c::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_UNSUPPORTED_VERSION
+    )
 }
 
 fn check(code: c::rd_kafka_resp_err_t) -> Result<(), Error> {
@@ -144,8 +170,6 @@ impl Answer {
         if answer.event.is_null() {
             return Err(Error::Retry(format!("{DOING}: no answer in {timeout_ms} ms")));
         }
-        // SAFETY: the event is there.
-        check(unsafe { c::rd_kafka_event_error(answer.event) })?;
         Ok(answer)
     }
 }

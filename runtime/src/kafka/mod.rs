@@ -10,6 +10,7 @@ mod linger;
 mod members;
 mod offsets;
 mod partition;
+mod removal;
 mod topics;
 mod watermarks;
 
@@ -23,5 +24,6 @@ pub use members::{GroupMember, member_id, members, present};
 pub use objections::{Objection, Objections};
 pub use offsets::{GroupOffsets, Progress};
 pub use partition::PartitionReader;
+pub use removal::remove_members;
 pub use topics::Topics;
 pub use watermarks::last_seen_end;

@@ -46,7 +46,8 @@ impl GroupOffsets {
 
     /// Who is in it.
     pub fn members(&self) -> Result<Vec<GroupMember>, Error> {
-        present(&self.consumer, &self.group, REQUEST_TIMEOUT)
+        let members = present(&self.consumer, &self.group, REQUEST_TIMEOUT)?;
+        members.ok_or_else(|| Error::Fatal("the brokers do not know who is in a group".to_owned()))
     }
 
     pub fn progress(&self, partitions: &[TopicPartition]) -> Result<Vec<Progress>, Error> {

@@ -12,6 +12,7 @@ use serde_json::Value;
 use super::problem::{chain, fatal};
 use super::{CONNECT_TIMEOUT, Credentials, READ_TIMEOUT, TOKEN_USER, is_loopback};
 use crate::config::WorkloadIdentity;
+use crate::tls::choose_provider;
 
 const SCOPE: &str = "https://containerregistry.azure.net/.default";
 const ASSERTION: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
@@ -39,7 +40,7 @@ pub(super) async fn credentials(registry: &str, identity: &WorkloadIdentity) -> 
 }
 
 fn client() -> reqwest::Result<Client> {
-    super::choose_tls();
+    choose_provider();
     let mut headers = HeaderMap::new();
     headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
     // A redirection would take a token to somebody else.

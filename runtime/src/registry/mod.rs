@@ -28,6 +28,7 @@ use oci_client::{Client, Reference, RegistryOperation};
 use tokio::io::AsyncWrite;
 
 use crate::config::WorkloadIdentity;
+use crate::tls::choose_provider;
 use kept::Kept;
 use problem::{fatal, of_registry};
 
@@ -114,15 +115,10 @@ fn component_of(image: &Reference, manifest: &[u8], most_bytes: usize) -> Result
 }
 
 fn client(registry: &str) -> Result<Client, OciDistributionError> {
-    choose_tls();
+    choose_provider();
     let protocol = if is_loopback(registry) { ClientProtocol::Http } else { ClientProtocol::Https };
     let (connect_timeout, read_timeout) = (Some(CONNECT_TIMEOUT), Some(READ_TIMEOUT));
     Client::try_from(ClientConfig { protocol, connect_timeout, read_timeout, ..ClientConfig::default() })
-}
-
-fn choose_tls() {
-    // Who was first has put in the same one.
-    let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
 /// Only there is a connection trusted that is not encrypted, as docker does it.

@@ -34,6 +34,8 @@ use crate::worker::{Report, Swapped};
 use reader::{Read, Readers};
 use standbys::Standbys;
 
+/// How often a paused instance looks whether it is to go on.
+const PAUSED_WAIT: Duration = Duration::from_millis(100);
 /// How long a poll of changelogs waits when there is nothing at the moment.
 const WAIT: Duration = Duration::from_millis(10);
 /// How late a standby may be, and all that it costs when nothing happens.
@@ -244,14 +246,19 @@ impl Thread {
                     }
                     let _ = done.send(());
                 }
+                Err(RecvTimeoutError::Timeout) if self.status.is_paused() => {}
                 Err(RecvTimeoutError::Timeout) => self.turn(),
                 Err(RecvTimeoutError::Disconnected) => return,
             }
         }
     }
 
-    /// Waits for an order as long as there is nothing to read. Standbys wait until nothing is restored.
+    /// Waits for an order as long as there is nothing to read. Standbys wait until nothing is restored. A paused instance
+    /// reads nothing, as in Kafka Streams, but opens and closes what it is told to.
     fn next_order(&mut self, orders: &Receiver<Order>) -> Result<Order, RecvTimeoutError> {
+        if self.status.is_paused() {
+            return orders.recv_timeout(PAUSED_WAIT);
+        }
         if !self.restoring.is_empty() {
             return orders.recv_timeout(Duration::ZERO);
         }

@@ -20,6 +20,7 @@ mod directory;
 mod aside;
 mod positions;
 mod ageing;
+mod blocks;
 mod rocks;
 mod task;
 mod inspect;
@@ -27,6 +28,7 @@ mod scratch;
 #[cfg(test)]
 mod tests;
 
+pub use blocks::Blocks;
 pub use directory::{StateDirectory, Views};
 pub use inspect::{Inspection, Snapshot};
 pub use resources::{Budget, Resources};

@@ -12,6 +12,7 @@ use rocksdb::{
 };
 
 use super::ageing::Ageing;
+use super::blocks::{BlockReads, Blocks};
 use super::error::from_rocksdb;
 use super::positions::{self, IDENTITY_KEY, VERSION, VERSION_KEY};
 use super::resources::Resources;
@@ -32,6 +33,7 @@ pub(super) struct Rocks {
     families: Vec<String>,
     /// Of each of them, what its compactions delete.
     ageing: Vec<Option<Ageing>>,
+    blocks: BlockReads,
     write_options: WriteOptions,
 }
 
@@ -90,7 +92,8 @@ impl Rocks {
         let db = DB::open_cf_descriptors(&options, path, descriptors)
             .map_err(|e| from_rocksdb("open the task's database", path, &e))?;
         let write_options = resources.write_options(unlogged);
-        let rocks = Self { path: path.to_owned(), db, families, ageing, write_options };
+        let blocks = BlockReads::default();
+        let rocks = Self { path: path.to_owned(), db, families, ageing, blocks, write_options };
         rocks.check_identity(identity)?;
         for (store, ageing) in rocks.families.iter().zip(&rocks.ageing) {
             if let (Some(ageing), Some(time)) = (ageing, rocks.positions()?.observed(store_of(store))) {
@@ -115,8 +118,8 @@ impl Rocks {
         let db = DB::open_cf_descriptors_as_secondary(&options, path, scratch, descriptors)
             .map_err(|e| from_rocksdb("open the task's database for reading", path, &e))?;
         // Nothing is written, and nothing compacted.
-        let (ageing, write_options) = (Vec::new(), WriteOptions::default());
-        let rocks = Self { path: path.to_owned(), db, families, ageing, write_options };
+        let (ageing, blocks, write_options) = (Vec::new(), BlockReads::default(), WriteOptions::default());
+        let rocks = Self { path: path.to_owned(), db, families, ageing, blocks, write_options };
         if let Some(version) = rocks.version()? {
             rocks.check_version(version)?;
         }
@@ -198,15 +201,17 @@ impl Rocks {
         found: &mut dyn FnMut(usize, &[u8]),
     ) -> Result<(), Error> {
         let family = self.family(store);
-        for (chunk_index, chunk) in keys.chunks(GET_CHUNK).enumerate() {
-            let values = self.db.batched_multi_get_cf(family, chunk.iter().copied(), true);
-            for (index, value) in values.into_iter().enumerate() {
-                if let Some(value) = value.map_err(|e| self.failed("read a store", &e))? {
-                    found(chunk_index * GET_CHUNK + index, &value);
+        self.blocks.during(|| {
+            for (chunk_index, chunk) in keys.chunks(GET_CHUNK).enumerate() {
+                let values = self.db.batched_multi_get_cf(family, chunk.iter().copied(), true);
+                for (index, value) in values.into_iter().enumerate() {
+                    if let Some(value) = value.map_err(|e| self.failed("read a store", &e))? {
+                        found(chunk_index * GET_CHUNK + index, &value);
+                    }
                 }
             }
-        }
-        Ok(())
+            Ok(())
+        })
     }
 
     pub(super) fn scan(
@@ -228,19 +233,25 @@ impl Rocks {
         if let Some(to) = to {
             options.set_iterate_upper_bound(to);
         }
-        let mut rows = self.db.raw_iterator_cf_opt(self.family(store), options);
-        if reverse {
-            rows.seek_to_last()
-        } else {
-            rows.seek_to_first()
-        }
-        while let Some((key, value)) = rows.item() {
-            if !visit(key, value) {
-                return Ok(());
+        self.blocks.during(|| {
+            let mut rows = self.db.raw_iterator_cf_opt(self.family(store), options);
+            if reverse {
+                rows.seek_to_last()
+            } else {
+                rows.seek_to_first()
             }
-            if reverse { rows.prev() } else { rows.next() }
-        }
-        rows.status().map_err(|e| self.failed("scan a store", &e))
+            while let Some((key, value)) = rows.item() {
+                if !visit(key, value) {
+                    return Ok(());
+                }
+                if reverse { rows.prev() } else { rows.next() }
+            }
+            rows.status().map_err(|e| self.failed("scan a store", &e))
+        })
+    }
+
+    pub(super) fn blocks(&self) -> Blocks {
+        self.blocks.so_far()
     }
 
     pub(super) fn sizes(&self, store: StoreIndex) -> Result<Sizes, Error> {

@@ -7,6 +7,7 @@ use millrace_engine::memory::Memory;
 use millrace_engine::ports::{Database, Error, Positions, StoreIndex, Write};
 use millrace_engine::task::StoreSpec;
 
+use super::blocks::Blocks;
 use super::rocks::{Rocks, Sizes};
 
 /// Where a store of the task lives.
@@ -111,6 +112,12 @@ impl View {
     pub fn sizes(&self, store: StoreIndex) -> Option<Sizes> {
         let (_, Place::Disk(index)) = self.0.places.get(store)? else { return None };
         self.0.disk().as_ref()?.sizes(*index).ok()
+    }
+
+    /// Which blocks were read so far; `None`: nothing is on disk, or the task is closed by now.
+    #[must_use]
+    pub fn blocks(&self) -> Option<Blocks> {
+        Some(self.0.disk().as_ref()?.blocks())
     }
 }
 

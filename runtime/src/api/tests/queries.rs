@@ -1,5 +1,7 @@
 //! Queries, of stores that a test fills, and between two servers.
 
+mod tls;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -12,8 +14,8 @@ use millrace_engine::topology::{Format, Layout, Partitioning, Plan, Processor, S
 use serde_json::{Value, json};
 
 use super::{ask, json, serve_facts, status};
-use crate::api::{Catalog, Catalogs, Owners, Range, Server, Sizes, Stores};
-use crate::status::{Stage, State, Status};
+use crate::api::{Blocks, Catalog, Catalogs, Owners, Range, Server, Sizes, Stores};
+use crate::status::{Identity, Stage, State, Status};
 
 const PARTITIONS: u32 = 3;
 
@@ -56,6 +58,10 @@ impl Stores for Shelf {
     fn sizes(&self, _: TaskId, _: &str) -> Option<Sizes> {
         Some(Sizes { entries: 7, file_bytes: 8, memtable_bytes: 9 })
     }
+
+    fn blocks(&self, _: TaskId) -> Option<Blocks> {
+        Some(Blocks { hits: 3, misses: 1 })
+    }
 }
 
 /// All tasks are at this instance.
@@ -66,8 +72,8 @@ impl Owners for All {
         Ok((0..PARTITIONS).map(|partition| (task(partition), self.0.to_owned())).collect())
     }
 
-    fn instances(&self) -> Result<Vec<String>, Error> {
-        Ok(vec!["pod-1".to_owned(), "pod-2".to_owned()])
+    fn instances(&self) -> Result<Option<Vec<String>>, Error> {
+        Ok(Some(vec![self.0.to_owned(), "pod-3".to_owned()]))
     }
 }
 
@@ -241,6 +247,30 @@ fn a_question_goes_to_who_has_the_task() {
     let (code, body) = ask(&wrong, "GET /v1/stores/counts/keys/k7");
     assert!(code == 503 && body.contains("does not answer"), "{code} {body}");
     wrong.stop();
+}
+
+#[test]
+fn lines_of_another_instance_are_asked_of_it() {
+    let identity = Identity { application_id: "counts-app".to_owned(), instance: "127".to_owned(), threads: 1 };
+    let other = Arc::new(Status::new(identity));
+    other.guest_log.add(task(0), "abc", "stdout", "over here");
+    let right = serve_facts(&other, catalog("127"), None);
+    let peers = right.address().to_string().replace("127", "{instance}");
+    let asked = serve_facts(&status(), catalog("127"), Some(peers));
+    let (code, body) = ask(&asked, "GET /v1/logs?instance=127&limit=5");
+    let log = json(&body);
+    assert_eq!((code, &log["instance"], &log["lines"][0]["text"]), (200, &json!("127"), &json!("over here")), "{body}");
+    let (code, body) = ask(&asked, "GET /v1/logs?instance=pod-1");
+    assert_eq!((code, &json(&body)["lines"]), (200, &json!([])), "that is itself: {body}");
+    // Whoever asks can't have just any host asked.
+    let (code, body) = ask(&asked, "GET /v1/logs?instance=127.0.0.1:1/x?");
+    assert!(code == 404 && body.contains("the group has: 127, pod-3"), "{code} {body}");
+    let (code, body) = ask(&asked, "GET /v1/logs?instance=pod-3");
+    assert!(code == 503 && body.contains("pod-3 does not answer"), "{code} {body}");
+    let (code, body) = ask(&right, "GET /v1/logs?instance=pod-3");
+    assert_eq!((code, &json(&body)["instance"]), (421, &json!("pod-3")), "{body}");
+    asked.stop();
+    right.stop();
 }
 
 #[test]

@@ -48,6 +48,27 @@ fn gets_many_keys_at_once_by_their_index() {
 }
 
 #[test]
+fn counts_which_blocks_were_in_the_cache() {
+    let temporary = tempfile::tempdir().unwrap();
+    let directory = directory(temporary.path());
+    let stores = [store("counts")];
+    let mut database = open(&directory, &stores);
+    database.write(commit(0, "foo", Some("1"), ("counts", 1))).unwrap();
+    // Closed, it has everything in files.
+    drop(database);
+    let database = open(&directory, &stores);
+    let read = || {
+        database.get(0, &[b"foo"], &mut |_, _| {}).unwrap();
+        database.view().blocks().unwrap()
+    };
+    let first = read();
+    let second = read();
+    assert!(first.misses > 0, "{first:?}");
+    assert_eq!(second.misses, first.misses);
+    assert!(second.hits > first.hits, "{second:?}");
+}
+
+#[test]
 fn scans_both_ways_between_bounds() {
     let dir = tempfile::tempdir().unwrap();
     let directory = directory(dir.path());

@@ -16,6 +16,7 @@ mod topics;
 mod state_directory;
 mod faults;
 mod operate;
+mod tls;
 mod cases;
 mod brokers;
 mod eos;

@@ -255,6 +255,34 @@ fn a_reset_can_go_to_another_place_than_the_beginning() -> Result<()> {
     Ok(())
 }
 
+/// As pods do that were scaled down: they keep their places for their return.
+#[test]
+fn a_reset_takes_members_out_that_did_not_leave() -> Result<()> {
+    let mut app = App::new(&Kafka::shared()?, "reset-force")?;
+    // It would have to wait longer than any test.
+    app.set("kafka.consumer.session.timeout.ms", "900000");
+    let mut first = app.run("a")?;
+    let mut second = app.run("b")?;
+    app.write(&[Record::new("foo", ""), Record::new("bar", "")])?;
+    app.group()?.caught_up()?;
+    first.stop()?;
+    second.stop()?;
+    app.denied("a", &["reset", "--yes"], &["has members (", "--force"])?;
+    let text = app.ask("a", &["reset", "--force", "--dry-run"])?;
+    ensure!(["take a out", "take b out"].iter().all(|line| text.contains(line)), "{text}");
+    app.ask("a", &["reset", "--force", "--yes"])?;
+    ensure!(app.group()?.progress()? == 0, "the offsets are at the beginning");
+    ensure!(app.ask("a", &["lag"])?.matches("(nobody)").count() == 4);
+
+    // One that has no name is waited for.
+    let mut app = App::new(&Kafka::shared()?, "reset-force-dynamic")?;
+    app.leave_on_stop();
+    app.set("kafka.consumer.session.timeout.ms", "6000");
+    let mut process = app.run("a")?;
+    process.kill()?;
+    app.ask("a", &["reset", "--force", "--yes"]).map(drop)
+}
+
 #[test]
 fn a_store_that_is_not_what_its_changelog_says_is_found_out() -> Result<()> {
     let mut app = App::without_topics(&Kafka::shared()?, "verify")?;
@@ -324,4 +352,41 @@ fn a_paused_instance_processes_nothing_until_it_is_resumed() -> Result<()> {
     app.counts(&[("a", 2), ("b", 1)])?;
     ensure!(http::get(&address, "/readyz")?.0 == 200);
     process.stop()
+}
+
+/// As in Kafka Streams, whose paused instances leave standbys and restores alone, too.
+#[test]
+fn a_paused_instance_leaves_its_standbys_alone() -> Result<()> {
+    let mut app = App::new(&Kafka::shared()?, "pause-standby")?;
+    let token = app.path("token");
+    fs::write(&token, "sesame\n")?;
+    app.leave_on_stop();
+    app.set("num.standby.replicas", "1");
+    app.set("http.listen", "127.0.0.1:0");
+    app.set("http.token.file", &token.to_string_lossy());
+    let mut first = app.run("a")?;
+    let mut second = app.run("b")?;
+    second.nth_line(&["standby caught up"], 2, wait::LONG)?;
+    let (owner, address) = (http::address(&first)?, http::address(&second)?);
+    ensure!(http::post(&address, "/v1/pause", "sesame")?.0 == 200);
+    let keys: Vec<String> = (0..20).map(|number| format!("key-{number}")).collect();
+    app.write(&keys.iter().map(|key| Record::new(key, "")).collect::<Vec<_>>())?;
+    let metric = |address: &str, name: &str| http::get(address, "/metrics").map(|(_, text)| sum(&text, name));
+    let written = || metric(&owner, "millrace_changelog_records_total");
+    wait::until("the owner of the tasks to write what a standby could read", wait::LONG, || {
+        Ok((written()? > 0.0).then_some(()))
+    })?;
+    // It has had more than a second for what takes a few milliseconds.
+    let until = metric(&address, "millrace_uptime_seconds")? + 1.5;
+    wait::until("time to pass", wait::LONG, || {
+        Ok(Some(()).filter(|()| metric(&address, "millrace_uptime_seconds").is_ok_and(|uptime| uptime > until)))
+    })?;
+    let read = metric(&address, "millrace_restore_records_total{")?;
+    ensure!(read == 0.0, "{read} records were read");
+    ensure!(http::post(&address, "/v1/resume", "sesame")?.0 == 200);
+    wait::until("the standbys to have read all that was written", wait::LONG, || {
+        Ok((metric(&address, "millrace_restore_records_total{")? >= written()?).then_some(()))
+    })?;
+    first.stop()?;
+    second.stop()
 }
