@@ -35,7 +35,8 @@ function configured(instance, port) {
 application.id = "group-app"
 group.instance.id = "${instance}"
 module.source = "uploaded"
-module.env = ["COUNTS_INPUT", "COUNTS_OUTPUT"]
+module.env = ["COUNTS_INPUT", "COUNTS_OUTPUT", "COUNTS_MODE"]
+faults.policy = "skip"
 commit.interval.ms = 200
 state.dir = "${join(directory, "state-" + instance)}"
 http.listen = "127.0.0.${instance}:${port}"
@@ -43,7 +44,7 @@ http.peers = "127.0.0.{instance}:${port}"
 http.token.file = "${join(directory, "token")}"
 kafka.bootstrap.servers = "${setting("MILLRACE_TEST_KAFKA")}"
 `);
-  return [["-c", file], { env: { COUNTS_INPUT: INPUT, COUNTS_OUTPUT: OUTPUT } }];
+  return [["-c", file], { env: { COUNTS_INPUT: INPUT, COUNTS_OUTPUT: OUTPUT, COUNTS_MODE: "faults" } }];
 }
 
 before(async () => {
@@ -116,11 +117,22 @@ test("a version is pushed, and taken back", async () => {
   await runsAt(2, "2, 3");
   const row = await page.innerText("#modules [data-version='2']");
   assert.ok(row.includes("the <i>second</i> one") && row.includes("active"), row);
-  if (process.env.MILLRACE_TEST_SCREENSHOT) await page.screenshot({ path: process.env.MILLRACE_TEST_SCREENSHOT, fullPage: true });
   await page.click("#roll-back");
   await runsAt(1, "2, 3");
   await page.click("#modules [data-version='2'] button");
   await runsAt(2, "2, 3");
+});
+
+test("what the module writes at the other instance is shown", async () => {
+  const cursed = [..."abcdefgh"].map((key) => `${key}:err\n`);
+  mill(["produce", INPUT], cursed.join(""));
+  const tasks = await page.locator("#tasks tr:has([data-column=Instance]:text-is('3')) [data-column=Task]").allTextContents();
+  assert.equal(tasks.length, 2);
+  await page.selectOption("#log-instance", "3");
+  await page.waitForSelector("#log tbody tr");
+  const found = await page.locator("#log [data-column=Task]").allTextContents();
+  assert.ok(found.every((task) => tasks.includes(task)), `${found} among ${tasks}`);
+  if (process.env.MILLRACE_TEST_SCREENSHOT) await page.screenshot({ path: process.env.MILLRACE_TEST_SCREENSHOT, fullPage: true });
 });
 
 test("it can be read on a phone", () => fitsPhone(page));

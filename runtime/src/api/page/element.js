@@ -29,17 +29,10 @@ export function tableRow(columns, row, attributes) {
   return element("tr", attributes, ...columns.map(cell));
 }
 
-export class Refused extends Error {
-  constructor(status, message) {
-    super(message);
-    this.status = status;
-  }
-}
-
 export async function ask(path, options = {}) {
   const answer = await fetch(path, { ...options, headers: { accept: "application/json", ...options.headers } });
   const body = await answer.json().catch(() => ({}));
-  if (!answer.ok) throw new Refused(answer.status, body.error || answer.statusText);
+  if (!answer.ok) throw new Error(body.error || answer.statusText);
   return body;
 }
 

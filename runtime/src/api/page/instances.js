@@ -43,17 +43,14 @@ function count(instances, at) {
   before = counted;
 }
 
-// Why the group can't be asked, if it can't: the broker of `millrace dev` knows no groups.
-let alone = null;
-
 async function group(own) {
   // Before it has joined nobody knows of others.
-  if (own.state === "CREATED" || alone !== null) return [own];
+  if (own.state === "CREATED") return [own];
   try {
     const { instances } = await ask("v1/instances");
+    $("group").textContent = "";
     return instances.map(({ instance, told, error }) => told ?? { instance, error });
   } catch (error) {
-    if (error.status === 500) alone = error.message;
     $("group").textContent = `Other instances are not known: ${error.message}`;
     return [own];
   }
@@ -71,7 +68,7 @@ export async function show() {
   tasks.sort((one, two) => one.id.localeCompare(two.id, "en", { numeric: true }));
   fill($("tasks"), TASKS, tasks, (task) => ({ "data-task": task.id }));
   $("no-tasks").hidden = tasks.length > 0;
-  return { own, tasks };
+  return { own, tasks, names: instances.map((one) => one.instance) };
 }
 
 function showOwn(own) {

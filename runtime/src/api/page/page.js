@@ -29,10 +29,10 @@ async function showTopology(own, tasks) {
 
 async function refresh() {
   try {
-    const { own, tasks } = await instances.show();
+    const { own, tasks, names } = await instances.show();
     if (own.state !== "CREATED") await showTopology(own, tasks);
     await modules.show();
-    await log.follow();
+    await log.follow(own.instance, names);
   } catch (error) {
     $("state").textContent = "no answer: " + error.message;
     $("state").className = "state";
