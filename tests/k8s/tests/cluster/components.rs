@@ -26,7 +26,7 @@ fn operators_know_every_field_of_their_resources() -> Result<()> {
     }
     ensure!(definitions == 3, "{definitions} definitions");
 
-    let components = ["service-monitor", "keda", "event-hubs", "keda-event-hubs", "workload-identity"];
+    let components = ["service-monitor", "keda", "event-hubs", "keda-event-hubs", "workload-identity", "tls"];
     let applied = check(&kubectl, &Overlay::with(&components)?)?;
     for resource in [
         "servicemonitor.monitoring.coreos.com/kstreams-count",

@@ -4,4 +4,5 @@
 mod life;
 mod updates;
 mod scaling;
+mod certificates;
 mod components;

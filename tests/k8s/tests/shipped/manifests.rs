@@ -67,6 +67,7 @@ fn components_fit_the_overlay() -> Result<()> {
         ("service-monitor", "ServiceMonitor"),
         ("keda", "ScaledObject"),
         ("workload-identity", ""),
+        ("tls", ""),
     ];
     for (component, kind) in components {
         let (yaml, all) = with_component(component)?;
@@ -99,23 +100,45 @@ fn pods_with_an_identity_are_marked_and_reach_azure() -> Result<()> {
 /// What the manifests tell the application by its environment are keys that it knows.
 #[test]
 fn the_application_knows_its_environment() -> Result<()> {
-    let (_, all) = with_component("event-hubs")?;
-    let container = &find(&all, "StatefulSet", "kstreams-count")?["spec"]["template"]["spec"]["containers"][0];
-    let variables = container["env"].as_array().context("env")?;
-    let mut command = Command::new(setting::millrace()?);
-    command.args(["config", "-c"]).arg(setting::project().join("k8s/base/counts.toml"));
-    let mut names = Vec::new();
-    for variable in variables {
-        let name = variable["name"].as_str().context("the name of a variable")?;
-        command.env(name, variable["value"].as_str().unwrap_or("from-elsewhere"));
-        names.push(name);
+    for component in ["event-hubs", "tls"] {
+        let (_, all) = with_component(component)?;
+        let container = &find(&all, "StatefulSet", "kstreams-count")?["spec"]["template"]["spec"]["containers"][0];
+        let variables = container["env"].as_array().context("env")?;
+        let mut command = Command::new(setting::millrace()?);
+        command.args(["config", "-c"]).arg(setting::project().join("k8s/base/counts.toml"));
+        let mut names = Vec::new();
+        for variable in variables {
+            let name = variable["name"].as_str().context("the name of a variable")?;
+            // What the kubelet puts in the place of other variables, it puts in here as well.
+            let value = variable["value"].as_str().unwrap_or("from-elsewhere").replace("$(POD_NAMESPACE)", "default");
+            command.env(name, value);
+            names.push(name);
+        }
+        let output = command.output().context("run millrace config")?;
+        let said = String::from_utf8_lossy(&output.stdout);
+        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        // That one is for the others.
+        for name in names.into_iter().filter(|name| *name != "POD_NAMESPACE") {
+            ensure!(said.contains(&format!("environment variable {name}")), "{name} sets nothing:\n{said}");
+        }
     }
-    let output = command.output().context("run millrace config")?;
-    let said = String::from_utf8_lossy(&output.stdout);
-    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    for name in names {
-        ensure!(said.contains(&format!("environment variable {name}")), "{name} sets nothing:\n{said}");
+    Ok(())
+}
+
+#[test]
+fn pods_with_a_certificate_are_probed_over_tls() -> Result<()> {
+    let (_, all) = with_component("tls")?;
+    let pod = &find(&all, "StatefulSet", "kstreams-count")?["spec"]["template"]["spec"];
+    let container = &pod["containers"][0];
+    for probe in ["startupProbe", "readinessProbe", "livenessProbe"] {
+        let asked = &container[probe]["httpGet"];
+        ensure!(asked["scheme"] == "HTTPS" && asked["port"] == "http" && asked["path"].is_string(), "{asked}");
     }
+    let mounted = |name: &str| {
+        let mounts = container["volumeMounts"].as_array().into_iter().flatten();
+        mounts.filter(|mount| mount["name"] == name && mount["subPath"].is_null()).count() == 1
+    };
+    ensure!(mounted("tls") && mounted("count-store") && mounted("config"), "{container}");
     Ok(())
 }
 
