@@ -41,7 +41,7 @@ impl Sizes {
     }
 
     /// The load of most scenarios.
-    fn drained(&self) -> Records {
+    pub(crate) fn drained(&self) -> Records {
         let load = self.load(self.records(2_000_000, 200_000), self.keys(100_000, 10_000));
         Records { load, keys: Keys::Uniform, filled: false, partitions: self.partitions }
     }
@@ -85,6 +85,7 @@ impl Bench {
             Kind::Start(waits) => self.compare(scenario, &vec![], |side| self.first_output(scenario, side, waits)),
             Kind::ManyTasks(partitions) => self.measure_many_tasks(scenario, partitions),
             Kind::Growth => self.measure_growth(scenario),
+            Kind::Queries => self.measure_queries(scenario),
         }
     }
 

@@ -105,7 +105,13 @@ impl Bench {
 }
 
 /// Waits until the last record is through, and says when that was.
-fn last_record(app: &App, scenario: &Scenario, side: Side, process: &mut Process, count: u64) -> Result<Instant> {
+pub(crate) fn last_record(
+    app: &App,
+    scenario: &Scenario,
+    side: Side,
+    process: &mut Process,
+    count: u64,
+) -> Result<Instant> {
     let goal = i64::try_from(count)?;
     let output = Group::new(&app.kafka, &app.id, &app.output)?;
     let group = app.group()?;
@@ -124,7 +130,7 @@ fn last_record(app: &App, scenario: &Scenario, side: Side, process: &mut Process
 }
 
 /// Stops it, and returns how many outputs there are, if they are right.
-fn verified(app: &App, expect: Expect, side: Side, process: &mut Process, count: u64) -> Result<u64> {
+pub(crate) fn verified(app: &App, expect: Expect, side: Side, process: &mut Process, count: u64) -> Result<u64> {
     if side == Side::PassThrough {
         process.kill()?;
         return Ok(u64::try_from(Group::new(&app.kafka, &app.id, &app.output)?.end()?)?);

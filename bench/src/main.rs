@@ -17,6 +17,7 @@ mod restore;
 mod start;
 mod many_tasks;
 mod growth;
+mod queries;
 mod plot;
 mod statistics;
 mod report;

@@ -25,6 +25,8 @@ pub(crate) enum Kind {
     ManyTasks(i32),
     /// One measure of the load or the configuration after the other takes its values.
     Growth,
+    /// Clients ask for keys while it processes.
+    Queries,
 }
 
 /// How long a broker holds up the first members of a group.
@@ -86,10 +88,15 @@ pub(crate) struct Scenario {
 }
 
 impl Scenario {
-    /// The pass-through emits every update without transactions, and so is no limit to what does not.
+    /// The pass-through emits every update without transactions, and so is no limit to what does not. Kafka Streams serves
+    /// nothing over HTTP.
     pub(crate) fn has(&self, side: Side) -> bool {
         let like_it = self.kind == Kind::Drain && self.expect == Expect::EveryCount && !self.exactly_once;
-        side != Side::PassThrough || like_it
+        match side {
+            Side::Millrace => true,
+            Side::KafkaStreams => self.kind != Kind::Queries,
+            Side::PassThrough => like_it,
+        }
     }
 }
 
@@ -274,6 +281,12 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         kind: Kind::ManyTasks(512),
         about: "512 partitions and two instances: idle, then 2,000 records/s",
         goals: &[at_most("rss_mb", 0.2)],
+        ..PLAIN
+    },
+    Scenario {
+        name: "queries",
+        kind: Kind::Queries,
+        about: "at-least-once, every update emitted, without and with clients that ask for keys over HTTP",
         ..PLAIN
     },
     Scenario {

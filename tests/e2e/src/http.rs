@@ -13,8 +13,7 @@ pub fn address(process: &Process) -> Result<String> {
 
 /// Status and body of an answer, whatever the status.
 pub fn get(address: &str, path: &str) -> Result<(u16, String)> {
-    let answer = agent().get(format!("http://{address}{path}")).call();
-    read(answer.with_context(|| format!("ask for {path}"))?)
+    Client::new(address).get(path)
 }
 
 /// The same for a component that is pushed, with a token.
@@ -27,6 +26,24 @@ pub fn put(address: &str, path: &str, token: &str, component: &[u8]) -> Result<(
 pub fn post(address: &str, path: &str, token: &str) -> Result<(u16, String)> {
     let request = agent().post(format!("http://{address}{path}")).header("Authorization", format!("Bearer {token}"));
     read(request.send_empty().with_context(|| format!("send to {path}"))?)
+}
+
+/// Asks one instance again and again, over a connection that it keeps.
+pub struct Client {
+    agent: ureq::Agent,
+    address: String,
+}
+
+impl Client {
+    #[must_use]
+    pub fn new(address: &str) -> Self {
+        Self { agent: agent(), address: address.to_owned() }
+    }
+
+    pub fn get(&self, path: &str) -> Result<(u16, String)> {
+        let answer = self.agent.get(format!("http://{}{path}", self.address)).call();
+        read(answer.with_context(|| format!("ask for {path}"))?)
+    }
 }
 
 fn agent() -> ureq::Agent {
