@@ -142,6 +142,22 @@ impl Database for Memory {
         self.positions.inputs.clear();
         Ok(())
     }
+
+    /// What is in a store that goes is gone.
+    fn set_stores(&mut self, stores: &[StoreSpec]) -> Result<bool, Error> {
+        let mut known = std::mem::replace(self, Self::of(stores));
+        for store in &mut self.stores {
+            let same = |old: &&mut Store| old.name == store.name && old.expiry == store.expiry;
+            if let Some(old) = known.stores.iter_mut().find(same) {
+                *store = std::mem::take(old);
+            }
+        }
+        let stays = |name: &str| stores.iter().any(|store| store.name == name);
+        known.positions.changelogs.retain(|(name, _)| stays(name));
+        known.positions.observed.retain(|(name, _)| stays(name));
+        self.positions = known.positions;
+        Ok(true)
+    }
 }
 
 /// Later positions replace earlier ones of the same name; the others stay.

@@ -5,6 +5,7 @@ use std::fmt;
 
 use crate::context::Context;
 use crate::record::{Batch, Changes, Input, Offset, Output, TopicPartition};
+use crate::task::StoreSpec;
 
 /// What a failure asks for, not where it came from.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -176,6 +177,10 @@ pub trait Database: Send {
     /// Forgets the positions of all inputs, before anything that is called after it: the state is about to become
     /// another one than that which agrees with them.
     fn forget_inputs(&mut self) -> Result<(), Error>;
+    /// Its stores are these from now on, in this order. One that it has stays as it is. One that goes, or is not among those
+    /// that it is opened with, has no position from then on, also when it comes back: the positions of inputs that are
+    /// written meanwhile say nothing of it. `Ok(false)`: it would have to be opened anew; it is as it was.
+    fn set_stores(&mut self, stores: &[StoreSpec]) -> Result<bool, Error>;
 }
 
 /// A record the log refused for itself (too large, invalid), which says nothing of its neighbours.

@@ -41,7 +41,8 @@
 //!
 //! **A store is rebuilt** from the beginning of its changelog if it has no position (a new store, a new disk, one that
 //! was found corrupt, one in memory whose process is gone), or if its position is not within the changelog (which
-//! was truncated, or deleted and made again). A rebuilt store gets its own tail with the rest: that is more
+//! was truncated, or deleted and made again). One without a position whose changelog is empty is *new*: it is made empty, which
+//! agrees with whatever offsets are stored. A rebuilt store gets its own tail with the rest: that is more
 //! than once, never less. Before it is emptied the stored inputs are forgotten: else a crash in between would make
 //! half a store look like a whole one at the next start, and the rest of it be skipped.
 //!
@@ -103,6 +104,11 @@ fn position(stored: &Positions, store: &StoreSpec, (begin, end): (Offset, Offset
     known.filter(|&offset| begin <= offset && offset <= end)
 }
 
+/// Whether nobody has ever committed anything to a store: another version of the module has brought it.
+pub(crate) fn is_new(stored: &Positions, store: &StoreSpec, (begin, end): (Offset, Offset)) -> bool {
+    begin == end && stored.changelogs.iter().all(|(name, _)| *name != store.name)
+}
+
 #[must_use]
 pub fn plan(facts: &Facts<'_>) -> Plan {
     let Facts { guarantee, spec, stored, committed, changelogs } = facts;
@@ -119,7 +125,9 @@ pub fn plan(facts: &Facts<'_>) -> Plan {
     let changelog = |store: usize| changelogs.get(store).copied().flatten();
     let position = |store: usize| position(stored, &spec.stores[store], changelog(store)?);
     // A store that is rebuilt gets what the changelog has, and that may be less than what is stored.
-    let whole = (0..spec.stores.len()).all(|store| changelog(store).is_none() || position(store).is_some());
+    let whole = (0..spec.stores.len()).all(|store| {
+        changelog(store).is_none_or(|bounds| position(store).is_some() || is_new(stored, &spec.stores[store], bounds))
+    });
     let own_state = nobody_else && whole;
     let start = |input| {
         let group = theirs(input).map(|committed| committed.offset);
@@ -170,7 +178,8 @@ impl Task {
     /// [`Phase::Restoring`]: crate::task::Phase::Restoring
     pub fn restore(&mut self, plan: &Plan) -> Result<(), Error> {
         self.restoring()?;
-        if plan.stores.iter().any(|replay| matches!(replay, Replay::Range { rebuild: true, .. })) {
+        // A store that is new is empty, and so it was at the stored inputs.
+        if plan.stores.iter().any(|replay| matches!(replay, Replay::Range { from, to, rebuild: true } if from < to)) {
             self.context.overlay().database()?.forget_inputs()?;
         }
         for (store, replay) in plan.stores.iter().enumerate() {

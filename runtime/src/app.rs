@@ -31,6 +31,7 @@ use crate::sink::{Sink, Switches};
 use crate::source::{Farewell, Settings as SourceSettings, Source};
 use crate::status::{Identity, Status};
 use crate::store::{Budget as StoreBudget, Resources, StateDirectory};
+use crate::traces::Traces;
 use crate::worker::{Budget, Handle, Meter, Pace, Worker};
 use follower::Follower;
 use queries::{Group, OpenStores};
@@ -140,6 +141,7 @@ impl Application {
         let version = Version { module, plan, partitioning };
         let versions = Arc::new(Versions::new(version, activation.is_some().then_some(told)));
         let ends = Ends::default();
+        let traces = status.traces.clone();
         let shared = (membership, status, catalogs);
         let source = Self::wire(config, &clients, state, &versions, other_inputs, ends.clone(), shared)?;
         if let Some(activation) = activation {
@@ -161,7 +163,7 @@ impl Application {
             .name("source".to_owned())
             .spawn(move || source.run().map_err(|error| anyhow!("{error}")))
             .context("start the source thread")?;
-        Ok(Running { ends, thread, server })
+        Ok(Running { ends, thread, server, traces })
     }
 
     /// Of the topics that are written to. To read them is a right of its own, which the application can do without.
@@ -253,11 +255,13 @@ impl Base {
     fn open(config: &Config) -> anyhow::Result<Self> {
         let state = StateDirectory::open(&config.state_dir, &config.application_id)?;
         let process_id = state.process_id()?;
-        let status = Arc::new(Status::new(Identity {
+        let identity = Identity {
             application_id: config.application_id.clone(),
             instance: config.instance_id.clone().unwrap_or_else(|| process_id.clone()),
             threads: config.threads,
-        }));
+        };
+        let traces = traces(config, &identity)?;
+        let status = Arc::new(Status::new(identity).with_traces(traces));
         let catalogs = Arc::new(Catalogs::default());
         let registry = Arc::new(Registry::new(config.clone()));
         let server = serve(config, &status, &registry, &catalogs)?;
@@ -280,6 +284,7 @@ pub struct Running {
     ends: Ends,
     thread: JoinHandle<anyhow::Result<()>>,
     server: Option<Server>,
+    traces: Traces,
 }
 
 impl Running {
@@ -310,6 +315,7 @@ impl Running {
         if let Some(server) = self.server {
             server.stop();
         }
+        self.traces.stop();
         ended.unwrap_or_else(|_| bail!("the source thread panicked; its message is above"))
     }
 
@@ -364,6 +370,12 @@ fn run_once(config: &Config) -> anyhow::Result<bool> {
         }
         None => Ok(false),
     }
+}
+
+fn traces(config: &Config, identity: &Identity) -> anyhow::Result<Traces> {
+    let Some(endpoint) = &config.otlp_endpoint else { return Ok(Traces::default()) };
+    crate::tls::choose_provider();
+    Traces::to(endpoint, &identity.application_id, &identity.instance)
 }
 
 fn serve(

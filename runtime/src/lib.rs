@@ -3,6 +3,7 @@
 
 pub mod config;
 pub mod format;
+pub mod traces;
 pub mod status;
 pub mod tls;
 pub mod kafka;

@@ -1,6 +1,7 @@
 //! Modules from an OCI registry: the pull part of the distribution API, served here on loopback, and what may go wrong.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
@@ -9,9 +10,17 @@ use axum::Router;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
+use axum::serve::Listener;
 use millrace_engine::ports::Error;
 use millrace_runtime::registry::fetch;
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rustls::ServerConfig;
+use rustls::pki_types::PrivateKeyDer;
 use sha2::{Digest, Sha256};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
 const MOST: usize = 1 << 20;
 const WASM: &str = "application/wasm";
@@ -29,6 +38,7 @@ struct Contents {
 
 /// A registry, until it is dropped.
 struct Registry {
+    /// What artifacts there are named by.
     address: String,
     contents: Arc<Mutex<Contents>>,
     _runtime: tokio::runtime::Runtime,
@@ -64,16 +74,60 @@ async fn answer(State(contents): State<Arc<Mutex<Contents>>>, uri: Uri, headers:
     }
 }
 
+/// Connections of a proxy (`CONNECT`) behind which there is one server, who speaks TLS with this certificate.
+struct Tunnel {
+    listener: TcpListener,
+    tls: TlsAcceptor,
+}
+
+impl Listener for Tunnel {
+    type Io = TlsStream<TcpStream>;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Self::Io, SocketAddr) {
+        loop {
+            let (mut stream, from) = self.listener.accept().await.expect("a connection");
+            let mut asked = Vec::new();
+            while !asked.ends_with(b"\r\n\r\n") {
+                asked.push(stream.read_u8().await.expect("a request"));
+            }
+            assert!(asked.starts_with(b"CONNECT registry.test:443 "), "{}", String::from_utf8_lossy(&asked));
+            stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.expect("an answer");
+            // Who does not trust the certificate goes away.
+            if let Ok(stream) = self.tls.accept(stream).await {
+                return (stream, from);
+            }
+        }
+    }
+
+    fn local_addr(&self) -> std::io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+}
+
 impl Registry {
     fn new() -> Self {
+        Self::serving(|listener| listener, |address| address).0
+    }
+
+    /// One that is reached by TLS, by a name that is none of loopback, through the proxy at the address that is given back.
+    fn secured(tls: TlsAcceptor) -> (Self, String) {
+        Self::serving(|listener| Tunnel { listener, tls }, |_| "registry.test".to_owned())
+    }
+
+    fn serving<L: Listener<Addr = SocketAddr>>(
+        listen: impl FnOnce(TcpListener) -> L,
+        name: impl FnOnce(String) -> String,
+    ) -> (Self, String) {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
         let contents = Arc::<Mutex<Contents>>::default();
-        let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).expect("a port");
+        let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).expect("a port");
         let address = listener.local_addr().expect("an address").to_string();
         let router = Router::new().fallback(answer).with_state(Arc::clone(&contents));
+        let listener = listen(listener);
         runtime.spawn(async move { axum::serve(listener, router).await });
-        Self { address, contents, _runtime: runtime }
+        (Self { address: name(address.clone()), contents, _runtime: runtime }, address)
     }
 
     fn put(&self, path: &str, code: StatusCode, bytes: &[u8]) {
@@ -221,6 +275,65 @@ fn credentials_are_docker_s() {
         let said = check(&[variable]);
         assert!(said.contains("it is not a WebAssembly component"), "{said}");
     }
+}
+
+/// An authority of somebody's own: its certificate, and what a server with the name needs that it has signed for.
+fn authority(name: &str) -> (String, TlsAcceptor) {
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let key = KeyPair::generate().unwrap();
+    let certificate = params.self_signed(&key).unwrap().pem();
+    let issuer = Issuer::new(params, key);
+    let key = KeyPair::generate().unwrap();
+    let signed = CertificateParams::new(vec![name.to_owned()]).unwrap().signed_by(&key, &issuer).unwrap();
+    let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()));
+    let config = config.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
+    let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+    let config = config.with_single_cert(vec![signed.der().clone()], key).unwrap();
+    (certificate, TlsAcceptor::from(Arc::new(config)))
+}
+
+/// A registry whose certificate is of a private authority, behind a proxy.
+#[test]
+fn a_private_authority_is_trusted_when_it_is_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = directory.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    let (certificate, tls) = authority("registry.test");
+    let (registry, proxy) = Registry::secured(tls);
+    let artifact = registry.artifact(&[(WASM, b"component")]);
+    let proxy = format!("http://{proxy}");
+    let check = |trusted: Option<&Path>| {
+        let trusted = trusted.map(|path| ("SSL_CERT_FILE", path));
+        let variables: Vec<_> = [("HTTPS_PROXY", Path::new(&proxy))].into_iter().chain(trusted).collect();
+        check(directory.path(), &artifact, &variables)
+    };
+    // It is fetched; that it is no module is found afterwards.
+    let said = check(Some(&file("authority.pem", &certificate)));
+    assert!(said.contains("it is not a WebAssembly component"), "{said}");
+    let stranger = file("stranger.pem", &authority("registry.test").0);
+    for trusted in [None, Some(&*stranger)] {
+        let said = check(trusted);
+        assert!(
+            said.contains("the certificate of the registry registry.test is not trusted")
+                && said.contains("SSL_CERT_FILE"),
+            "{said}"
+        );
+    }
+    let said = check(Some(&file("empty.pem", "")));
+    assert!(said.contains("SSL_CERT_FILE"), "{said}");
+
+    let (certificate, tls) = authority("another.test");
+    let (registry, proxy) = Registry::secured(tls);
+    let artifact = registry.artifact(&[(WASM, b"component")]);
+    let trusted = file("another.pem", &certificate);
+    let variables = [("HTTPS_PROXY", Path::new(&format!("http://{proxy}")).to_owned()), ("SSL_CERT_FILE", trusted)];
+    let variables: Vec<(&str, &Path)> = variables.iter().map(|(name, value)| (*name, &**value)).collect();
+    let said = self::check(directory.path(), &artifact, &variables);
+    assert!(said.contains("is not trusted") && said.contains("registry.test"), "{said}");
 }
 
 /// A pod says who it is in Azure at Azure's registries, and nowhere else. How it goes on is tested in `registry/tests.rs`:

@@ -234,6 +234,13 @@ impl Context {
         std::mem::replace(&mut self.partitions, partitions)
     }
 
+    /// Another version of the module has other stores. Nothing is uncommitted.
+    pub(crate) fn set_stores(&mut self, stores: &[(String, StoreKind)]) {
+        let kept: Vec<_> = stores.iter().map(|(name, kind)| (*kind, self.store(name))).collect();
+        self.overlay.set_stores(&kept);
+        self.stores = stores.iter().map(|(name, _)| name.clone()).collect();
+    }
+
     pub fn dropped(&mut self, node: &str, reason: &str, count: u32) {
         let same = |known: &&mut Dropped| known.node == node && known.reason == reason;
         if let Some(known) = self.dropped.iter_mut().find(same) {

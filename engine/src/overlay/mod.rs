@@ -79,6 +79,18 @@ impl Overlay {
         Self { database: Some(database), stores, changelog_headers, cache_bytes, lookups, found: Vec::new() }
     }
 
+    /// Nothing is uncommitted. Its stores are these from now on: with the index that a store had, if it was there.
+    pub(crate) fn set_stores(&mut self, stores: &[(StoreKind, Option<StoreIndex>)]) {
+        let mut known: Vec<Option<Store>> = std::mem::take(&mut self.stores).into_iter().map(Some).collect();
+        let kept = |(kind, before): &(StoreKind, Option<StoreIndex>)| {
+            before.and_then(|index| known[index].take()).unwrap_or_else(|| Store::new(*kind))
+        };
+        self.stores = stores.iter().map(kept).collect();
+        let headers = std::mem::take(&mut self.changelog_headers);
+        let headers = |(_, before): &(StoreKind, Option<StoreIndex>)| before.map(|index| headers[index].clone());
+        self.changelog_headers = stores.iter().map(|store| headers(store).unwrap_or_default()).collect();
+    }
+
     pub(crate) fn database(&mut self) -> Result<&mut dyn Database, Error> {
         match &mut self.database {
             Some(database) => Ok(database.as_mut()),

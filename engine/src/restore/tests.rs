@@ -109,6 +109,8 @@ fn a_store_without_a_position_in_its_changelog_is_rebuilt() {
         check(&case, rebuild(5, 40), rebuild(5, 40), &[Some(9)]);
     }
     check(&case(&[(None, Some(9))], None, (5, 40)), rebuild(5, 40), rebuild(5, 40), &[Some(9)]);
+    // One that is new is empty, and does not keep the others from going on where the disk is.
+    check(&case(&[(Some(9), Some(7))], None, (5, 5)), rebuild(5, 5), rebuild(5, 5), &[Some(9)]);
     // Its changelog may lack what only this disk had.
     check(&case(&[(Some(9), Some(7))], None, (5, 40)), rebuild(5, 40), rebuild(5, 40), &[Some(7)]);
 }

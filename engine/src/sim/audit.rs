@@ -18,8 +18,11 @@ type Counts = BTreeMap<Vec<u8>, (u64, i64)>;
 
 /// The value of a record that the module fails on.
 pub(crate) const POISON: &[u8] = b"bad";
-/// The count, and what the flush of a cached count writes downstream.
-pub(crate) const STORES: [&str; 2] = ["count-store", "mirror-store"];
+/// The count, what the flush of a cached count writes downstream, and what some versions of the module have beside: each
+/// count that they come to.
+pub(crate) const STORES: [&str; 3] = ["count-store", "mirror-store", ADDED_STORE];
+pub(crate) const ADDED_STORE: &str = "added-store";
+const ADDED: usize = 2;
 pub(crate) const OUTPUT: &str = "counts";
 /// The key of what the wall clock has the module forward.
 const PUNCTUATED: &[u8] = b"punctuated";
@@ -31,7 +34,7 @@ pub(crate) struct Kind {
     pub(crate) cached: bool,
     pub(crate) logged: bool,
     /// Of each store.
-    pub(crate) persistent: [bool; 2],
+    pub(crate) persistent: [bool; 3],
     pub(crate) inputs: usize,
     pub(crate) partitions: u32,
     /// The module is called for the wall clock, and forwards something.
@@ -53,14 +56,28 @@ pub(crate) struct Audit {
 }
 
 impl Kind {
-    /// Those the topology has of all stores.
+    /// Those that every version of the topology has.
     pub(crate) fn stores(&self) -> &'static [&'static str] {
-        if self.cached { &STORES } else { &STORES[..1] }
+        if self.cached { &STORES[..2] } else { &STORES[..1] }
+    }
+
+    /// Those that any version has, as the disk has them.
+    pub(crate) fn all(&self) -> impl Iterator<Item = usize> + use<> {
+        (0..self.stores().len()).chain([ADDED])
+    }
+
+    /// Those of a version, in its order.
+    pub(crate) fn of_version(&self, version: u32) -> impl Iterator<Item = usize> + use<> {
+        has_added(version).then_some(ADDED).into_iter().chain(0..self.stores().len())
     }
 
     pub(crate) fn expiry(&self) -> Option<Expiry> {
         self.windows.then_some(Expiry { keys: TimedKeys::Window, retention_ms: RETENTION_MS })
     }
+}
+
+fn has_added(version: u32) -> bool {
+    version.is_multiple_of(2)
 }
 
 pub(crate) fn changelog(store: usize, partition: u32) -> TopicPartition {
@@ -142,6 +159,11 @@ impl Audit {
         self.compare_at(None, what, found, expected, exact);
     }
 
+    /// The latest time that any of the stores has observed: what is gone from one is not forwarded to the next.
+    fn observed(&self, stored: &Positions) -> Option<i64> {
+        self.kind.all().filter_map(|store| stored.observed(STORES[store])).max()
+    }
+
     /// The same for a store that has observed a time. If it is not exact, that may be ahead of what it holds.
     fn compare_at(&self, observed: Option<i64>, what: &str, found: &Counts, expected: &Counts, exact: bool) {
         let (found, expected) = (&mut found.clone(), &mut expected.clone());
@@ -170,16 +192,24 @@ impl Audit {
         }
     }
 
-    /// A commit holds the work of one version of the module.
-    pub(crate) fn of_one_version(&self, write: &Write<'_>) {
-        let values = write.entries.iter().filter_map(|(_, _, value)| parse((*value)?));
+    /// A commit holds the work of one version of the module. What is on disk already is written again by a repair.
+    pub(crate) fn of_one_version(&self, write: &Write<'_>, memory: &Memory) {
+        let is_new = |store: usize, key: &[u8], new: &[u8]| {
+            let mut known = false;
+            memory.get(store, &[key], &mut |_, old| known = old == new).expect("memory does not fail");
+            !known
+        };
+        let changed = write.entries.iter().filter_map(|&(store, key, value)| Some((store, key, value?)));
+        let values =
+            changed.filter(|&(store, key, value)| is_new(store, key, value)).filter_map(|(.., value)| parse(value));
         let versions: BTreeSet<u32> = values.filter_map(|(_, value)| version(value)).collect();
         self.check(versions.len() <= 1, || format!("a commit holds the work of versions {versions:?}"));
     }
 
     /// Each store is what its changelog says up to its position, whoever brought it there.
     fn prefix(&self, cluster: &Cluster, partition: u32, memory: &Memory, stored: &Positions) {
-        for (store, name) in self.kind.stores().iter().enumerate() {
+        for store in self.kind.all() {
+            let name = STORES[store];
             let position = stored.changelogs.iter().find(|(known, _)| known == name).map(|&(_, offset)| offset);
             if let Some(position) = position {
                 let (mut logged, mut rows) =
@@ -215,7 +245,7 @@ impl Audit {
             // Who starts without knowing that others have the task by now has read what they have committed since. It
             // can't commit, and when it has the task again, what is committed is beyond its inputs.
             let knows = changes || self.kind.guarantee == Guarantee::AtLeastOnce;
-            let observed = stored.observed(self.kind.stores()[store]);
+            let observed = self.observed(stored);
             let exact = knows && self.is_exact(partition);
             self.compare_at(observed, "the disk holds a whole commit", &rows, &model, exact);
             // A disk that counted twice may start before its first commit has repaired the changelog.
@@ -243,7 +273,11 @@ impl Audit {
             for store in (0..self.kind.stores().len()).filter(|_| self.kind.logged) {
                 let logged = self.logged(&cluster, store, partition, None);
                 let exact = self.kind.guarantee == Guarantee::ExactlyOnce;
-                self.compare("what is committed is in the changelog", &logged, &model, exact);
+                // What another instance has left in one changelog may have made old what the next one lacks.
+                let all = (0..self.kind.stores().len()).flat_map(|store| self.logged(&cluster, store, partition, None));
+                let all: Vec<Vec<u8>> = all.map(|(key, _)| key).collect();
+                let latest = self.kind.expiry().and_then(|expiry| expiry.latest(all.iter().map(Vec::as_slice)));
+                self.compare_at(latest, "what is committed is in the changelog", &logged, &model, exact);
             }
             for (key, (count, _)) in &model {
                 let known = forwarded.get(key).copied().unwrap_or(0);
@@ -255,8 +289,8 @@ impl Audit {
         }
     }
 
-    /// All input is processed and committed.
-    pub(crate) fn finished(&self, partition: u32, memory: &Memory) {
+    /// All input is processed and committed, by a task with or without the added store.
+    pub(crate) fn finished(&self, partition: u32, memory: &Memory, has_added: bool) {
         let cluster = self.cluster.lock().expect("no test panics with it");
         let ends: Vec<i64> = (0..self.kind.inputs).map(|index| cluster.stable_end(&input(index, partition))).collect();
         let model = self.model(&cluster, partition, &ends);
@@ -268,7 +302,7 @@ impl Audit {
         }
         for store in 0..self.kind.stores().len() {
             let rows = rows(memory, store);
-            let observed = positions.observed(self.kind.stores()[store]);
+            let observed = self.observed(&positions);
             self.compare_at(observed, "at the end the disk holds all", &rows, &model, self.is_exact(partition));
             if self.kind.logged {
                 let logged = self.logged(&cluster, store, partition, None);
@@ -278,12 +312,33 @@ impl Audit {
         for (key, (count, _)) in &model {
             self.outputs(&cluster, partition, key, *count);
         }
+        if self.kind.logged {
+            let logged = self.logged(&cluster, ADDED, partition, None);
+            if has_added {
+                self.compare("at the end the changelog is what was added", &logged, &rows(memory, ADDED), true);
+            }
+            if self.kind.guarantee == Guarantee::ExactlyOnce {
+                self.added(&cluster, &logged, model.keys());
+            }
+        }
+    }
+
+    /// The added store has the last count of each key that a version with that store came to.
+    fn added<'a>(&self, cluster: &Cluster, logged: &Counts, keys: impl Iterator<Item = &'a Vec<u8>>) {
+        let output = TopicPartition::new(OUTPUT, 0);
+        for key in keys {
+            let own = cluster.committed_records(&output).filter(|record| record.key.as_deref() == Some(&**key));
+            let values = own.filter_map(|record| record.value.as_deref());
+            let last = values.filter(|value| version(value).is_some_and(has_added)).map(number).max();
+            let found = logged.get(key).map(|(count, _)| *count);
+            self.check(found == last, || format!("the added store has {found:?} of {key:?}, but it came to {last:?}"));
+        }
     }
 
     /// A standby that has read all there is.
-    pub(crate) fn followed(&self, partition: u32, memory: &Memory) {
+    pub(crate) fn followed(&self, partition: u32, memory: &Memory, has_added: bool) {
         let cluster = self.cluster.lock().expect("no test panics with it");
-        for store in 0..self.kind.stores().len() {
+        for store in self.kind.all().filter(|store| *store != ADDED || has_added) {
             let logged = self.logged(&cluster, store, partition, None);
             self.compare("at the end a standby is the changelog", &rows(memory, store), &logged, true);
         }

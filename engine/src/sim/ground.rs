@@ -9,8 +9,8 @@ use crate::ports::{Committed, Database};
 use crate::quarantine::{Policies, Policy};
 use crate::record::{Offset, TaskId, TopicPartition};
 use crate::sim::Random;
-use crate::sim::audit::{Audit, Kind, POISON, changelog, input};
-use crate::sim::disk::{Disk, Shared, blank};
+use crate::sim::audit::{Audit, Kind, POISON, STORES, changelog, input};
+use crate::sim::disk::{Disk, Shared, blank, places};
 use crate::sim::fuse::Fuse;
 use crate::sim::guest::{Behaviour, Count};
 use crate::sim::log::{Cluster, Record};
@@ -80,12 +80,13 @@ impl Ground {
         self.kind.guarantee == Guarantee::ExactlyOnce
     }
 
-    fn spec(&self, partition: u32) -> TaskSpec {
+    /// Of the version of the module that tasks are made of.
+    pub(crate) fn spec(&self, partition: u32) -> TaskSpec {
         let behaviour = Behaviour { cached: self.kind.cached, ..Behaviour::default() };
         let mut spec = crate::task::tests::spec(self.kind.inputs, &behaviour);
         spec.id = TaskId { subtopology: 0, partition };
-        let stores = self.kind.stores().iter().enumerate().map(|(store, name)| StoreSpec {
-            name: (*name).to_owned(),
+        let stores = self.kind.of_version(self.version).map(|store| StoreSpec {
+            name: STORES[store].to_owned(),
             cached: self.kind.cached && store == 0,
             persistent: self.kind.persistent[store],
             changelog: Some(changelog(store, partition).topic).filter(|_| self.kind.logged),
@@ -111,15 +112,17 @@ impl Ground {
     /// A task on the disk of an instance. What another one had in memory is gone.
     pub(crate) fn make_task(&mut self, number: usize, partition: u32, fuse: &Fuse) -> Task {
         let slot = &mut self.disks[number][partition as usize];
-        let stores = 0..self.kind.stores().len();
-        if stores.clone().all(|store| !self.kind.persistent[store]) {
+        if self.kind.all().all(|store| !self.kind.persistent[store]) {
             *slot = blank(self.kind);
         }
-        for store in stores.filter(|&store| !self.kind.persistent[store]) {
+        for store in self.kind.all().filter(|&store| !self.kind.persistent[store]) {
             slot.lock().expect("no test panics with it").clear(store).expect("memory does not fail");
         }
+        let memory = slot.clone();
+        let spec = Arc::new(self.spec(partition));
         let disk = Disk {
-            memory: slot.clone(),
+            memory,
+            stores: places(&spec.stores),
             fuse: fuse.clone(),
             audit: self.audit.clone(),
             partition,
@@ -128,6 +131,7 @@ impl Ground {
             damaged: Some(Mutex::new(Random::new(self.random.next())))
                 .filter(|_| self.kind.logged && self.random.once_in(8)),
         };
+        disk.forget_others().expect("memory does not fail");
         let behaviour = self.behaviour();
         let settings = Settings {
             batch_records: 1 + self.random.below(4),
@@ -135,7 +139,6 @@ impl Ground {
             policies: Policies { otherwise: Policy::Skip, kinds: Vec::new() },
             ..Settings::default()
         };
-        let spec = Arc::new(self.spec(partition));
         Task::new(spec, Arc::new(settings), Box::new(Count::new(behaviour)), Box::new(disk))
     }
 
@@ -150,14 +153,14 @@ impl Ground {
     }
 
     /// Where the changelogs of a task begin and end.
-    pub(crate) fn bounds(&self, partition: u32) -> Vec<Option<(Offset, Offset)>> {
+    pub(crate) fn bounds(&self, spec: &TaskSpec) -> Vec<Option<(Offset, Offset)>> {
         let cluster = self.cluster();
         let end = |store| {
-            let changelog = changelog(store, partition);
+            let changelog = changelog(store, spec.id.partition);
             let stable = self.rules.has(Mistake::RestoreStopsAtStable);
             Offset(if stable { cluster.stable_end(&changelog) } else { cluster.end(&changelog) })
         };
-        let stores = 0..self.kind.stores().len();
+        let stores = places(&spec.stores).into_iter();
         stores.map(|store| Some((Offset(0), end(store))).filter(|_| self.kind.logged)).collect()
     }
 

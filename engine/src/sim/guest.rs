@@ -139,6 +139,9 @@ impl Guest for Count {
             let values = Column::from_iter([Some(&value[..])]);
             let entries = Entries { keys, values, timestamps: vec![timestamp] };
             context.put(store, &entries).map_err(|m| self.fail(Some(index), &m.0))?;
+            if let Some(added) = context.store("added-store") {
+                context.put(added, &entries).map_err(|m| self.fail(Some(index), &m.0))?;
+            }
             if was.is_some_and(|was| self.behaviour.poison.as_deref() == Some(was)) {
                 if self.behaviour.flood {
                     while context.put(store, &entries).is_ok() {}

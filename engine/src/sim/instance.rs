@@ -1,16 +1,19 @@
 //! Owns one instance: its tasks, running, restoring or following, and its producer. Must not know who else has tasks.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use crate::commit::{self, Fate, Guarantee};
 use crate::ports::{Committed, Database, Error, Positions, Write};
-use crate::record::Offset;
-use crate::restore::{Facts, Plan, plan};
+use crate::record::{Offset, TopicPartition};
+use crate::restore::{Facts, Plan, Replay, plan};
 use crate::sim::audit::input;
 use crate::sim::fuse::Fuse;
 use crate::sim::ground::Ground;
 use crate::sim::guest::{Behaviour, Count};
 use crate::sim::log::Producer;
 use crate::sim::rules::Mistake;
-use crate::task::{Phase, Start, Successor, Task};
+use crate::task::{Fit, Phase, Start, Successor, Task};
 
 /// What an instance has of a partition.
 pub(crate) enum Slot {
@@ -149,13 +152,16 @@ impl Instance {
             None => Box::new(ground.make_task(self.number, partition, &self.fuse)),
         };
         let stored = task.stored_positions()?;
-        let changelogs = ground.bounds(partition);
         let (guarantee, spec) = (ground.kind.guarantee, task.spec().clone());
+        let changelogs = ground.bounds(&spec);
         let plan = plan(&Facts { guarantee, spec: &spec, stored: &stored, committed, changelogs: &changelogs });
         ground.tell(|| {
             let (number, id, was) = (self.number, spec.id, task.phase());
             format!("  {number} opens {id}, {was:?}: {stored:?}, committed {committed:?}, so {:?}", plan.stores)
         });
+        if plan.stores.iter().any(|replay| matches!(replay, Replay::Range { from, to, rebuild: true } if from < to)) {
+            ground.gone(self.number, partition);
+        }
         task.restore(&plan)?;
         Ok(Slot::Restoring { task, plan })
     }
@@ -224,19 +230,25 @@ impl Instance {
             2 => ground.version -= ground.version.min(1),
             _ => {}
         }
-        for task in self.slots.iter_mut().filter_map(running) {
-            if !matches!(task.phase(), Phase::Running | Phase::Suspended) || ground.random.once_in(3) {
+        for slot in &mut self.slots {
+            let (Slot::Running(task) | Slot::Standby(task)) = slot else { continue };
+            if task.phase() == Phase::Closed || ground.random.once_in(3) {
                 continue;
             }
             if self.fuse.before().is_err() {
                 return;
             }
             let init_fails = ground.random.once_in(3);
-            let guest = Box::new(Count::new(Behaviour { init_fails, ..ground.behaviour() }));
-            let swapped = task.take_over(Successor { spec: task.spec().clone(), guest });
+            let swapped = take_over(task, ground, init_fails);
             let version = ground.version;
             ground.tell(|| format!("  {number} swaps version {version} in for {}: {swapped:?}", task.id()));
-            assert_eq!(swapped.is_err(), init_fails, "{swapped:?}");
+            match swapped {
+                Ok(true) => {}
+                // There is more of a store than is here.
+                Ok(false) => *slot = Slot::waiting(),
+                Err(_) if self.fuse.is_dead() => return,
+                Err(error) => assert!(init_fails, "{error}"),
+            }
         }
     }
 
@@ -303,7 +315,7 @@ impl Instance {
         let mut task = task.unwrap_or_else(|| Box::new(ground.make_task(number, partition, &self.fuse)));
         let disk = ground.disks[number][partition as usize].clone();
         let inputs = disk.lock().expect("no test panics with it").positions().expect("memory does not fail").inputs;
-        let followed = task.follow(&ground.bounds(partition));
+        let followed = task.follow(&ground.bounds(task.spec()));
         if ground.rules.has(Mistake::StandbyKeepsInputs) {
             let positions = Positions { inputs, ..Positions::default() };
             let write = Write { entries: Vec::new(), positions };
@@ -315,6 +327,25 @@ impl Instance {
             Err(error) => panic!("follow: {error}"),
         }
     }
+}
+
+/// Has a task go on with the version that is active, or a standby follow for it.
+fn take_over(task: &mut Task, ground: &mut Ground, init_fails: bool) -> Result<bool, Error> {
+    let spec = Arc::new(ground.spec(task.id().partition));
+    let follows = task.phase() == Phase::Standby;
+    let guest = Box::new(Count::new(Behaviour { init_fails: init_fails && !follows, ..ground.behaviour() }));
+    let mut successor = Successor { spec, guest, changelogs: BTreeMap::new() };
+    if follows {
+        let taken = task.take_over_following(successor)?;
+        task.follow(&ground.bounds(task.spec()))?;
+        return Ok(taken);
+    }
+    if let Fit::Unknown(changelogs) = task.fit(&successor) {
+        let unasked = ground.rules.has(Mistake::AddedUnasked);
+        let end = |at: &TopicPartition| Offset(if unasked { 0 } else { ground.cluster().end(at) });
+        successor.changelogs = changelogs.into_iter().map(|at| (at.clone(), (Offset(0), end(&at)))).collect();
+    }
+    task.take_over(successor)
 }
 
 fn producer(ground: &Ground, number: usize, generation: u64, fuse: &Fuse) -> Producer {

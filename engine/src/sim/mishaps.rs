@@ -23,7 +23,8 @@ impl World {
             return;
         }
         let partition = self.ground.random.below(self.ground.kind.partitions as usize);
-        let store = self.ground.random.below(self.ground.kind.stores().len());
+        let stores: Vec<usize> = self.ground.kind.all().collect();
+        let store = stores[self.ground.random.below(stores.len())];
         self.ground.tell(|| format!("store {store} of partition {partition} on instance {number} is corrupt"));
         self.ground.gone(number, u32::try_from(partition).expect("small"));
         let mut disk = self.ground.disks[number][partition].lock().expect("no test panics with it");
@@ -33,7 +34,7 @@ impl World {
     pub(crate) fn compact(&mut self) {
         self.ground.tell(|| "changelogs are compacted".to_owned());
         for partition in 0..self.ground.kind.partitions {
-            for store in 0..self.ground.kind.stores().len() {
+            for store in self.ground.kind.all() {
                 self.ground.cluster().compact(&changelog(store, partition));
             }
         }

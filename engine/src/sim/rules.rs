@@ -22,6 +22,8 @@ pub(crate) enum Mistake {
     ClosedTaskStaysInTransaction,
     /// Another version of the module goes on before what the one before has done is committed.
     SwappedUncommitted,
+    /// A store that a version adds is taken to be empty, whatever its changelog has.
+    AddedUnasked,
 }
 
 #[derive(Debug, Clone)]

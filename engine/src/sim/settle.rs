@@ -1,10 +1,11 @@
 //! Owns the end of a run: nothing happens any more, and all must come right. Must not know what happened before.
 
-use crate::sim::audit::input;
+use crate::sim::audit::{ADDED_STORE, input};
 use crate::sim::fuse::Fuse;
 use crate::sim::ground::INSTANCES;
 use crate::sim::instance::{Instance, Slot};
 use crate::sim::world::World;
+use crate::task::Task;
 
 /// In which all must have come right.
 const TURNS: usize = 400;
@@ -70,9 +71,10 @@ impl World {
         for instance in self.instances.iter().flatten() {
             for (partition, slot) in (0..self.ground.kind.partitions).zip(&instance.slots) {
                 let disk = self.ground.disks[instance.number][partition as usize].lock().expect("no test panics");
+                let has_added = |task: &Task| task.spec().stores.iter().any(|store| store.name == ADDED_STORE);
                 match slot {
-                    Slot::Running(_) => self.ground.audit.finished(partition, &disk),
-                    Slot::Standby(_) => self.ground.audit.followed(partition, &disk),
+                    Slot::Running(task) => self.ground.audit.finished(partition, &disk, has_added(task)),
+                    Slot::Standby(task) => self.ground.audit.followed(partition, &disk, has_added(task)),
                     _ => {}
                 }
             }

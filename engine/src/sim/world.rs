@@ -32,7 +32,7 @@ impl World {
             guarantee,
             cached: random.once_in(2),
             logged,
-            persistent: [(); 2].map(|()| !logged || !random.once_in(4)),
+            persistent: [(); 3].map(|()| !logged || !random.once_in(4)),
             // With two of them a record may be late by any time.
             inputs: if windows { 1 } else { 1 + random.below(2) },
             partitions: 1 + u32::try_from(random.below(3)).expect("small"),

@@ -11,8 +11,8 @@
 //!        │                            │    └────────────┘
 //!        └──────────── close() ───────┴──────▶ Closed     (from any phase)
 //!
-//!                        follow()            restoring()
-//!     Created, Suspended ────────▶ Standby ─────────────▶ Restoring
+//!                                 follow()            restoring()
+//!     Created, Suspended, Standby ────────▶ Standby ─────────────▶ Restoring
 //! ```
 //!
 //! A standby is a warm copy of a task that runs on another instance: its module is not called, its stores follow the
@@ -42,7 +42,7 @@ use std::sync::Arc;
 pub use buffer::{BufferLimits, Chunk, Flow};
 pub(crate) use output::{Outgoing, route};
 pub use spec::{InputSpec, Settings, StoreSpec, TaskSpec};
-pub use swap::Successor;
+pub use swap::{Fit, Successor};
 
 use crate::context::{Clock, Context, Dropped};
 use crate::overlay::{Lookups, StoreKind};
@@ -76,10 +76,16 @@ impl Phase {
             (Created | Suspended | Standby, Restoring)
                 | (Restoring | Suspended, Running)
                 | (Restoring | Running, Suspended)
-                | (Created | Suspended, Standby)
+                | (Created | Suspended | Standby, Standby)
                 | (Created | Restoring | Running | Suspended | Standby, Closed)
         )
     }
+}
+
+/// What the stores of a task are to its overlay.
+fn kinds(stores: &[StoreSpec]) -> Vec<(String, StoreKind)> {
+    let kind = |store: &StoreSpec| StoreKind { cached: store.cached, expiry: store.expiry };
+    stores.iter().map(|store| (store.name.clone(), kind(store))).collect()
 }
 
 /// Where an input of a task goes on.
@@ -156,9 +162,7 @@ impl Task {
         guest: Box<dyn Guest>,
         database: Box<dyn Database>,
     ) -> Self {
-        let kind = |store: &StoreSpec| StoreKind { cached: store.cached, expiry: store.expiry };
-        let stores: Vec<(String, StoreKind)> =
-            spec.stores.iter().map(|store| (store.name.clone(), kind(store))).collect();
+        let stores = kinds(&spec.stores);
         let partitions = spec.partition_counts.clone();
         let context = Context::new(database, &stores, partitions, settings.cache_bytes, settings.call);
         Self {

@@ -254,7 +254,8 @@ fn only_legal_moves_are_made() {
     assert!(task.follow(&[]).is_err(), "it runs");
     task.suspend().expect("legal");
     task.follow(&[]).expect("legal");
-    assert!(task.suspend().is_err() && task.resume().is_err() && task.follow(&[]).is_err());
+    task.follow(&[]).expect("legal, for other stores");
+    assert!(task.suspend().is_err() && task.resume().is_err());
     task.restoring().expect("legal");
     assert!(task.follow(&[]).is_err(), "it is restoring");
     task.close();
@@ -496,7 +497,8 @@ fn a_malformed_output_is_a_fault() {
 
 /// Another version of the module for the bench's task.
 fn successor(bench: &Bench, behaviour: Behaviour) -> Successor {
-    Successor { spec: bench.task.spec().clone(), guest: Box::new(Count::new(behaviour)) }
+    let changelogs = std::collections::BTreeMap::new();
+    Successor { spec: bench.task.spec().clone(), guest: Box::new(Count::new(behaviour)), changelogs }
 }
 
 #[test]
@@ -510,7 +512,7 @@ fn another_version_goes_on_at_a_commit_with_what_is_buffered() {
     bench.add(0, &[(1, "foo", "b", 6)]);
     let renamed = Behaviour { output: Some("r-repartition".to_owned()), ..Behaviour::default() };
     let next = successor(&bench, renamed);
-    bench.task.take_over(next).expect("goes on");
+    assert!(bench.task.take_over(next).expect("goes on"));
     bench.add(0, &[(2, "foo", "c", 7)]);
     assert_eq!(bench.process().expect("processes"), [2]);
     assert_eq!(bench.written("counts"), ["foo=1@5"]);
@@ -532,18 +534,77 @@ fn a_version_whose_init_fails_changes_nothing() {
 }
 
 #[test]
-fn a_version_with_other_stores_inputs_or_timestamps_does_not_take_a_task() {
+fn a_version_with_changed_stores_inputs_or_timestamps_does_not_take_a_task() {
     let bench = Bench::new(1, Behaviour::default(), Settings::default());
-    let of = |change: fn(&mut TaskSpec)| {
-        let mut spec = TaskSpec::clone(bench.task.spec());
-        change(&mut spec);
-        bench.task.takes(&spec)
+    let check = |expected: Fit, change: fn(&mut TaskSpec)| {
+        let mut next = successor(&bench, Behaviour::default());
+        change(Arc::make_mut(&mut next.spec));
+        assert_eq!(bench.task.fit(&next), expected);
     };
-    assert!(of(|spec| spec.outputs.clear()));
-    assert!(!of(|spec| spec.stores.clear()));
-    assert!(!of(|spec| spec.stores[0].cached = true));
-    assert!(!of(|spec| spec.inputs.clear()));
-    assert!(!of(|spec| spec.inputs[0].extracts_timestamps = true));
+    check(Fit::InPlace, |spec| spec.outputs.clear());
+    check(Fit::InPlace, |spec| spec.stores.clear());
+    check(Fit::InPlace, |spec| spec.stores.insert(0, StoreSpec { changelog: None, ..added() }));
+    check(Fit::Unknown(vec![added_changelog()]), |spec| spec.stores.insert(0, added()));
+    check(Fit::Anew, |spec| spec.stores[0].cached = true);
+    check(Fit::Anew, |spec| spec.inputs.clear());
+    check(Fit::Anew, |spec| spec.inputs[0].extracts_timestamps = true);
     let extracting = Bench::new(1, Behaviour { extract: true, ..Behaviour::default() }, Settings::default());
-    assert!(!extracting.task.takes(extracting.task.spec()));
+    assert_eq!(extracting.task.fit(&successor(&extracting, Behaviour::default())), Fit::Anew);
+}
+
+fn added() -> StoreSpec {
+    let changelog = Some("app-added-store-changelog".into());
+    StoreSpec { name: "added-store".to_owned(), cached: false, persistent: true, changelog, expiry: None }
+}
+
+fn added_changelog() -> TopicPartition {
+    TopicPartition::new("app-added-store-changelog", 0)
+}
+
+/// A version that has one store more, whose changelog ends there.
+fn with_added(bench: &Bench, end: i64, behaviour: Behaviour) -> Successor {
+    let mut next = successor(bench, behaviour);
+    Arc::make_mut(&mut next.spec).stores.insert(0, added());
+    next.changelogs.insert(added_changelog(), (Offset(0), Offset(end)));
+    next
+}
+
+fn stored_counts(bench: &mut Bench, store: &str) -> Option<Vec<u64>> {
+    let context = bench.task.state();
+    let rows = context.scan(context.store(store)?, (None, None), false, 9).expect("reads");
+    Some(rows.values.iter().flatten().map(crate::sim::guest::number).collect())
+}
+
+#[test]
+fn a_version_with_a_store_more_goes_on_with_those_that_are_there() {
+    let mut bench = Bench::new(1, Behaviour::default(), Settings::default());
+    bench.add(0, &[(0, "foo", "a", 5)]);
+    bench.process().expect("processes");
+    commit(&mut [&mut bench.task], &mut bench.log, Guarantee::AtLeastOnce).expect("commits");
+    bench.add(0, &[(1, "foo", "b", 6), (2, "bar", "c", 6)]);
+    let before = successor(&bench, Behaviour::default());
+
+    // Its `init` fails: as if it had never been.
+    let next = with_added(&bench, 0, Behaviour { init_fails: true, ..Behaviour::default() });
+    assert!(bench.task.take_over(next).is_err());
+    assert_eq!(stored_counts(&mut bench, "added-store"), None);
+    // Somebody has written to its changelog: it would lack that.
+    let next = with_added(&bench, 1, Behaviour::default());
+    assert!(!bench.task.take_over(next).expect("it says so"));
+    assert_eq!((stored_counts(&mut bench, "added-store"), bench.task.spec().stores.len()), (None, 1));
+
+    let next = with_added(&bench, 0, Behaviour::default());
+    assert!(bench.task.take_over(next).expect("goes on"));
+    assert_eq!(bench.process().expect("processes"), [2]);
+    assert_eq!(stored_counts(&mut bench, "count-store"), Some(vec![1, 2]));
+    assert_eq!(stored_counts(&mut bench, "added-store"), Some(vec![1, 2]));
+    commit(&mut [&mut bench.task], &mut bench.log, Guarantee::AtLeastOnce).expect("commits");
+    assert_eq!(bench.written("app-added-store-changelog"), ["foo=2@6", "bar=1@6"]);
+    let positions = bench.task.stored_positions().expect("reads").changelogs;
+    assert!(positions.contains(&("added-store".to_owned(), Offset(2))), "{positions:?}");
+
+    // And back to the version without it.
+    assert!(bench.task.take_over(before).expect("goes on"));
+    assert_eq!(stored_counts(&mut bench, "added-store"), None);
+    assert_eq!(stored_counts(&mut bench, "count-store"), Some(vec![1, 2]));
 }

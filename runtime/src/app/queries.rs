@@ -25,15 +25,9 @@ impl OpenStores {
     }
 }
 
-fn index(view: &View, store: &str) -> Result<usize, Error> {
-    let none = || Error::Retry(format!("the task has no store {store} yet: it takes up another version of the module"));
-    view.store(store).ok_or_else(none)
-}
-
 impl Stores for OpenStores {
     fn get(&self, task: TaskId, store: &str, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
-        let view = self.view(task)?;
-        view.get(index(&view, store)?, key)
+        self.view(task)?.get(store, key)
     }
 
     fn scan(
@@ -44,18 +38,15 @@ impl Stores for OpenStores {
         reverse: bool,
         visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
     ) -> Result<(), Error> {
-        let view = self.view(task)?;
-        view.scan(index(&view, store)?, range, reverse, visit)
+        self.view(task)?.scan(store, range, reverse, visit)
     }
 
     fn observed(&self, task: TaskId, store: &str) -> Result<Option<i64>, Error> {
-        let view = self.view(task)?;
-        view.observed(index(&view, store)?)
+        self.view(task)?.observed(store)
     }
 
     fn sizes(&self, task: TaskId, store: &str) -> Option<Sizes> {
-        let view = self.0.of(task)?;
-        let sizes = view.sizes(view.store(store)?)?;
+        let sizes = self.0.of(task)?.sizes(store)?;
         let (entries, file_bytes, memtable_bytes) = (sizes.entries, sizes.file_bytes, sizes.memtable_bytes);
         Some(Sizes { entries, file_bytes, memtable_bytes })
     }

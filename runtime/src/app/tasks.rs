@@ -1,6 +1,6 @@
 //! Makes tasks of the current version of the module and a state directory.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -70,7 +70,7 @@ impl Tasks {
 
 impl TaskFactory for Tasks {
     fn make(&self, id: TaskId, inputs: &[usize]) -> Result<Task, Error> {
-        let Successor { spec, guest } = self.successor(id, inputs)?;
+        let Successor { spec, guest, .. } = self.successor(id, inputs)?;
         let database = self.state.open_task(id, &spec.stores, &self.resources)?;
         Ok(Task::new(spec, Arc::clone(&self.settings), guest, Box::new(database)))
     }
@@ -109,12 +109,14 @@ impl TaskFactory for Tasks {
         let usage = Arc::clone(&self.status.task(id).guest);
         let log = Arc::clone(&self.status.guest_log);
         let guest = version.module.instantiate(TaskInfo { id, topics, caching: self.caching, usage, log });
-        Ok(Successor { spec: Arc::new(spec), guest })
+        Ok(Successor { spec: Arc::new(spec), guest, changelogs: BTreeMap::new() })
     }
 
     fn swapped(&self, swapped: Swapped) {
         if swapped.tasks > 0 {
             self.status.swapped(swapped.pause);
+            let attributes = [("millrace.tasks", swapped.tasks), ("millrace.reopened", swapped.reopen.len())];
+            self.status.traces.ended("swap", swapped.pause, attributes);
         }
         self.versions.tell(News::Swapped(swapped));
     }

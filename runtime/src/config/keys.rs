@@ -4,6 +4,7 @@
 
 use super::value::Kind::{
     self, Brokers, Bytes, Choice, Differences, Filter, Flag, Listen, Module, Name, Names, Number, Path, Peers, Topic,
+    Url,
 };
 
 /// What a key is when nothing is given.
@@ -327,6 +328,12 @@ pub(super) const KEYS: &[Key] = &[
         Filter,
         Is("info"),
         "`off`, `error`, `warn`, `info`, `debug` or `trace`, and exceptions: `info,millrace_runtime=debug`.",
+    ),
+    key(
+        "otlp.endpoint",
+        Url,
+        Unset,
+        "Where an OpenTelemetry collector takes OTLP over HTTP, as `http://collector:4318`: traces of rebalances, restores, commits, swaps and of records that come with a sampled `traceparent` go there. Unset: there are none.",
     ),
     key("log.format", Choice(&["text", "json"]), Is("text"), "Lines for people, or one JSON object per line."),
 ];

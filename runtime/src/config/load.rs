@@ -182,6 +182,7 @@ impl Resolved {
                 token_file: self.optional_path("http.token.file", path),
                 acceptable_recovery_lag: self.size("acceptable.recovery.lag"),
             },
+            otlp_endpoint: self.optional("otlp.endpoint"),
             log: LogConfig {
                 filter: self.text("log.level"),
                 format: if self.text("log.format") == "json" { LogFormat::Json } else { LogFormat::Text },

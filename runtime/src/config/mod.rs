@@ -76,6 +76,8 @@ pub struct Config {
     pub startup_deadline_ms: u64,
     pub faults: Faults,
     pub http: HttpConfig,
+    /// Of the collector that traces go to; `None`: there are none.
+    pub otlp_endpoint: Option<String>,
     pub log: LogConfig,
     /// Every key with its value and where it came from, secrets redacted.
     pub settings: Vec<Setting>,

@@ -33,6 +33,8 @@ pub(super) enum Kind {
     Listen,
     /// A host and a port with `{instance}` in them.
     Peers,
+    /// Where something is reached by HTTP.
+    Url,
     /// Directives for the log.
     Filter,
     Choice(&'static [&'static str]),
@@ -104,6 +106,7 @@ impl Kind {
             Self::Module => !text.is_empty() && text.strip_prefix(OCI).is_none_or(is_pinned),
             Self::Listen => text == OFF || text.parse::<SocketAddr>().is_ok(),
             Self::Peers => is_template(text),
+            Self::Url => is_url(text),
             Self::Filter => is_filter(text),
         };
         sound.then(|| Value::Text(text.to_owned()))
@@ -130,6 +133,12 @@ impl Kind {
 
 /// What a switch says that is no flag.
 pub(super) const OFF: &str = "off";
+
+/// `http://HOST…` or `https://HOST…`.
+fn is_url(text: &str) -> bool {
+    let host = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
+    host.is_some_and(|host| !host.is_empty() && !host.starts_with(['/', ':']) && !text.contains(char::is_whitespace))
+}
 
 /// Kafka allows 249 characters in a topic's name; a store's name and `-changelog` must find room.
 const MAX_NAME: usize = 150;
@@ -223,6 +232,7 @@ impl fmt::Display for Kind {
             Self::Module => write!(f, "a path, `{UPLOADED}`, or `{OCI}REGISTRY/REPOSITORY@sha256:DIGEST`"),
             Self::Brokers => write!(f, "`host` or `host:port`, comma-separated"),
             Self::Peers => write!(f, "a host and a port with `{{instance}}` in them, as `{{instance}}.counts:8642`"),
+            Self::Url => write!(f, "an address, as `http://host:4318`"),
             Self::Listen => write!(f, "an address and a port, as `0.0.0.0:8642`, or `{OFF}`"),
             Self::Filter => {
                 write!(f, "a level (off, error, warn, info, debug, trace) and `target=level`, comma-separated")
@@ -344,6 +354,10 @@ mod tests {
 
     #[test]
     fn instances_have_a_place_in_the_address_of_peers() {
+        check(Kind::Url, "http://collector:4318", "http://collector:4318");
+        for bad in ["collector:4318", "http://", "http://:4318", "grpc://collector:4317", "http://a b"] {
+            check(Kind::Url, bad, "refused");
+        }
         check(Kind::Peers, "{instance}.counts.default.svc:8642", "{instance}.counts.default.svc:8642");
         for bad in ["counts:8642", "{instance}", "{instance}:x", "http://{instance}:1", "{pod}:8642"] {
             check(Kind::Peers, bad, "refused");

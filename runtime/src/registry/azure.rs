@@ -9,7 +9,7 @@ use reqwest::header::{ACCEPT, HeaderMap, HeaderValue};
 use reqwest::{Client, Response, StatusCode, redirect};
 use serde_json::Value;
 
-use super::problem::{chain, fatal};
+use super::problem::{chain, distrusted, fatal};
 use super::{CONNECT_TIMEOUT, Credentials, READ_TIMEOUT, TOKEN_USER, is_loopback};
 use crate::config::WorkloadIdentity;
 use crate::tls::choose_provider;
@@ -121,7 +121,10 @@ struct Answer {
 
 impl Answer {
     async fn of(place: &str, sent: reqwest::Result<Response>) -> Result<Self, Error> {
-        let away = |error: reqwest::Error| Error::Retry(format!("{place} can't be asked: {}", chain(&error)));
+        let away = |error: reqwest::Error| {
+            let away = || Error::Retry(format!("{place} can't be asked: {}", chain(&error)));
+            distrusted(place, &error).unwrap_or_else(away)
+        };
         let mut response = sent.map_err(away)?;
         let (code, mut bytes) = (response.status(), Vec::new());
         while let Some(chunk) = response.chunk().await.map_err(away)? {

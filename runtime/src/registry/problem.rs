@@ -1,6 +1,7 @@
 //! Why an artifact can't be had, and what to do about it.
 
 use std::error::Error as StdError;
+use std::io;
 
 use millrace_engine::ports::Error;
 use oci_client::Reference;
@@ -15,6 +16,14 @@ pub(super) fn fatal(why: String) -> Error {
 /// Of what a registry answers, or does not, when it was given these credentials.
 pub(super) fn of_registry(image: &Reference, credentials: &Credentials, error: OciDistributionError) -> Error {
     let registry = image.resolve_registry();
+    // It is transparent, and hands over the causes of what it wraps, without that.
+    let cause: &(dyn StdError + 'static) = match &error {
+        OciDistributionError::RequestError(request) => request,
+        other => other,
+    };
+    if let Some(distrusted) = distrusted(&format!("the registry {registry}"), cause) {
+        return distrusted;
+    }
     match class(&error) {
         Class::Away => Error::Retry(format!("the registry {registry} can't be asked for {image}: {}", chain(&error))),
         Class::Denied => fatal(format!(
@@ -74,6 +83,30 @@ fn class(error: &OciDistributionError) -> Class {
         }
         _ => Class::Otherwise,
     }
+}
+
+/// Of a connection that fails because nobody here knows who vouches for the other side: another attempt would not help.
+pub(super) fn distrusted(place: &str, error: &(dyn StdError + 'static)) -> Option<Error> {
+    let known = "it is to name a file with the certificates (PEM) of all authorities that are trusted, in place of the \
+                 system's";
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        // What an error of input or output wraps is not among its sources.
+        let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        let wrapped = wrapped.and_then(|wrapped| wrapped.downcast_ref::<rustls::Error>());
+        if let Some(why @ rustls::Error::InvalidCertificate(_)) = error.downcast_ref().or(wrapped) {
+            return Some(fatal(format!(
+                "the certificate of {place} is not trusted: {why}; if an authority of your own has signed it, set \
+                 SSL_CERT_FILE: {known}"
+            )));
+        }
+        if error.downcast_ref::<reqwest::Error>().is_some_and(reqwest::Error::is_builder) {
+            let why = chain(error);
+            return Some(fatal(format!("a connection to {place} can't be secured: {why}; see SSL_CERT_FILE: {known}")));
+        }
+        cause = error.source();
+    }
+    None
 }
 
 /// The message with its causes: of a connection that fails only they say why.

@@ -131,6 +131,8 @@ pub struct Source {
     standbys: BTreeSet<TaskId>,
     routes: Routes,
     reaches: Reaches,
+    /// Since when partitions are being given and taken.
+    rebalancing: Option<Instant>,
     /// Restored, and with no worker yet.
     restored: Vec<Restored>,
     swaps: Swaps,
@@ -165,6 +167,7 @@ impl Source {
             None
         };
         let bounds = Bounds { records: settings.chunk_records, bytes: settings.chunk_bytes };
+        let traces = settings.status.traces.clone();
         Ok(Self {
             settings,
             consumer: membership.consumer(),
@@ -180,8 +183,9 @@ impl Source {
             at_hand: Assignment::default(),
             placements: BTreeMap::new(),
             standbys: BTreeSet::new(),
-            routes: Routes::new(bounds),
+            routes: Routes::new(bounds, traces),
             reaches: Reaches::default(),
+            rebalancing: None,
             restored: Vec::new(),
             swaps: Swaps::default(),
             held: false,
@@ -344,6 +348,7 @@ impl Source {
             partition: parcel.partition,
             chunk: parcel.chunk,
             bytes: parcel.bytes,
+            spans: parcel.spans,
         });
     }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
 use std::sync::mpsc::channel;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use millrace_engine::assignment::{Assignment, AssignmentError, spread};
 use millrace_engine::ports::{Committed, Error};
@@ -29,11 +29,21 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 
 impl Source {
     pub(super) fn rebalance(&mut self, rebalance: Rebalance) -> Result<(), Error> {
+        let began = *self.rebalancing.get_or_insert_with(Instant::now);
+        let incremental = is_incremental(&self.consumer);
+        let ends = incremental || matches!(rebalance, Rebalance::Assigned(_));
         match rebalance {
-            Rebalance::Revoked { partitions, lost } if is_incremental(&self.consumer) => self.taken(&partitions, lost),
+            Rebalance::Revoked { partitions, lost } if incremental => self.taken(&partitions, lost),
             Rebalance::Revoked { lost, .. } => self.revoked(lost),
             Rebalance::Assigned(partitions) => self.assigned(&partitions),
+        }?;
+        if ends {
+            self.rebalancing = None;
+            let attributes =
+                [("millrace.partitions", self.partitions.len()), ("millrace.tasks", self.placements.len())];
+            self.settings.status.traces.ended("rebalance", began.elapsed(), attributes);
         }
+        Ok(())
     }
 
     fn forget_partitions(&mut self) {

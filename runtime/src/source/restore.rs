@@ -93,6 +93,7 @@ enum Order {
     Restore(Vec<Request>),
     Cancel { tasks: Vec<TaskId>, done: Sender<()> },
     KeepStandbys(Chosen),
+    RenewStandbys,
 }
 
 /// A task to be restored.
@@ -181,6 +182,11 @@ impl Restorer {
         self.order(Order::KeepStandbys(chosen));
     }
 
+    /// The current version of the module is another one.
+    pub(super) fn renew_standbys(&self) {
+        self.order(Order::RenewStandbys);
+    }
+
     pub(super) fn take_restored(&self) -> Option<Restored> {
         self.restored.try_recv().ok()
     }
@@ -240,6 +246,7 @@ impl Thread {
             match self.next_order(orders) {
                 Ok(Order::Restore(requests)) => self.begin(requests),
                 Ok(Order::KeepStandbys(chosen)) => self.standbys.keep(chosen),
+                Ok(Order::RenewStandbys) => self.standbys.renew(),
                 Ok(Order::Cancel { tasks, done }) => {
                     for id in tasks {
                         self.give_up(id);
@@ -376,6 +383,7 @@ impl Thread {
         let ms = began.elapsed().as_millis();
         tracing::info!(task = %id, records, ms, "restored");
         self.status.task(id).remain(0);
+        self.status.traces.ended(&format!("restore {id}"), began.elapsed(), [("millrace.records", records)]);
         if let Err(error) = task.start(&plan.starts, plan.stream_time, crate::worker::now_ms()) {
             // Closes its stores, in case it is made again.
             drop(task);

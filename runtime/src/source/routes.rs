@@ -8,12 +8,16 @@ use millrace_engine::record::{Header, TaskId, TopicPartition};
 use millrace_engine::task::Chunk;
 use rdkafka::message::{BorrowedMessage, Headers, Message};
 
+use crate::traces::Traces;
+use crate::worker::Spans;
+
 /// One partition that is read for a task, and what was fetched of it.
 pub(super) struct Route {
     pub(super) partition: TopicPartition,
     pub(super) task: TaskId,
     chunk: Chunk,
     bytes: usize,
+    spans: Spans,
 }
 
 /// Bounds of one hand-over to a worker.
@@ -29,11 +33,13 @@ pub(super) struct Parcel {
     pub(super) partition: TopicPartition,
     pub(super) chunk: Chunk,
     pub(super) bytes: usize,
+    pub(super) spans: Spans,
 }
 
 /// The routes of the current assignment.
 pub(super) struct Routes {
     bounds: Bounds,
+    traces: Traces,
     routes: Vec<Route>,
     by_topic: HashMap<Arc<str>, HashMap<u32, usize>>,
     /// Messages come in runs of one partition: the route of the last one is the first to try.
@@ -46,8 +52,8 @@ pub(super) struct Routes {
 const RECORD_OVERHEAD: usize = 24;
 
 impl Routes {
-    pub(super) fn new(bounds: Bounds) -> Self {
-        Self { bounds, routes: Vec::new(), by_topic: HashMap::new(), last: 0, open: Vec::new() }
+    pub(super) fn new(bounds: Bounds, traces: Traces) -> Self {
+        Self { bounds, traces, routes: Vec::new(), by_topic: HashMap::new(), last: 0, open: Vec::new() }
     }
 
     /// Forgets all routes and whatever was gathered: it will be fetched again.
@@ -61,7 +67,7 @@ impl Routes {
     pub(super) fn add(&mut self, partition: TopicPartition, task: TaskId) {
         let index = self.routes.len();
         self.by_topic.entry(partition.topic.clone()).or_default().insert(partition.partition, index);
-        self.routes.push(Route { partition, task, chunk: Chunk::default(), bytes: 0 });
+        self.routes.push(Route { partition, task, chunk: Chunk::default(), bytes: 0, spans: Spans::new() });
     }
 
     pub(super) fn partitions(&self) -> impl Iterator<Item = &TopicPartition> {
@@ -79,7 +85,13 @@ impl Routes {
         if route.chunk.offsets.is_empty() {
             self.open.push(index);
         }
+        let before = route.chunk.records.headers.len();
         route.bytes += push(&mut route.chunk, message);
+        if self.traces.is_on() {
+            let (headers, offset) = (&mut route.chunk.records.headers[before..], message.offset());
+            let span = self.traces.fetched(headers, route.task, &route.partition, offset);
+            route.spans.extend(span.map(|span| (offset, span)));
+        }
         let full = route.chunk.offsets.len() >= self.bounds.records || route.bytes >= self.bounds.bytes;
         full.then(|| {
             self.open.retain(|open| *open != index);
@@ -108,6 +120,7 @@ impl Route {
             partition: self.partition.clone(),
             chunk: std::mem::take(&mut self.chunk),
             bytes: std::mem::take(&mut self.bytes),
+            spans: std::mem::take(&mut self.spans),
         }
     }
 }

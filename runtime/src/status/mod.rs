@@ -15,6 +15,7 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 
+use crate::traces::Traces;
 pub use log::{Cut, GuestLine, GuestLog};
 pub use task::{GuestUsage, InputProgress, Progress, Restored, TaskStatus};
 
@@ -91,6 +92,7 @@ pub struct Status {
     pub identity: Identity,
     pub workers: Workers,
     pub guest_log: Arc<GuestLog>,
+    pub traces: Traces,
     started: Instant,
     /// When the source last made a turn, in milliseconds since the start.
     beat_ms: AtomicU64,
@@ -146,6 +148,7 @@ impl Status {
             identity,
             workers,
             guest_log: Arc::default(),
+            traces: Traces::default(),
             started: Instant::now(),
             beat_ms: AtomicU64::default(),
             rebalances: AtomicU64::default(),
@@ -154,6 +157,12 @@ impl Status {
             paused: AtomicBool::default(),
             known: Mutex::new(Known { state: State::Created, module: String::new(), tasks: BTreeMap::new() }),
         }
+    }
+
+    /// What is told of it in traces goes there.
+    #[must_use]
+    pub fn with_traces(self, traces: Traces) -> Self {
+        Self { traces, ..self }
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {

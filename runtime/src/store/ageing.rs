@@ -29,6 +29,10 @@ impl Ageing {
         Self { expiry, observed: nothing(), deleted: nothing() }
     }
 
+    pub(super) fn expiry(&self) -> Expiry {
+        self.expiry
+    }
+
     /// The store has observed a time; the latest it has is the answer.
     pub(super) fn observe(&self, time: i64) -> i64 {
         self.observed.fetch_max(time, Ordering::Relaxed).max(time)

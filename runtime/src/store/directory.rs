@@ -110,7 +110,7 @@ impl StateDirectory {
     pub fn open_task(&self, task: TaskId, stores: &[StoreSpec], resources: &Resources) -> Result<TaskDatabase, Error> {
         let persistent: Vec<&StoreSpec> = stores.iter().filter(|s| s.persistent).collect();
         if persistent.is_empty() {
-            return Ok(self.opened(task, TaskDatabase::new(None, stores)));
+            return Ok(self.opened(task, TaskDatabase::new(None, stores, resources)));
         }
         // Held until it is open: what is being deleted is waited for.
         let _deleting = self.deleting.read().unwrap_or_else(PoisonError::into_inner);
@@ -119,8 +119,7 @@ impl StateDirectory {
         fs::create_dir_all(&path).map_err(|e| from_io("create the task's directory", &path, &e))?;
         greet_kafka_streams(&path, stores)?;
         let identity = Identity { application_id: &self.application_id, task };
-        let unlogged = stores.iter().any(is_irreplaceable);
-        let open = || Rocks::open(&path, &identity, &persistent, unlogged, resources);
+        let open = || Rocks::open(&path, &identity, &persistent, resources);
         let rocks = match open() {
             Err(Error::Corrupt(why)) => {
                 self.set_aside(task, stores, &why)?;
@@ -128,7 +127,7 @@ impl StateDirectory {
             }
             opened => opened?,
         };
-        Ok(self.opened(task, TaskDatabase::new(Some(rocks), stores)))
+        Ok(self.opened(task, TaskDatabase::new(Some(rocks), stores, resources)))
     }
 
     fn opened(&self, task: TaskId, database: TaskDatabase) -> TaskDatabase {

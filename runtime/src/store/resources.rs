@@ -20,7 +20,8 @@ pub struct Budget {
     pub write_ahead_log: bool,
 }
 
-/// Made once per process.
+/// Made once per process; cloning shares.
+#[derive(Clone)]
 pub struct Resources {
     cache: Cache,
     write_buffers: WriteBufferManager,

@@ -1,6 +1,7 @@
 //! Owns one task's RocksDB: a column family per persistent store and the default one for the
 //! positions. Must not know where the directory comes from, nor stores that live in memory.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use millrace_engine::ports::{Error, Positions, StoreIndex, Write};
@@ -34,6 +35,10 @@ pub(super) struct Rocks {
     /// Of each of them, what its compactions delete.
     ageing: Vec<Option<Ageing>>,
     blocks: BlockReads,
+    /// All families that there are, and what the compactions of each delete as long as the database is open.
+    all: BTreeMap<String, Option<Ageing>>,
+    /// Some store has no changelog.
+    unlogged: bool,
     write_options: WriteOptions,
 }
 
@@ -59,6 +64,19 @@ fn store_of(family: &str) -> &str {
     family.strip_prefix(FAMILY).unwrap_or(family)
 }
 
+/// What a family is opened or made with.
+fn family_options(resources: &Resources, ageing: Option<&Ageing>) -> Options {
+    let mut options = resources.family_options();
+    if let Some(ageing) = ageing {
+        ageing.delete_in_compactions(&mut options);
+    }
+    options
+}
+
+fn has_unlogged(stores: &[&StoreSpec]) -> bool {
+    stores.iter().any(|store| store.changelog.is_none())
+}
+
 impl Rocks {
     /// Opens or creates the database at `path` with a family for each of `stores`. Families of
     /// stores that are no longer in the topology stay as they are.
@@ -66,42 +84,74 @@ impl Rocks {
         path: &Path,
         identity: &Identity<'_>,
         stores: &[&StoreSpec],
-        unlogged: bool,
         resources: &Resources,
     ) -> Result<Self, Error> {
         let options = resources.database_options();
-        let families: Vec<String> = stores.iter().map(|store| family(&store.name)).collect();
-        let mut all = if path.join("CURRENT").exists() {
+        let listed = if path.join("CURRENT").exists() {
             DB::list_cf(&options, path).map_err(|e| from_rocksdb("list the stores", path, &e))?
         } else {
             Vec::new()
         };
-        all.extend(families.iter().cloned());
-        all.push(rocksdb::DEFAULT_COLUMN_FAMILY_NAME.to_owned());
-        all.sort_unstable();
-        all.dedup();
-        let ageing: Vec<Option<Ageing>> = stores.iter().map(|store| store.expiry.map(Ageing::new)).collect();
-        let descriptors = all.into_iter().map(|name| {
-            let mut options = resources.family_options();
-            let known = families.iter().position(|family| *family == name);
-            if let Some(ageing) = known.and_then(|store| ageing[store].as_ref()) {
-                ageing.delete_in_compactions(&mut options);
-            }
-            ColumnFamilyDescriptor::new(name, options)
-        });
+        let mut all: BTreeMap<String, Option<Ageing>> = listed.into_iter().map(|name| (name, None)).collect();
+        all.insert(rocksdb::DEFAULT_COLUMN_FAMILY_NAME.to_owned(), None);
+        all.extend(stores.iter().map(|store| (family(&store.name), store.expiry.map(Ageing::new))));
+        let descriptors = all
+            .iter()
+            .map(|(name, ageing)| ColumnFamilyDescriptor::new(name, family_options(resources, ageing.as_ref())));
         let db = DB::open_cf_descriptors(&options, path, descriptors)
             .map_err(|e| from_rocksdb("open the task's database", path, &e))?;
+        let unlogged = has_unlogged(stores);
         let write_options = resources.write_options(unlogged);
+        let (families, ageing) = (Vec::new(), Vec::new());
         let blocks = BlockReads::default();
-        let rocks = Self { path: path.to_owned(), db, families, ageing, blocks, write_options };
+        let mut rocks = Self { path: path.to_owned(), db, families, ageing, blocks, all, unlogged, write_options };
         rocks.check_identity(identity)?;
-        for (store, ageing) in rocks.families.iter().zip(&rocks.ageing) {
-            if let (Some(ageing), Some(time)) = (ageing, rocks.positions()?.observed(store_of(store))) {
+        rocks.keep(stores)?;
+        Ok(rocks)
+    }
+
+    /// Its stores are these from now on, in the open database: see [`Database::set_stores`].
+    ///
+    /// [`Database::set_stores`]: millrace_engine::ports::Database::set_stores
+    pub(super) fn set_stores(&mut self, stores: &[&StoreSpec], resources: &Resources) -> Result<bool, Error> {
+        let ages_alike = |store: &&StoreSpec| {
+            let known = self.all.get(&family(&store.name));
+            known.is_none_or(|ageing| ageing.as_ref().map(Ageing::expiry) == store.expiry)
+        };
+        // How it is written, and what compactions delete, is decided when it is opened.
+        if (has_unlogged(stores) && !self.unlogged) || !stores.iter().all(ages_alike) {
+            return Ok(false);
+        }
+        for store in stores {
+            let name = family(&store.name);
+            if !self.all.contains_key(&name) {
+                let ageing = store.expiry.map(Ageing::new);
+                let options = family_options(resources, ageing.as_ref());
+                self.db.create_cf(&name, &options).map_err(|e| self.failed("add a store", &e))?;
+                self.all.insert(name, ageing);
+            }
+        }
+        self.keep(stores)?;
+        Ok(true)
+    }
+
+    /// Takes up stores whose families there are.
+    fn keep(&mut self, stores: &[&StoreSpec]) -> Result<(), Error> {
+        self.families = stores.iter().map(|store| family(&store.name)).collect();
+        self.ageing = self.families.iter().map(|name| self.all.get(name).cloned().flatten()).collect();
+        let positions = self.positions()?;
+        let others = positions.changelogs.iter().filter(|(name, _)| stores.iter().all(|store| store.name != *name));
+        let mut batch = WriteBatch::default();
+        others.for_each(|(name, _)| batch.delete(positions::changelog_key(name)));
+        if !batch.is_empty() {
+            self.commit(batch, "forget how far a store is that has gone")?;
+        }
+        for (store, ageing) in self.families.iter().zip(&self.ageing) {
+            if let (Some(ageing), Some(time)) = (ageing, positions.observed(store_of(store))) {
                 ageing.observe(time);
             }
         }
-        rocks.age()?;
-        Ok(rocks)
+        self.age()
     }
 
     /// Opens the database at `path` to be read only, as it is now, whether a process has it open or not; what RocksDB
@@ -118,8 +168,9 @@ impl Rocks {
         let db = DB::open_cf_descriptors_as_secondary(&options, path, scratch, descriptors)
             .map_err(|e| from_rocksdb("open the task's database for reading", path, &e))?;
         // Nothing is written, and nothing compacted.
-        let (ageing, blocks, write_options) = (Vec::new(), BlockReads::default(), WriteOptions::default());
-        let rocks = Self { path: path.to_owned(), db, families, ageing, blocks, write_options };
+        let (ageing, blocks, all) = (Vec::new(), BlockReads::default(), BTreeMap::new());
+        let write_options = WriteOptions::default();
+        let rocks = Self { path: path.to_owned(), db, families, ageing, blocks, all, unlogged: false, write_options };
         if let Some(version) = rocks.version()? {
             rocks.check_version(version)?;
         }

@@ -1,12 +1,13 @@
 //! What a worker tells of its tasks: counts and times to the status of the process, what was left out to the log. Once
 //! per batch or commit, never per record. Must not know who reads it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
+use millrace_engine::commit::Done;
 use millrace_engine::overlay::Lookups;
 use millrace_engine::ports::Fault;
 use millrace_engine::quarantine::{Incident, Policy};
@@ -14,14 +15,17 @@ use millrace_engine::record::TaskId;
 use millrace_engine::task::{Processed, Task};
 use prometheus_client::metrics::histogram::Histogram;
 
-use super::Report;
+use super::{Report, Spans};
 use crate::status::{self, Status, TaskStatus};
+use crate::traces::RecordSpan;
 
 pub struct Meter {
     status: Arc<Status>,
     process_latency: Histogram,
     commit_latency: Histogram,
     tasks: BTreeMap<TaskId, Arc<TaskStatus>>,
+    /// Of records that are fetched and not processed yet, by task and input.
+    spans: BTreeMap<(TaskId, usize), VecDeque<(i64, RecordSpan)>>,
 }
 
 impl Meter {
@@ -31,7 +35,7 @@ impl Meter {
         let worker = status::Worker { worker };
         let process_latency = status.workers.process_latency.get_or_create(&worker).clone();
         let commit_latency = status.workers.commit_latency.get_or_create(&worker).clone();
-        Self { status, process_latency, commit_latency, tasks: BTreeMap::new() }
+        Self { status, process_latency, commit_latency, tasks: BTreeMap::new(), spans: BTreeMap::new() }
     }
 
     /// Whether an operator wants nothing to be processed.
@@ -47,13 +51,39 @@ impl Meter {
 
     pub(super) fn forget(&mut self, task: TaskId) {
         self.tasks.remove(&task);
+        self.spans.retain(|(of, _), _| *of != task);
     }
 
-    pub(super) fn processed(&self, task: &Task, done: &Processed, took: Duration) {
+    pub(super) fn fetched(&mut self, task: TaskId, input: usize, spans: Spans) {
+        if !spans.is_empty() {
+            self.spans.entry((task, input)).or_default().extend(spans);
+        }
+    }
+
+    pub(super) fn forget_fetched(&mut self) {
+        self.spans.clear();
+    }
+
+    /// Ends the spans of records that a task is through with.
+    fn end_spans(&mut self, task: &Task) {
+        let of_task = self.spans.range_mut((task.id(), 0)..=(task.id(), usize::MAX));
+        for ((_, input), spans) in of_task {
+            let Some(position) = task.position(*input) else { continue };
+            while let Some((_, span)) = spans.pop_front_if(|(offset, _)| *offset < position.0) {
+                span.processed();
+            }
+        }
+        self.spans.retain(|_, spans| !spans.is_empty());
+    }
+
+    pub(super) fn processed(&mut self, task: &Task, done: &Processed, took: Duration) {
         if done.records == 0 && done.punctuations == 0 {
             return;
         }
         self.process_latency.observe(took.as_secs_f64());
+        if !self.spans.is_empty() {
+            self.end_spans(task);
+        }
         let Some(status) = self.tasks.get(&task.id()) else { return };
         status.processed(done.records, done.bytes, done.punctuations);
         tell_positions(task, status);
@@ -65,9 +95,11 @@ impl Meter {
         }
     }
 
-    pub(super) fn committed(&self, took: Duration, changelog_records: usize) {
+    pub(super) fn committed(&self, took: Duration, done: Done) {
         self.commit_latency.observe(took.as_secs_f64());
-        self.status.workers.changelog_records.fetch_add(changelog_records as u64, Ordering::Relaxed);
+        self.status.workers.changelog_records.fetch_add(done.changelog_records as u64, Ordering::Relaxed);
+        let attributes = [("millrace.tasks", done.tasks), ("millrace.changelog_records", done.changelog_records)];
+        self.status.traces.ended("commit", took, attributes);
     }
 
     pub(super) fn commit_failed(&self) {

@@ -19,11 +19,16 @@ use millrace_engine::ports::Error;
 use millrace_engine::record::{TaskId, TopicPartition};
 use millrace_engine::task::{Chunk, Successor, Task};
 
+use crate::traces::RecordSpan;
+
+/// Of those records of a chunk whose trace goes on here, by their offsets.
+pub type Spans = Vec<(i64, RecordSpan)>;
+
 /// What the source asks of a worker. Orders are carried out in the order they were sent.
 pub enum Order {
     /// Records of a partition of a task, in offset order. `bytes` of the worker's budget were
     /// taken for them.
-    Records { task: TaskId, partition: TopicPartition, chunk: Chunk, bytes: usize },
+    Records { task: TaskId, partition: TopicPartition, chunk: Chunk, bytes: usize, spans: Spans },
     /// Whether the broker has more of one of a task's inputs, which it is to wait for.
     Reach { task: TaskId, partition: TopicPartition, behind: bool },
     /// The task is restored: it is this worker's from now on.
@@ -64,6 +69,8 @@ pub struct Swapped {
     pub pause: Duration,
     /// Tasks that went on with the new version.
     pub tasks: usize,
+    /// Tasks that go on as they were, until it is known where these changelogs begin and end.
+    pub asks: Vec<(TaskId, Vec<TopicPartition>)>,
     /// Tasks that can't go on as they are, and have to be made again.
     pub reopen: Vec<TaskId>,
     /// The new version failed before it had processed anything: some tasks are still with the one before.

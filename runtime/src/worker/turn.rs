@@ -10,9 +10,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use millrace_engine::commit::{Failure, Fate, Guarantee, commit};
 use millrace_engine::ports::{Error, Log};
 use millrace_engine::record::{TaskId, TopicPartition};
-use millrace_engine::task::{BufferLimits, Chunk, Phase, Successor, Task};
+use millrace_engine::task::{BufferLimits, Chunk, Fit, Phase, Successor, Task};
 
-use super::{Budget, Meter, Order, Report, Swapped};
+use super::{Budget, Meter, Order, Report, Spans, Swapped};
 
 /// How long a worker without anything to do waits for orders: how late a wall-clock punctuation
 /// or a commit may be.
@@ -185,7 +185,7 @@ impl Worker {
             return Ok(false);
         }
         let Some(task) = self.tasks.get_mut(&id) else { return Ok(false) };
-        let processed = process(task, &mut *self.log, &self.meter);
+        let processed = process(task, &mut *self.log, &mut self.meter);
         self.meter.tell(task, &self.reports);
         let more = processed?;
         if !self.commit_in_time() {
@@ -253,7 +253,7 @@ impl Worker {
             Ok(done) => {
                 self.committed_at = Instant::now();
                 if done.tasks > 0 {
-                    self.meter.committed(started.elapsed(), done.changelog_records);
+                    self.meter.committed(started.elapsed(), done);
                     let ms = started.elapsed().as_millis();
                     tracing::debug!(tasks = done.tasks, changelog_records = done.changelog_records, ms, "committed");
                 }
@@ -284,7 +284,9 @@ impl Worker {
 
     fn obey(&mut self, order: Order) {
         match order {
-            Order::Records { task, partition, chunk, bytes } => self.add(task, &partition, chunk, bytes),
+            Order::Records { task, partition, chunk, bytes, spans } => {
+                self.add(task, &partition, chunk, bytes, spans);
+            }
             Order::Reach { task, partition, behind } => {
                 if let Some((task, input)) = self.input(task, &partition) {
                     task.set_behind(input, behind);
@@ -321,18 +323,27 @@ impl Worker {
             return;
         }
         let started = Instant::now();
-        if !self.commit() {
+        let fits = |(id, successor): (&TaskId, &Successor)| {
+            self.tasks.get(id).is_some_and(|task| task.fit(successor) == Fit::InPlace)
+        };
+        if self.successors.iter().any(fits) && !self.commit() {
             return;
         }
         let mut swapped = Swapped { orders: std::mem::take(&mut self.swaps), ..Swapped::default() };
         for (id, successor) in std::mem::take(&mut self.successors) {
             let Some(task) = self.tasks.get_mut(&id) else { continue };
-            if !task.takes(&successor.spec) {
-                swapped.reopen.push(id);
-                continue;
-            }
-            match task.take_over(successor) {
-                Ok(()) => swapped.tasks += 1,
+            let taken = match task.fit(&successor) {
+                Fit::InPlace => task.take_over(successor),
+                Fit::Anew => Ok(false),
+                Fit::Unknown(changelogs) => {
+                    swapped.asks.push((id, changelogs));
+                    continue;
+                }
+            };
+            match taken {
+                Ok(true) => swapped.tasks += 1,
+                // The disk may be full: the restore waits for that.
+                Ok(false) | Err(Error::Retry(_)) => swapped.reopen.push(id),
                 Err(error @ Error::Guest(_)) => {
                     swapped.refused = Some(error);
                     break;
@@ -344,11 +355,12 @@ impl Worker {
         self.report(Report::Swapped(swapped));
     }
 
-    fn add(&mut self, id: TaskId, partition: &TopicPartition, chunk: Chunk, bytes: usize) {
+    fn add(&mut self, id: TaskId, partition: &TopicPartition, chunk: Chunk, bytes: usize, spans: Spans) {
         self.received += bytes;
         // A task that was dropped or suspended meanwhile gets the records fetched again.
         if let Some((task, input)) = self.input(id, partition) {
             task.add(input, chunk);
+            self.meter.fetched(id, input, spans);
         }
     }
 
@@ -364,6 +376,8 @@ impl Worker {
         if !self.commit() {
             tracing::warn!("tasks are given up without a commit");
         }
+        // What is buffered is fetched again.
+        self.meter.forget_fetched();
         self.each("suspend", |task| if task.phase() == Phase::Running { task.suspend() } else { Ok(()) });
     }
 
@@ -453,7 +467,7 @@ impl Worker {
 }
 
 /// One batch of a task; one that fails is isolated at once, unless that takes long.
-fn process(task: &mut Task, log: &mut dyn Log, meter: &Meter) -> Result<bool, Error> {
+fn process(task: &mut Task, log: &mut dyn Log, meter: &mut Meter) -> Result<bool, Error> {
     let started = Instant::now();
     let mut more = process_part(task, log, meter)?;
     while task.is_isolating() && started.elapsed() < ISOLATION_MAX {
@@ -462,7 +476,7 @@ fn process(task: &mut Task, log: &mut dyn Log, meter: &Meter) -> Result<bool, Er
     Ok(more)
 }
 
-fn process_part(task: &mut Task, log: &mut dyn Log, meter: &Meter) -> Result<bool, Error> {
+fn process_part(task: &mut Task, log: &mut dyn Log, meter: &mut Meter) -> Result<bool, Error> {
     let started = Instant::now();
     let done = task.process(now_ms(), log)?;
     meter.processed(task, &done, started.elapsed());

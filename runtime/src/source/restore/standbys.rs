@@ -134,6 +134,36 @@ impl Standbys {
         Ok(Standby { task, records: 0, opened: Instant::now(), caught_up: false })
     }
 
+    /// Goes on for the current version of the module, which may have other stores.
+    pub(super) fn renew(&mut self) {
+        let open: Vec<TaskId> = self.open.keys().copied().collect();
+        for id in open {
+            match self.take_over(id) {
+                Ok(true) => {}
+                // It is opened again by the next turn.
+                Ok(false) => drop(self.close(id)),
+                Err(error) => self.fail(id, error),
+            }
+        }
+    }
+
+    fn take_over(&mut self, id: TaskId) -> Result<bool, Error> {
+        let successor = self.factory.successor(id, self.inputs(id))?;
+        let Some(standby) = self.open.get_mut(&id) else { return Ok(true) };
+        let other_stores = standby.task.spec().stores != successor.spec.stores;
+        if !standby.task.take_over_following(successor)? {
+            return Ok(false);
+        }
+        if other_stores {
+            let changelogs = self.readers.bounds(&standby.task)?;
+            standby.task.follow(&changelogs)?;
+            self.readers.remove(id);
+            self.readers.add(&standby.task)?;
+            tracing::info!(task = %id, "the standby follows the changelogs of other stores");
+        }
+        Ok(true)
+    }
+
     fn inputs(&self, id: TaskId) -> &[usize] {
         self.chosen.get(&id).map_or(&[], Vec::as_slice)
     }

@@ -17,6 +17,7 @@ mod state_directory;
 mod faults;
 mod operate;
 mod tls;
+mod traces;
 mod cases;
 mod brokers;
 mod eos;

@@ -83,9 +83,10 @@ fn assignments(instances: &[&Process]) -> usize {
 }
 
 /// Two instances take a version up under load, without a rebalance, and a third one starts with it.
-fn swap_under_load(test: &str, guarantee: &str, expect: Expect) -> Result<()> {
+fn swap_under_load(test: &str, guarantee: &str, word: &str) -> Result<()> {
     let mut app = app(test)?;
     app.set("processing.guarantee", guarantee);
+    app.set("num.standby.replicas", "1");
     push(&app, "plain", &[])?;
     let (mut a, mut b) = (app.start("a")?, app.start("b")?);
     let group = app.group()?;
@@ -98,9 +99,15 @@ fn swap_under_load(test: &str, guarantee: &str, expect: Expect) -> Result<()> {
                 Ok((share(&a) && share(&b) && group.progress()? > 5_000).then_some(()))
             })?;
             let before = assignments(&[&a, &b]);
-            push(&app, "padded", &["--note", "with zeros"])?;
-            let lines = [a.line(&[SWAPPED, "version=2"])?, b.line(&[SWAPPED, "version=2"])?];
+            push(&app, word, &["--note", "with zeros"])?;
+            let swapped = [SWAPPED, "version=2", "tasks=2", "reopened=0"];
+            let lines = [a.line(&swapped)?, b.line(&swapped)?];
             ensure!(assignments(&[&a, &b]) == before, "there was a rebalance");
+            if word == "stocked" {
+                for instance in [&a, &b] {
+                    instance.nth_line(&["the standby follows the changelogs of other stores"], 2, wait::LONG)?;
+                }
+            }
             let progress = group.progress()?;
             wait::until("progress with the new version", wait::LONG, || {
                 Ok((group.progress()? > progress + 5_000).then_some(()))
@@ -113,7 +120,7 @@ fn swap_under_load(test: &str, guarantee: &str, expect: Expect) -> Result<()> {
         writing.join().expect("the load does not panic")?;
         outcome
     })?;
-    println!("{guarantee}: the pauses were {pauses:?} ms");
+    println!("{guarantee}, {word}: the pauses were {pauses:?} ms");
     ensure!(c.has_line(&["starting", "version=2"]).is_some(), "the third instance runs another version:\n{}", c.tail());
     group.caught_up()?;
     listed(&app, &["version 2    active", "with zeros"])?;
@@ -121,27 +128,38 @@ fn swap_under_load(test: &str, guarantee: &str, expect: Expect) -> Result<()> {
     for instance in [&mut a, &mut b, &mut c] {
         instance.stop()?;
     }
-    verify(&app.kafka, &app.input, &app.output, expect)?;
+    verify(&app.kafka, &app.input, &app.output, Expect::EveryCount)?;
     let parts = parts(&app)?;
     ensure!(parts.len() == 4 && parts.values().all(|(before, after)| *before > 0 && *after > 0), "{parts:?}");
-    Ok(())
+    // Each store is its changelog, also what was left of it when its task went to the third instance.
+    app.ask("c", &["state", "verify"]).map(drop)
 }
 
 #[test]
 fn a_swap_under_load_exactly_once() -> Result<()> {
-    swap_under_load("swap-eos", "exactly_once_v2", Expect::EveryCount)
+    swap_under_load("swap-eos", "exactly_once_v2", "padded")
 }
 
 #[test]
 fn a_swap_under_load_at_least_once() -> Result<()> {
-    swap_under_load("swap-alos", "at_least_once", Expect::EveryCount)
+    swap_under_load("swap-alos", "at_least_once", "padded")
 }
 
-/// Killed around the time of a swap, and started again on the same disk.
+/// The version has a store more: it is made in the open databases, and followed by the standbys.
 #[test]
-fn kills_during_swaps() -> Result<()> {
-    let mut app = app("swap-kill")?;
-    app.set("processing.guarantee", "exactly_once_v2");
+fn a_store_more_under_load_exactly_once() -> Result<()> {
+    swap_under_load("more-eos", "exactly_once_v2", "stocked")
+}
+
+#[test]
+fn a_store_more_under_load_at_least_once() -> Result<()> {
+    swap_under_load("more-alos", "at_least_once", "stocked")
+}
+
+/// Killed around the time of a swap, and started again on the same disk. Some versions have a store more.
+fn kills_during_swaps(test: &str, guarantee: &str, rounds: [(&str, &str); 4], expect: Expect) -> Result<()> {
+    let mut app = app(test)?;
+    app.set("processing.guarantee", guarantee);
     push(&app, "plain", &[])?;
     let group = app.group()?;
     let enough = AtomicBool::new(false);
@@ -149,11 +167,11 @@ fn kills_during_swaps() -> Result<()> {
         let writing = scope.spawn(|| load(&app, &enough));
         let outcome = (|| {
             // The version is ready, being swapped in, or in use.
-            for (round, line) in [(0, "is ready"), (1, "is ready"), (2, SWAPPED), (3, SWAPPED)] {
+            for (word, line) in rounds {
                 let mut instance = app.run("a")?;
                 let progress = group.progress()?;
                 wait::until("progress", wait::LONG, || Ok((group.progress()? > progress).then_some(())))?;
-                push(&app, if round % 2 == 0 { "padded" } else { "plain" }, &[])?;
+                push(&app, word, &["--allow", "store:second-store"])?;
                 instance.line(&[line])?;
                 instance.kill()?;
             }
@@ -164,8 +182,26 @@ fn kills_during_swaps() -> Result<()> {
         outcome
     })?;
     group.caught_up()?;
+    // And once more with the store that came and perhaps went.
+    push(&app, "stocked", &[])?;
+    last.line(&[SWAPPED])?;
+    Load { records: 1_000, keys: 500, value_size: 20, seed: 0 }.write(&app.kafka, &app.input)?;
+    group.caught_up()?;
     last.stop()?;
-    verify(&app.kafka, &app.input, &app.output, Expect::EveryCount).map(drop)
+    verify(&app.kafka, &app.input, &app.output, expect)?;
+    app.ask("a", &["state", "verify"]).map(drop)
+}
+
+#[test]
+fn kills_during_swaps_exactly_once() -> Result<()> {
+    let rounds = [("stocked", "is ready"), ("plain", SWAPPED), ("added", SWAPPED), ("padded", "is ready")];
+    kills_during_swaps("kill-eos", "exactly_once_v2", rounds, Expect::EveryCount)
+}
+
+#[test]
+fn kills_during_swaps_at_least_once() -> Result<()> {
+    let rounds = [("padded", SWAPPED), ("stocked", "is ready"), ("added", "is ready"), ("stocked", SWAPPED)];
+    kills_during_swaps("kill-alos", "at_least_once", rounds, Expect::Last)
 }
 
 /// A renamed store is refused and named; allowed by its name, it is taken up, as is a store more.
@@ -187,8 +223,7 @@ fn stores_that_change() -> Result<()> {
     ensure!(app.ask("a", &["module", "diff", &renamed])?.contains("store:tally-store: it is new (safe"));
 
     push(&app, "added", &[])?;
-    instance.line(&[SWAPPED, "version=2", "reopened=4"])?;
-    instance.nth_line(&["state=RUNNING"], 2, wait::LONG)?;
+    instance.line(&[SWAPPED, "version=2", "tasks=4", "reopened=0"])?;
     app.write(&[Record::new("k", "2")])?;
     app.counts(&[("k", 2)])?;
     // Queries know the store that has come, too.
@@ -200,6 +235,14 @@ fn stores_that_change() -> Result<()> {
     app.ask("a", &["module", "rollback", "--reason", "it was only a test"])?;
     instance.line(&[SWAPPED, "version=1"])?;
     ensure!(app.ask("a", &["module", "list"])?.contains("because: it was only a test"));
+    // A store that comes back is restored, with its task.
+    app.ask("a", &["module", "activate", "2"])?;
+    instance.line(&[SWAPPED, "version=2", "tasks=0", "reopened=4"])?;
+    instance.nth_line(&["state=RUNNING"], 2, wait::LONG)?;
+    let (code, entry) = http::get(&address, "/v1/stores/second-store/keys/k")?;
+    ensure!(code == 200 && entry.contains(r#""value":1"#), "{code} {entry}");
+    app.ask("a", &["module", "rollback"])?;
+    instance.nth_line(&[SWAPPED, "version=1"], 2, wait::LONG)?;
     app.ask("a", &["module", "push", &renamed, "--allow", "store:count-store"])?;
     instance.line(&[SWAPPED, "version=3"])?;
     app.write(&[Record::new("k", "3")])?;
@@ -404,10 +447,10 @@ fn what_is_wrong_is_said() -> Result<()> {
 }
 
 /// Versions are pushed while members come and go: they are taken up when the tasks are at hand, and nothing is lost.
-#[test]
-fn pushes_during_rebalances() -> Result<()> {
-    let mut app = app("push-rebalance")?;
-    app.set("processing.guarantee", "exactly_once_v2");
+fn pushes_during_rebalances(test: &str, guarantee: &str, protocol: &str) -> Result<()> {
+    let mut app = app(test)?;
+    app.set("processing.guarantee", guarantee);
+    app.set("group.protocol", protocol);
     app.leave_on_stop();
     push(&app, "plain", &[])?;
     let mut a = app.run("a")?;
@@ -416,10 +459,10 @@ fn pushes_during_rebalances() -> Result<()> {
     thread::scope(|scope| {
         let writing = scope.spawn(|| load(&app, &enough));
         let outcome: Result<()> = (|| {
-            for (round, word) in ["padded", "plain", "padded"].into_iter().enumerate() {
+            for (round, word) in ["padded", "stocked", "plain"].into_iter().enumerate() {
                 // It joins while the version is stored, and leaves while it is taken up, or before.
                 let mut b = app.start("b")?;
-                push(&app, word, &[])?;
+                push(&app, word, &["--allow", "store:second-store"])?;
                 b.line(&["partitions assigned"])?;
                 b.stop()?;
                 a.nth_line(&[SWAPPED, "tasks="], round + 1, wait::LONG)?;
@@ -435,6 +478,21 @@ fn pushes_during_rebalances() -> Result<()> {
     group.caught_up()?;
     a.stop()?;
     verify(&app.kafka, &app.input, &app.output, Expect::EveryCount).map(drop)
+}
+
+#[test]
+fn pushes_during_rebalances_exactly_once() -> Result<()> {
+    pushes_during_rebalances("push-rebalance-eos", "exactly_once_v2", "classic")
+}
+
+#[test]
+fn pushes_during_rebalances_at_least_once() -> Result<()> {
+    pushes_during_rebalances("push-rebalance-alos", "at_least_once", "classic")
+}
+
+#[test]
+fn pushes_during_incremental_rebalances() -> Result<()> {
+    pushes_during_rebalances("push-rebalance-848", "exactly_once_v2", "consumer")
 }
 
 /// Of several pushes at once each one is made as a whole, or not at all.

@@ -35,7 +35,7 @@ fn topology(builder: &mut StreamsBuilder) {
         _ => Materialized::as_(name),
     };
     let input = builder.stream(variable("COUNTS_INPUT", "input-topic"), Consumed::with(StringSerde, StringSerde));
-    if version() == "added" {
+    if matches!(version(), "added" | "stocked") {
         input.group_by_key(Grouped::with(StringSerde, StringSerde)).count(Materialized::as_("second-store"));
     }
     if version() == "widened" {
@@ -48,7 +48,7 @@ fn topology(builder: &mut StreamsBuilder) {
         .count(store)
         .to_stream()
         .map_values(|count| match version() {
-            "padded" => format!("{count:012}"),
+            "padded" | "stocked" => format!("{count:012}"),
             "faulty" => panic!("the count {count} is beyond me"),
             _ => count.to_string(),
         })

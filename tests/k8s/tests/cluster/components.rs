@@ -26,7 +26,16 @@ fn operators_know_every_field_of_their_resources() -> Result<()> {
     }
     ensure!(definitions == 3, "{definitions} definitions");
 
-    let components = ["service-monitor", "keda", "event-hubs", "keda-event-hubs", "workload-identity", "tls"];
+    let components = [
+        "service-monitor",
+        "keda",
+        "event-hubs",
+        "keda-event-hubs",
+        "workload-identity",
+        "module-api",
+        "registry-credentials",
+        "tls",
+    ];
     let applied = check(&kubectl, &Overlay::with(&components)?)?;
     for resource in [
         "servicemonitor.monitoring.coreos.com/kstreams-count",
@@ -34,6 +43,7 @@ fn operators_know_every_field_of_their_resources() -> Result<()> {
         "triggerauthentication.keda.sh/kstreams-count-event-hubs",
         "statefulset.apps/kstreams-count",
         "networkpolicy.networking.k8s.io/kstreams-count-azure",
+        "networkpolicy.networking.k8s.io/kstreams-count-registry",
     ] {
         ensure!(applied.contains(&format!("{resource} created")), "no {resource}:\n{applied}");
     }

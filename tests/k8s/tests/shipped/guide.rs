@@ -138,7 +138,10 @@ fn names_are_those_of_the_manifests() -> Result<()> {
         manifests += &kubectl::kustomize(&setting::project().join("k8s").join(folder))?;
     }
     manifests += &fs::read_to_string(setting::project().join("k8s/kafka/kafka.yaml"))?;
-    manifests += &fs::read_to_string(setting::project().join("k8s/components/event-hubs/statefulset.yaml"))?;
+    for component in ["event-hubs", "module-api", "registry-credentials"] {
+        let folder = setting::project().join("k8s/components").join(component);
+        manifests += &fs::read_to_string(folder.join("statefulset.yaml"))?;
+    }
     let known: BTreeSet<&str> = manifests.split(|c: char| !(c.is_alphanumeric() || c == '-')).collect();
     let text = script()?;
     let words = text.split(|c: char| !(c.is_alphanumeric() || c == '-'));

@@ -68,6 +68,8 @@ fn components_fit_the_overlay() -> Result<()> {
         ("keda", "ScaledObject"),
         ("workload-identity", ""),
         ("tls", ""),
+        ("module-api", ""),
+        ("registry-credentials", ""),
     ];
     for (component, kind) in components {
         let (yaml, all) = with_component(component)?;
@@ -97,10 +99,48 @@ fn pods_with_an_identity_are_marked_and_reach_azure() -> Result<()> {
     Ok(())
 }
 
+/// The file that a variable names is one that a secret brings, for the pod's group only; all else that was mounted still is.
+#[test]
+fn secrets_are_mounted_where_they_are_looked_for() -> Result<()> {
+    let cases = [
+        ("module-api", "MILLRACE_HTTP_TOKEN_FILE", "/token", "kstreams-count-module-token", Value::Null),
+        (
+            "registry-credentials",
+            "DOCKER_CONFIG",
+            "",
+            "kstreams-count-registry",
+            json!([{"key": ".dockerconfigjson", "path": "config.json"}]),
+        ),
+    ];
+    let base = find(&built("overlays/aks")?.1, "StatefulSet", "kstreams-count")?.clone();
+    let mounts =
+        |set: &Value| set["spec"]["template"]["spec"]["containers"][0]["volumeMounts"].as_array().map(Vec::len);
+    for (component, variable, file, secret, items) in cases {
+        let (_, all) = with_component(component)?;
+        let set = find(&all, "StatefulSet", "kstreams-count")?;
+        let pod = &set["spec"]["template"]["spec"];
+        let named = |list: &Value, key: &str, value: &str| {
+            let mut list = list.as_array().into_iter().flatten();
+            list.find(|one| one[key] == value).cloned().with_context(|| format!("{component}: no {value} in {set}"))
+        };
+        let volume = pod["volumes"].as_array().into_iter().flatten().find(|one| one["secret"]["secretName"] == secret);
+        let volume = volume.with_context(|| format!("{component}: no secret {secret}"))?;
+        ensure!(volume["secret"]["defaultMode"] == 0o440 && volume["secret"]["items"] == items, "{volume}");
+        let name = volume["name"].as_str().context("the name of a volume")?;
+        let mount = named(&pod["containers"][0]["volumeMounts"], "name", name)?;
+        ensure!(mount["readOnly"] == true && mount["subPath"].is_null(), "{mount}");
+        let told = named(&pod["containers"][0]["env"], "name", variable)?;
+        let path = format!("{}{file}", mount["mountPath"].as_str().unwrap_or_default());
+        ensure!(told["value"] == path.as_str(), "{told}, but it is in {path}");
+        ensure!(mounts(set) == mounts(&base).map(|mounts| mounts + 1), "{component}: {set}");
+    }
+    Ok(())
+}
+
 /// What the manifests tell the application by its environment are keys that it knows.
 #[test]
 fn the_application_knows_its_environment() -> Result<()> {
-    for component in ["event-hubs", "tls"] {
+    for component in ["event-hubs", "tls", "module-api"] {
         let (_, all) = with_component(component)?;
         let container = &find(&all, "StatefulSet", "kstreams-count")?["spec"]["template"]["spec"]["containers"][0];
         let variables = container["env"].as_array().context("env")?;
