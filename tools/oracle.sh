@@ -12,6 +12,9 @@ oracle_help() {
                   [--logs DIR]
                   Kafka's StreamsSmokeTest: three instances are killed in turn while its driver writes; it must say
                   SUCCESS, or under at-least-once that some of it came twice
+./mill oracle relational [the same options]
+                  Kafka's RelationalSmokeTest: articles and comments are joined on a foreign key and counted, while three
+                  instances are killed in turn, or under at-least-once stopped; it must say Smoke test complete: passed
 HELP
 }
 

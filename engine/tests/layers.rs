@@ -47,7 +47,11 @@ const HOMES: &[(&[&str], &[&str], &str)] = &[
         "HTTP has one home: go through api",
     ),
     (&["oci_client", "docker_credential"], &["registry"], "OCI registries have one home: go through registry"),
-    (&["reqwest"], &["registry", "traces", "cli"], "whoever is asked over HTTP is asked by registry, traces or a command"),
+    (
+        &["reqwest"],
+        &["registry", "traces", "cli"],
+        "whoever is asked over HTTP is asked by registry, traces or a command",
+    ),
     (&["rustls", "rustls_platform_verifier"], &["tls"], "certificates have one home: go through tls"),
     (&["crate::registry"], &["registry", "app"], "adapters don't import each other"),
     (&["crate::source"], &["source", "app"], "adapters don't import each other"),

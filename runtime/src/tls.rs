@@ -98,10 +98,10 @@ fn provider() -> Arc<CryptoProvider> {
 }
 
 /// Why no connection over TLS came about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refused {
-    /// The server's certificate is not trusted, or not for its name.
-    Certificate,
+    /// The server's certificate is not trusted, or not for its name: why.
+    Certificate(String),
     Other,
 }
 
@@ -111,7 +111,9 @@ pub fn refused(error: &(dyn Error + 'static)) -> Option<Refused> {
     let mut error = error;
     loop {
         error = match (error.downcast_ref::<rustls::Error>(), error.downcast_ref::<io::Error>()) {
-            (Some(rustls::Error::InvalidCertificate(_)), _) => return Some(Refused::Certificate),
+            (Some(why @ rustls::Error::InvalidCertificate(_)), _) => {
+                return Some(Refused::Certificate(why.to_string()));
+            }
             (Some(_), _) => return Some(Refused::Other),
             (None, Some(wrapping)) => wrapping.get_ref()?,
             (None, None) => error.source()?,

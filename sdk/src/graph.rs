@@ -292,14 +292,28 @@ pub(crate) fn resolve<K: Data, V: Data>(
     node: &str,
     serdes: &Serdes<K, V>,
 ) -> (SharedSerde<K>, SharedSerde<V>) {
-    fn or_missing<T: Data>(graph: &SharedGraph, serde: Result<SharedSerde<T>, String>) -> SharedSerde<T> {
+    let (keys, values, missing) = resolve_if_needed(node, serdes);
+    if let Some(message) = missing {
+        graph.borrow_mut().fail(message);
+    }
+    (keys, values)
+}
+
+/// The serdes of a node that may come to need none, and what to say if it does and there is none.
+pub(crate) fn resolve_if_needed<K: Data, V: Data>(
+    node: &str,
+    serdes: &Serdes<K, V>,
+) -> (SharedSerde<K>, SharedSerde<V>, Option<String>) {
+    fn or_missing<T: Data>(missing: &mut Option<String>, serde: Result<SharedSerde<T>, String>) -> SharedSerde<T> {
         serde.unwrap_or_else(|message| {
-            graph.borrow_mut().fail(message);
+            missing.get_or_insert(message);
             Arc::new(Missing::<T>(PhantomData))
         })
     }
-    let keys = or_missing(graph, serdes.keys_of(node));
-    (keys, or_missing(graph, serdes.values_of(node)))
+    let mut missing = None;
+    let keys = or_missing(&mut missing, serdes.keys_of(node));
+    let values = or_missing(&mut missing, serdes.values_of(node));
+    (keys, values, missing)
 }
 
 /// The serdes of a store as a processor asks for them.

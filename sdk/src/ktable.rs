@@ -3,6 +3,7 @@
 
 mod derived;
 mod join;
+mod foreign_key;
 mod suppress;
 
 use std::fmt;

@@ -59,6 +59,7 @@ mod graph;
 mod options;
 mod stream_joined;
 mod suppressed;
+mod table_joined;
 mod kstream;
 mod processor;
 mod stores;
@@ -97,6 +98,7 @@ pub use serdes::{
 pub use stores::{KeyValueStore, StoreBuilder, StoreIterator, Stores};
 pub use stream_joined::StreamJoined;
 pub use suppressed::{BufferConfig, Suppressed};
+pub use table_joined::TableJoined;
 pub use topology::Topology;
 pub use windows::{JoinWindows, SessionWindows, SlidingWindows, TimeWindows, UnlimitedWindows, Window, Windowed};
 
@@ -107,7 +109,7 @@ pub mod prelude {
         JsonSerde, KGroupedStream, KGroupedTable, KStream, KTable, LongSerde, Materialized, Named, OffsetReset,
         ProcessError, ProcessResult, Processor, ProcessorContext, Produced, PunctuationType, Record, Repartitioned,
         Schedule, Serde, SessionWindowedKStream, SessionWindowedSerde, SessionWindows, SlidingWindows, Stores,
-        StreamJoined, StreamsBuilder, StringSerde, Suppressed, TimeWindowedKStream, TimeWindowedSerde, TimeWindows,
-        Topology, UnlimitedWindows, Window, Windowed,
+        StreamJoined, StreamsBuilder, StringSerde, Suppressed, TableJoined, TimeWindowedKStream, TimeWindowedSerde,
+        TimeWindows, Topology, UnlimitedWindows, Window, Windowed,
     };
 }

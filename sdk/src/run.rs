@@ -174,6 +174,7 @@ impl Instance {
             host,
             input,
             outputs: Vec::new(),
+            partition_counts: Vec::new(),
             node: 0,
             batched: false,
             stream_time: Cell::new(stream_time),
@@ -188,6 +189,8 @@ pub(crate) struct Run<'a> {
     /// None in a punctuation or a flush.
     pub(crate) input: Option<&'a Input>,
     outputs: Vec<Output>,
+    /// Of topics that were asked for.
+    partition_counts: Vec<(String, Option<u32>)>,
     /// The node at work.
     pub(crate) node: usize,
     /// Rows may go on many at a time.
@@ -328,6 +331,16 @@ impl<'a> Run<'a> {
             let node = &self.instance.topology.nodes[self.node].name;
             self.host.dropped(node, reason, contract::index(count));
         }
+    }
+
+    /// How many partitions a topic has. The host is asked once in a call.
+    pub(crate) fn partition_count(&mut self, topic: &str) -> Option<u32> {
+        if let Some((_, count)) = self.partition_counts.iter().find(|(known, _)| known == topic) {
+            return *count;
+        }
+        let count = self.host.partition_count(topic);
+        self.partition_counts.push((topic.to_owned(), count));
+        count
     }
 
     /// The position in the outputs of what goes to a topic.

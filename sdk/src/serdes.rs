@@ -3,6 +3,8 @@
 
 mod windowed;
 mod joined;
+mod foreign_key;
+mod murmur3;
 
 use std::any::{Any, TypeId};
 use std::convert;
@@ -13,7 +15,11 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+pub(crate) use foreign_key::{
+    Instruction, Response, ResponseSerde, Subscription, SubscriptionSerde, subscription_prefix,
+};
 pub(crate) use joined::{Sided, SidedSerde, Waiting, WaitingSerde};
+pub(crate) use murmur3::hash128;
 pub use windowed::{SessionWindowedSerde, TimeWindowedSerde};
 
 /// A value that could not be written or read; the message says what was expected and what came.

@@ -148,6 +148,37 @@ fn tables_that_are_joined() {
     });
 }
 
+/// Which responses are outdated when they come depends on what was processed before; what is left in the end does not.
+#[test]
+fn a_join_on_a_foreign_key_ends_the_same() {
+    let build: Build = |builder| {
+        let latest = strings(builder).to_table(Materialized::as_("latest"));
+        let first_word = |_: &String, words: &String| (words.split(' ').next().map(str::to_owned), Some(1));
+        let counts =
+            latest.group_by(first_word, Grouped::with(StringSerde, LongSerde)).count(Materialized::as_("counts"));
+        latest
+            .left_join_on_foreign_key(
+                &counts,
+                |_, words| words.split(' ').next_back().map(str::to_owned),
+                |words, count| format!("{words}: {count:?}"),
+                TableJoined::default(),
+            )
+            .to_stream()
+            .to("out", Produced::with(StringSerde, StringSerde));
+    };
+    let last = |outcome: &Outcome| -> BTreeMap<_, _> {
+        let records = outcome.topics["out"].iter().map(|record| (record.key.clone(), record.value.clone()));
+        records.collect::<BTreeMap<_, _>>().into_iter().filter(|(_, value)| value.is_some()).collect()
+    };
+    let one_by_one = run(build, 1, false);
+    assert!(last(&one_by_one).len() > 5);
+    for batch in [7, 100, 1_000] {
+        let batched = run(build, batch, false);
+        assert_eq!(last(&batched), last(&one_by_one), "in batches of {batch}");
+        assert_eq!(batched.stores, one_by_one.stores, "in batches of {batch}");
+    }
+}
+
 #[test]
 fn a_stream_joined_with_a_table() {
     check(|builder| {

@@ -68,6 +68,71 @@ fn topologies_that_are_refused() {
     );
 }
 
+/// Two tables of strings, and their join.
+fn joined<R: millrace::Data>(
+    builder: &mut StreamsBuilder,
+    joined: TableJoined<String, String>,
+    joiner: impl Fn(&String, &String) -> R + Send + Sync + 'static,
+) -> KTable<String, R> {
+    let [left, right] = ["left", "right"]
+        .map(|topic| builder.table(topic, Consumed::with(StringSerde, StringSerde), Materialized::default()));
+    left.join_on_foreign_key(&right, |_, value| Some(value.clone()), joiner, joined)
+}
+
+#[test]
+fn a_foreign_key_join_asks_for_serdes_where_it_needs_them() {
+    refused(
+        |builder| {
+            let strings = builder.table("a", Consumed::with(StringSerde, StringSerde), Materialized::default());
+            let numbers = strings.map_values(|_| 7_u16);
+            let join = strings.join_on_foreign_key(
+                &numbers,
+                |_, value| Some(value.clone()),
+                |value, _| value.clone(),
+                TableJoined::as_("fk"),
+            );
+            join.to_stream().to("b", Produced::default());
+        },
+        "node fk-subscription-join-foreign has no serde for its values of type u16",
+    );
+    refused(
+        |builder| {
+            let numbers = joined(builder, TableJoined::default(), |_, _| 7_u16);
+            // What was there before is asked for, so that it has to be kept.
+            numbers
+                .group_by(|key, _| (Some(key.clone()), Some(1)), Grouped::with(StringSerde, LongSerde))
+                .count(Materialized::default());
+        },
+        "node KTABLE-FK-JOIN-OUTPUT-0000000018 has no serde for its values of type u16",
+    );
+    let mut builder = StreamsBuilder::new();
+    let lengths = joined(&mut builder, TableJoined::default(), |_, _| 7_u16).to_stream();
+    lengths.map_values(|length| i32::from(*length)).to("b", Produced::default());
+    builder.build().unwrap();
+}
+
+#[test]
+fn a_foreign_key_join_goes_by_the_partitioners_given() {
+    let fails = |options: TableJoined<String, String>| {
+        let mut builder = StreamsBuilder::new();
+        joined(&mut builder, options, |left, right| format!("{left}{right}"))
+            .to_stream()
+            .to("out", Produced::with(StringSerde, StringSerde));
+        let driver = TopologyTestDriver::new(builder.build().unwrap()).unwrap();
+        driver.create_input_topic("right", StringSerde, StringSerde).pipe_input("f", "x");
+        let left = driver.create_input_topic("left", StringSerde, StringSerde);
+        let record = millrace::TestRecord::new("k".to_owned(), "f".to_owned(), 0);
+        left.try_pipe_record(record).err().map(|error| error.to_string()).unwrap_or_default()
+    };
+    let seventh = |key: Option<&String>, expected: &str| (key.map(String::as_str) == Some(expected)).then_some(7);
+    let error = fails(TableJoined::default().with_other_partitioner(move |_, key, _| seventh(key, "f")));
+    assert!(error.contains("KTABLE-FK-JOIN-SUBSCRIPTION-REGISTRATION-0000000006-topic has no partition 7"), "{error}");
+    let error =
+        fails(TableJoined::as_("j").with_partitioner(move |_, key, count| seventh(key, "k").filter(|_| count == 1)));
+    assert!(error.contains("j-subscription-response-topic has no partition 7"), "{error}");
+    assert_eq!(fails(TableJoined::as_("j").with_partitioner(|_, _, _| None)), "");
+}
+
 #[test]
 fn topologies_by_hand_that_are_refused() {
     let refused = |topology: Topology, expected: &str| {

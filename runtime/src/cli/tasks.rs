@@ -138,7 +138,7 @@ fn client(place: &Place) -> anyhow::Result<Client> {
 /// What may be wrong.
 fn hint(error: &reqwest::Error) -> &'static str {
     match tls::refused(error) {
-        Some(Refused::Certificate) => {
+        Some(Refused::Certificate(_)) => {
             "name the instance as its certificate does, and the authority of the certificate with --ca"
         }
         Some(Refused::Other) => "does it serve TLS there? if not, say http://",

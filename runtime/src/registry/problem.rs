@@ -1,13 +1,13 @@
 //! Why an artifact can't be had, and what to do about it.
 
 use std::error::Error as StdError;
-use std::io;
 
 use millrace_engine::ports::Error;
 use oci_client::Reference;
 use oci_client::errors::{OciDistributionError, OciErrorCode};
 
 use super::Credentials;
+use crate::tls::{Refused, refused};
 
 pub(super) fn fatal(why: String) -> Error {
     Error::Fatal(why)
@@ -89,17 +89,14 @@ fn class(error: &OciDistributionError) -> Class {
 pub(super) fn distrusted(place: &str, error: &(dyn StdError + 'static)) -> Option<Error> {
     let known = "it is to name a file with the certificates (PEM) of all authorities that are trusted, in place of the \
                  system's";
+    if let Some(Refused::Certificate(why)) = refused(error) {
+        return Some(fatal(format!(
+            "the certificate of {place} is not trusted: {why}; if an authority of your own has signed it, set \
+             SSL_CERT_FILE: {known}"
+        )));
+    }
     let mut cause = Some(error);
     while let Some(error) = cause {
-        // What an error of input or output wraps is not among its sources.
-        let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-        let wrapped = wrapped.and_then(|wrapped| wrapped.downcast_ref::<rustls::Error>());
-        if let Some(why @ rustls::Error::InvalidCertificate(_)) = error.downcast_ref().or(wrapped) {
-            return Some(fatal(format!(
-                "the certificate of {place} is not trusted: {why}; if an authority of your own has signed it, set \
-                 SSL_CERT_FILE: {known}"
-            )));
-        }
         if error.downcast_ref::<reqwest::Error>().is_some_and(reqwest::Error::is_builder) {
             let why = chain(error);
             return Some(fatal(format!("a connection to {place} can't be secured: {why}; see SSL_CERT_FILE: {known}")));

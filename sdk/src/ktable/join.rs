@@ -236,14 +236,16 @@ struct Node {
     looks_into: Vec<String>,
 }
 
-fn inner<V: Data, O: Data, R: Data>(joiner: impl Fn(&V, &O) -> R + Send + Sync + 'static) -> TableJoiner<V, O, R> {
+pub(super) fn inner<V: Data, O: Data, R: Data>(
+    joiner: impl Fn(&V, &O) -> R + Send + Sync + 'static,
+) -> TableJoiner<V, O, R> {
     Arc::new(move |left, right| {
         let both = "an inner join joins what both tables have";
         joiner(left.expect(both), right.expect(both))
     })
 }
 
-fn left<V: Data, O: Data, R: Data>(
+pub(super) fn left<V: Data, O: Data, R: Data>(
     joiner: impl Fn(&V, Option<&O>) -> R + Send + Sync + 'static,
 ) -> TableJoiner<V, O, R> {
     Arc::new(move |left, right| joiner(left.expect("a left join joins what the left table has"), right))

@@ -18,6 +18,7 @@ mod stateless;
 mod table;
 mod buffered;
 mod suppress;
+mod foreign_key;
 
 use std::any::Any;
 
@@ -26,6 +27,7 @@ use crate::run::{Chunk, Run};
 
 pub(crate) use aggregate::{Aggregate, Count, Fold, Step};
 pub(crate) use derive::Derive;
+pub(crate) use foreign_key::{ForeignTableJoin, ResponseJoin, SubscriptionJoin, SubscriptionReceive, SubscriptionSend};
 pub(crate) use join::{JoinStreamTable, JoinTables, MergeJoined, Side, TableJoiner};
 pub(crate) use join_streams::{JoinStreams, OuterStore, RetainForJoin, StreamJoiner};
 pub(crate) use keyed::TableStore;

@@ -108,8 +108,8 @@ impl<K: Data, V: Data> Produce<K, V> {
     }
 }
 
-fn partition_count(topic: &str, meta: &Meta, row: usize, run: &Run<'_>) -> Result<u32, Failure> {
-    run.host.partition_count(topic).ok_or_else(|| {
+fn partition_count(topic: &str, meta: &Meta, row: usize, run: &mut Run<'_>) -> Result<u32, Failure> {
+    run.partition_count(topic).ok_or_else(|| {
         let message = format!("topic {topic} is partitioned by the module, but no partition count is known");
         run.failure(Fault::Processing, meta, row, message)
     })

@@ -221,6 +221,18 @@ pub enum Operator {
         value: Type,
         store: Option<Store>,
     },
+    /// The same, where `selector` says which key of the other table, of type `foreign`, a row refers to. Not outer.
+    ForeignKeyJoin {
+        from: StepId,
+        other: StepId,
+        kind: Join,
+        selector: String,
+        foreign: Type,
+        joiner: String,
+        key: Type,
+        value: Type,
+        store: Option<Store>,
+    },
     /// From a stream and a table to a stream of strings; key and value are those of the stream. The kind is not outer.
     StreamTableJoin {
         from: StepId,
@@ -417,6 +429,7 @@ impl Operator {
             Self::Stream { .. } | Self::Table { .. } => Vec::new(),
             Self::Merge { from, other }
             | Self::TableJoin { from, other, .. }
+            | Self::ForeignKeyJoin { from, other, .. }
             | Self::StreamTableJoin { from, other, .. }
             | Self::StreamJoin { from, other, .. } => vec![from, other],
             Self::Filter { from, .. }

@@ -2,6 +2,7 @@
 //! A seed's case changes when this file does, so a failure is kept by its case, not by its seed.
 
 mod events;
+pub mod foreign_keys;
 
 use crate::case::{
     Branch, Case, Clock, DefaultBranch, Join, Operator, Punctuation, Step, StepId, Store, Topic, Windows,
@@ -97,6 +98,7 @@ impl Generator {
             | Operator::TableReduce { .. }
             | Operator::TableAggregate { .. }
             | Operator::TableJoin { .. }
+            | Operator::ForeignKeyJoin { .. }
             | Operator::StreamTableJoin { .. }
             | Operator::StreamJoin { .. }
             | Operator::Tally { .. } => false,
@@ -346,6 +348,23 @@ impl Generator {
         self.result(operator, Kind::Table, key, Type::String);
     }
 
+    /// With any table, which may be the one given; with none if a serde is not known, which both sides write values with.
+    fn join_on_foreign_key(&mut self, from: Live) {
+        let knows = |live: &Live| live.kind == Kind::Table && self.knows_serdes(live.step);
+        let others: Vec<usize> = (0..self.live.len()).filter(|&other| knows(&self.live[other])).collect();
+        if !knows(&from) {
+            return;
+        }
+        let other = *self.random.pick(&others);
+        self.live[other].used = true;
+        let (other, foreign) = (self.live[other].step, self.live[other].key);
+        let (kind, selector) = (*self.random.pick(&[Join::Inner, Join::Left]), self.function(SELECTORS));
+        let (joiner, store, key) = (self.function(JOINERS), self.maybe_view_store(), from.key);
+        let (from, value) = (from.step, Type::String);
+        let operator = Operator::ForeignKeyJoin { from, other, kind, selector, foreign, joiner, key, value, store };
+        self.result(operator, Kind::Table, key, value);
+    }
+
     fn split(&mut self, from: Live) {
         let named = self.random.chance(40);
         let branches: Vec<Branch> = (0..1 + self.random.below(3))
@@ -494,6 +513,20 @@ impl Generator {
         )
     }
 
+    /// The same of a table that may be made of others.
+    fn knows_serdes(&self, table: StepId) -> bool {
+        match &self.steps[table].operator {
+            Operator::TableMapValues { store, .. }
+            | Operator::TableJoin { store, .. }
+            | Operator::ForeignKeyJoin { store, .. } => store.is_some(),
+            Operator::TableFilter { from, store, .. } | Operator::TableFilterNot { from, store, .. } => {
+                store.is_some() || self.knows_serdes(*from)
+            }
+            Operator::Suppress { from, .. } => self.knows_serdes(*from),
+            _ => self.has_serdes(table),
+        }
+    }
+
     fn buffer(&mut self) -> (Option<usize>, Option<usize>) {
         let records = if self.random.chance(40) { Some(*self.random.pick(&[0, 1, 3])) } else { None };
         let bytes = if self.random.chance(25) { Some(*self.random.pick(&[0, 100, 200])) } else { None };
@@ -502,7 +535,8 @@ impl Generator {
 
     fn grow_table(&mut self, table: Live) {
         let (from, key, value) = (table.step, table.key, table.value);
-        match self.random.below(11) {
+        match self.random.below(14) {
+            11..=13 => self.join_on_foreign_key(table),
             9 | 10 if !self.caching && self.has_serdes(from) => {
                 let limit = Some(*self.random.pick(&[0, 30, 400]));
                 let (max_records, max_bytes) = self.buffer();
@@ -581,6 +615,7 @@ impl Generator {
                     | Operator::ToTable { .. }
                     | Operator::StreamTableJoin { .. }
                     | Operator::StreamJoin { .. }
+                    | Operator::ForeignKeyJoin { .. }
             )
         })
     }

@@ -98,6 +98,10 @@ fn call(operator: &Operator) -> String {
         Operator::TableJoin { from, other, kind, joiner, store, .. } => {
             format!("v{from}.join({kind:?}, v{other}, {joiner}){}", materialized(store.as_ref()))
         }
+        Operator::ForeignKeyJoin { from, other, kind, selector, foreign, joiner, store, .. } => {
+            let store = materialized(store.as_ref());
+            format!("v{from}.join({kind:?}, v{other} by {selector}: {foreign:?}, {joiner}){store}")
+        }
         Operator::StreamTableJoin { from, other, kind, joiner, .. } => {
             format!("v{from}.join({kind:?}, table v{other}, {joiner})")
         }

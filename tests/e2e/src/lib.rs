@@ -14,4 +14,6 @@ pub mod http;
 pub mod app;
 pub mod peer;
 pub mod eos;
+pub mod in_turn;
 pub mod smoke;
+pub mod relational;

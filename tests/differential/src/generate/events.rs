@@ -47,7 +47,7 @@ fn one_value(random: &mut Random, ty: Type) -> Value {
     }
 }
 
-fn headers(random: &mut Random) -> Vec<Header> {
+pub(super) fn headers(random: &mut Random) -> Vec<Header> {
     if !random.chance(25) {
         return Vec::new();
     }

@@ -1,9 +1,9 @@
 //! Owns the building of joins with the SDK: `Joins.java` does the same with Kafka Streams.
 
-use millrace::{JoinWindows, Joined, KStream, KTable, Materialized, StreamJoined};
+use millrace::{JoinWindows, Joined, KStream, KTable, Materialized, StreamJoined, TableJoined};
 
 use super::serdes::{Cell, Typed};
-use super::topology::{Built, Wrap};
+use super::topology::{Built, Wrap, materialized};
 use super::windows::ms;
 use crate::case::{Join, Operator, Step};
 use crate::functions;
@@ -52,6 +52,45 @@ fn two_tables<V: Wrap, O: Wrap>(
         (Join::Outer, None) => left.outer_join(right, outer),
         (Join::Outer, Some(options)) => left.outer_join_materialized(right, outer, options),
     }
+}
+
+pub(super) fn on_foreign_key<V: Wrap>(left: &KTable<Value, V>, right: &Built, step: &Step) -> Result<Built, String> {
+    Ok(Built::Table(match right {
+        Built::Table(right) => tables_on_foreign_key(left, right, step)?,
+        Built::CountTable(right) => tables_on_foreign_key(left, right, step)?,
+        _ => return Err("tables are joined with tables".to_owned()),
+    }))
+}
+
+fn tables_on_foreign_key<V: Wrap, O: Wrap>(
+    left: &KTable<Value, V>,
+    right: &KTable<Value, O>,
+    step: &Step,
+) -> Result<KTable<Value, Value>, String> {
+    let Operator::ForeignKeyJoin { kind, selector, foreign, joiner, key, value, store, .. } = step.operator.clone()
+    else {
+        return Err(format!("{:?} on two tables", step.operator));
+    };
+    let refer =
+        move |key: &Value, value: &V| functions::selector(&selector, foreign, Some(key), Some(&value.to_value()));
+    let options = step.name.as_ref().map_or_else(TableJoined::default, TableJoined::as_);
+    let store = materialized(store.as_ref(), key, value);
+    Ok(match kind {
+        Join::Inner => left.join_on_foreign_key_materialized(
+            right,
+            refer,
+            move |left, right| joined(&joiner, Some(left), Some(right)),
+            options,
+            store,
+        ),
+        _ => left.left_join_on_foreign_key_materialized(
+            right,
+            refer,
+            move |left, right| joined(&joiner, Some(left), right),
+            options,
+            store,
+        ),
+    })
 }
 
 pub(super) fn stream_with_table<V: Wrap>(

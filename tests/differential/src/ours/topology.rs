@@ -386,6 +386,7 @@ fn on_table<V: Wrap>(from: &KTable<Value, V>, step: &Step, built: &[Built]) -> R
             let options = store.map(|store| materialized(Some(&store), key, value));
             return joins::tables(table, &built[other], kind, joiner, options);
         }
+        Operator::ForeignKeyJoin { other, .. } => return joins::on_foreign_key(from, &built[other], step),
         Operator::Suppress { .. } => V::table(windows::suppress(from, step, None)?),
         Operator::ToStream { .. } => V::stream(table.to_stream()),
         Operator::TableGroupBy { selector, key, mapper, value, topic, .. } => {

@@ -98,6 +98,7 @@ pub(crate) fn cases() -> Vec<Known> {
     all.extend(caches());
     all.extend(windows());
     all.extend(joins());
+    all.extend(foreign_key_joins());
     all.extend(stream_joins());
     all.extend(suppressions());
     all.into_iter().map(|sketch| sketch.0).collect()
@@ -464,6 +465,52 @@ fn caches() -> Vec<Sketch> {
             .pipe("a", "x y z", 1)
             .pipe("a", "x", 2)
             .writes("out", &["\"a\" -> 3L @ 1", "\"a\" -> 4L @ 2"]),
+    ]
+}
+
+fn foreign_key_joins() -> Vec<Sketch> {
+    let table = |topic: &str| Operator::Table { topic: topic.to_owned(), key: Text, value: Text, store: None };
+    let steps = |kind, selector: &str| {
+        let (joiner, selector) = ("pair".to_owned(), selector.to_owned());
+        let (key, value, foreign, store) = (Text, Text, Text, None);
+        vec![
+            table("left"),
+            table("right"),
+            Operator::ForeignKeyJoin { from: 0, other: 1, kind, selector, foreign, joiner, key, value, store },
+            Operator::ToStream { from: 2 },
+            to(3, "out", Text),
+        ]
+    };
+    vec![
+        sketch("an inner join on foreign keys follows rows from key to key", steps(Join::Inner, "ofValue"))
+            .record("left", "p", "a", 1, &[])
+            .record("left", "q", "a", 2, &[("h", "1")])
+            .record("right", "a", "x", 5, &[("h", "2")])
+            .record("left", "p", "b", 7, &[])
+            .record("right", "a", "", 8, &[])
+            .record("right", "b", "y", 3, &[])
+            .record("left", "q", "", 9, &[])
+            .writes(
+                "out",
+                &[
+                    "\"p\" -> \"a&x\" @ 5 [h=\"2\"]",
+                    "\"q\" -> \"a&x\" @ 5 [h=\"2\"]",
+                    "\"p\" -> null @ 7",
+                    "\"q\" -> null @ 8",
+                    "\"p\" -> \"b&y\" @ 3",
+                    "\"q\" -> null @ 9",
+                ],
+            ),
+        sketch("a left join on foreign keys has rows that refer to nothing", steps(Join::Left, "dropOdd"))
+            .record("left", "p", "ab", 1, &[])
+            .record("right", "ab", "x", 5, &[])
+            .record("left", "p", "odd", 6, &[])
+            .record("left", "p", "", 7, &[])
+            .record("left", "p", "", 8, &[])
+            .writes(
+                "out",
+                &["\"p\" -> \"ab&~\" @ 1", "\"p\" -> \"ab&x\" @ 5", "\"p\" -> \"odd&~\" @ 6", "\"p\" -> null @ 7"],
+            ),
     ]
 }
 

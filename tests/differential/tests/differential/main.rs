@@ -11,6 +11,8 @@ use millrace_differential::outcome::{Outcome, Written};
 use millrace_differential::{compare, functions, generate, kafka, ours, readable, shrink};
 
 const GENERATED: u64 = 200;
+/// Of joins on foreign keys alone.
+const FOREIGN_KEYS: u64 = 60;
 
 struct Judged {
     case: Case,
@@ -23,8 +25,12 @@ fn number(name: &str) -> Option<u64> {
 
 fn generated() -> Vec<Case> {
     match number("MILLRACE_SEED") {
-        Some(seed) => vec![generate::case(seed)],
-        None => (0..number("MILLRACE_SEEDS").unwrap_or(GENERATED)).map(generate::case).collect(),
+        Some(seed) => vec![generate::case(seed), generate::foreign_keys::case(seed)],
+        None => {
+            let cases = (0..number("MILLRACE_SEEDS").unwrap_or(GENERATED)).map(generate::case);
+            let seeds = 0..number("MILLRACE_SEEDS").unwrap_or(FOREIGN_KEYS);
+            cases.chain(seeds.map(generate::foreign_keys::case)).collect()
+        }
     }
 }
 
@@ -65,7 +71,7 @@ fn millrace_does_what_kafka_streams_does() {
         all.join("\n"),
         readable::case(case),
         readable::case(&small),
-        case.name.strip_prefix("seed-").map_or_else(String::new, |seed| format!(
+        case.name.rsplit_once("seed-").map_or_else(String::new, |(_, seed)| format!(
             "to replay this case alone: MILLRACE_SEED={seed} ./mill test differential"
         )),
     );
@@ -131,6 +137,7 @@ const OPERATORS: &[&str] = &[
     "windowedTo",
     "unwindow",
     "tableJoin",
+    "foreignKeyJoin",
     "streamTableJoin",
     "streamJoin",
     "suppress",

@@ -12,7 +12,7 @@ use millrace_e2e::eos::Return::{AtOnce, Late};
 use millrace_e2e::eos::Step::{Broker, Instances};
 use millrace_e2e::eos::{self, Report, Step};
 use millrace_e2e::kafka::Kafka;
-use millrace_e2e::smoke;
+use millrace_e2e::{in_turn, relational, smoke};
 
 /// Apache Kafka's own tests, with Millrace as the application under test.
 #[derive(Parser)]
@@ -27,12 +27,14 @@ enum Judge {
     /// then it verifies.
     Eos(Eos),
     /// `StreamsSmokeTest`: instances are killed in turn while its driver writes, under the guarantee given.
-    Smoke(Smoke),
+    Smoke(Turns),
+    /// `RelationalSmokeTest`: the same; under at-least-once instances are stopped.
+    Relational(Turns),
 }
 
 #[derive(clap::Args)]
-struct Smoke {
-    /// How long instances are killed; the driver writes for 90 s.
+struct Turns {
+    /// How long instances are ended; the drivers write for longer.
     #[arg(long, default_value_t = 60)]
     seconds: u64,
     #[arg(long, default_value = "exactly_once_v2")]
@@ -112,8 +114,17 @@ fn main() -> Result<ExitCode> {
         }
         Judge::Smoke(options) => {
             let logs = logs("smoke", options.logs.as_deref())?;
-            let report = smoke(&options, &logs).map(|passed| (usize::from(passed), usize::from(!passed)));
+            let report = in_turn(&options, &logs, smoke::run).map(|report| {
+                // Under at-least-once some of it may have come twice.
+                let twice = options.guarantee == "at_least_once" && report.ends > 0;
+                judged(&options, &report, report.verdict == smoke::SUCCESS || report.verdict == smoke::MORE && twice)
+            });
             counted(report, &logs)
+        }
+        Judge::Relational(options) => {
+            let logs = logs("relational", options.logs.as_deref())?;
+            let report = in_turn(&options, &logs, relational::run);
+            counted(report.map(|report| judged(&options, &report, report.verdict == relational::PASSED)), &logs)
         }
     };
     println!("{passed} passed, {failed} failed");
@@ -137,20 +148,23 @@ fn counted(report: Result<(usize, usize)>, logs: &Path) -> (usize, usize) {
     })
 }
 
-/// Whether the driver found everything right. Under at-least-once some of it may have come twice.
-fn smoke(options: &Smoke, logs: &Path) -> Result<bool> {
+type Run = fn(&Kafka, &in_turn::Options<'_>) -> Result<in_turn::Report>;
+
+/// One of the tests that instances are ended in turn during.
+fn in_turn(options: &Turns, logs: &Path, run: Run) -> Result<in_turn::Report> {
     let mut settings = vec![("kafka.consumer.session.timeout.ms", "10000")];
     settings.extend(options.settings.iter().map(|(key, value)| (key.as_str(), value.as_str())));
-    let kill_for = Duration::from_secs(options.seconds);
-    let options = smoke::Options { guarantee: &options.guarantee, settings: &settings, kill_for, logs };
-    let report = smoke::run(&Kafka::shared()?, &options)?;
-    let good = report.verdict == smoke::SUCCESS
-        || report.verdict == smoke::MORE && options.guarantee == "at_least_once" && report.kills > 0;
-    println!("{} kills under {}: {}", report.kills, options.guarantee, report.verdict);
+    let end_for = Duration::from_secs(options.seconds);
+    run(&Kafka::shared()?, &in_turn::Options { guarantee: &options.guarantee, settings: &settings, end_for, logs })
+}
+
+/// Tells how it went, and counts it.
+fn judged(options: &Turns, report: &in_turn::Report, good: bool) -> (usize, usize) {
+    println!("{} instances ended under {}: {}", report.ends, options.guarantee, report.verdict);
     if !good {
         println!("{}", last_lines(&report.log));
     }
-    Ok(good)
+    (usize::from(good), usize::from(!good))
 }
 
 fn eos(options: &Eos, logs: &Path) -> Result<Report> {

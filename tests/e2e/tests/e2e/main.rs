@@ -5,6 +5,7 @@ mod harness;
 mod counts;
 mod windows;
 mod backlog;
+mod foreign_keys;
 mod restart;
 mod standbys;
 mod exactly_once;

@@ -75,6 +75,8 @@ final class Cases {
             case "tableCount", "tableReduce", "tableAggregate" -> aggregateTable(step);
             case "tableFilter", "tableFilterNot", "tableMapValues", "toStream" -> onTable(step);
             case "tableJoin" -> Joins.tables(from(step), results.get(step.get("other").intValue()), step);
+            case "foreignKeyJoin" ->
+                Joins.onForeignKey(from(step), results.get(step.get("other").intValue()), step);
             case "streamTableJoin" -> Joins.streamWithTable(
                 stream(step, "from"), results.get(step.get("other").intValue()), step);
             case "streamJoin" -> Joins.streams(stream(step, "from"), stream(step, "other"), step);

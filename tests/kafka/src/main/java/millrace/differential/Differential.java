@@ -59,6 +59,8 @@ public final class Differential {
     private static final long UNSTAMPED = -1;
     /** No headers and no timestamp, which the stores of joins have before each value on disk, not in their changelogs. */
     private static final int JOIN_PREFIX = 9;
+    /** No headers, which those of foreign-key joins have before each timestamp, not in their changelogs. */
+    private static final int SUBSCRIPTION_PREFIX = 1;
 
     private Differential() {}
 
@@ -150,13 +152,14 @@ public final class Differential {
             if (store.getValue() instanceof TimeOrderedKeyValueBuffer) {
                 continue;
             }
-            final boolean timestamped = !isOfJoin(store.getKey())
+            final boolean subscriptions = isOfForeignKeyJoin(store.getKey());
+            final boolean timestamped = subscriptions || !isOfJoin(store.getKey())
                 && (store.getValue() instanceof TimestampedKeyValueStore || store.getValue() instanceof TimestampedWindowStore);
+            final int prefix = subscriptions ? SUBSCRIPTION_PREFIX
+                : isOfJoin(store.getKey()) && store.getValue() instanceof WindowStore ? JOIN_PREFIX : 0;
             final StateStore bytes = isOfJoin(store.getKey()) ? innermost(store.getValue()) : bytesStore(store.getValue());
             entries(bytes).forEach(entry -> {
-                final byte[] value = isOfJoin(store.getKey()) && store.getValue() instanceof WindowStore
-                    ? Arrays.copyOfRange(entry.getValue(), JOIN_PREFIX, entry.getValue().length)
-                    : entry.getValue();
+                final byte[] value = Arrays.copyOfRange(entry.getValue(), prefix, entry.getValue().length);
                 final ObjectNode node = entries.addObject().put("key", hex(entry.getKey().get()));
                 if (timestamped) {
                     final ByteBuffer buffer = ByteBuffer.wrap(value);
@@ -173,6 +176,10 @@ public final class Differential {
     /** The stores of joins of streams keep no timestamps beside the values. */
     private static boolean isOfJoin(final String store) {
         return store.matches("KSTREAM-(JOIN|OUTER).*|.*-join-store");
+    }
+
+    private static boolean isOfForeignKeyJoin(final String store) {
+        return store.matches("KTABLE-FK-JOIN-SUBSCRIPTION-STATE-STORE-.*|.*-subscription-store");
     }
 
     /** In the order of their keys. Where a key comes several times, they are told apart by their order. */

@@ -9,6 +9,7 @@ import static millrace.differential.Steps.value;
 
 import com.fasterxml.jackson.databind.JsonNode;
 import java.time.Duration;
+import java.util.function.BiFunction;
 import org.apache.kafka.common.utils.Bytes;
 import org.apache.kafka.streams.kstream.JoinWindows;
 import org.apache.kafka.streams.kstream.Joined;
@@ -17,6 +18,7 @@ import org.apache.kafka.streams.kstream.KTable;
 import org.apache.kafka.streams.kstream.Materialized;
 import org.apache.kafka.streams.kstream.Named;
 import org.apache.kafka.streams.kstream.StreamJoined;
+import org.apache.kafka.streams.kstream.TableJoined;
 import org.apache.kafka.streams.kstream.ValueJoiner;
 import org.apache.kafka.streams.state.KeyValueStore;
 
@@ -42,6 +44,31 @@ final class Joins {
                 ? (named == null ? left.outerJoin(right, joiner) : left.outerJoin(right, joiner, named))
                 : (named == null ? left.outerJoin(right, joiner, store) : left.outerJoin(right, joiner, named, store));
         };
+    }
+
+    @SuppressWarnings("unchecked")
+    static KTable<Object, Object> onForeignKey(final Object one, final Object another, final JsonNode step) {
+        final KTable<Object, Object> left = (KTable<Object, Object>) one;
+        final KTable<Object, Object> right = (KTable<Object, Object>) another;
+        final String selector = text(step, "selector");
+        final String foreign = text(step, "foreign");
+        final BiFunction<Object, Object, Object> refer = (k, v) -> Functions.selector(selector, foreign, k, v);
+        final String name = textOrNull(step, "name");
+        final TableJoined<Object, Object> named = name == null ? null : TableJoined.as(name);
+        final Materialized<Object, Object, KeyValueStore<Bytes, byte[]>> store = materialized(step);
+        final ValueJoiner<Object, Object, Object> joiner = joiner(step);
+        if (text(step, "kind").equals("inner")) {
+            return store == null
+                ? (named == null ? left.join(right, refer, joiner) : left.join(right, refer, joiner, named))
+                : named == null
+                    ? left.join(right, refer, joiner, store)
+                    : left.join(right, refer, joiner, named, store);
+        }
+        return store == null
+            ? (named == null ? left.leftJoin(right, refer, joiner) : left.leftJoin(right, refer, joiner, named))
+            : named == null
+                ? left.leftJoin(right, refer, joiner, store)
+                : left.leftJoin(right, refer, joiner, named, store);
     }
 
     @SuppressWarnings("unchecked")

@@ -46,6 +46,7 @@ public final class CountsApp {
 
     static Topology topology(Opts o) {
         if (o.flag("clicks")) return ClicksTopology.topology();
+        if (o.flag("orders")) return OrdersTopology.topology();
         StreamsBuilder builder = new StreamsBuilder();
         Materialized<String, Long, KeyValueStore<Bytes, byte[]>> store =
             o.get("store", "rocksdb").equals("memory")
