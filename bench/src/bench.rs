@@ -43,7 +43,13 @@ impl Sizes {
     /// The load of most scenarios.
     pub(crate) fn drained(&self) -> Records {
         let load = self.load(self.records(2_000_000, 200_000), self.keys(100_000, 10_000));
-        Records { load, keys: Keys::Uniform, filled: false, partitions: self.partitions }
+        Records { load, keys: Keys::Uniform, filled: false, pairs: false, partitions: self.partitions }
+    }
+
+    /// The same in two topics, which have each key once.
+    fn joined(&self) -> Records {
+        let pairs = self.records(2_000_000, 200_000) / 2;
+        Records { load: self.load(pairs, pairs), pairs: true, ..self.drained() }
     }
 }
 
@@ -64,8 +70,8 @@ pub(crate) struct Bench {
 impl Bench {
     pub(crate) fn measure(&self, scenario: &Scenario) -> Result<()> {
         match scenario.kind {
-            Kind::Drain => {
-                let records = self.sizes.drained();
+            Kind::Drain | Kind::Windows | Kind::Join => {
+                let records = if scenario.kind == Kind::Join { self.sizes.joined() } else { self.sizes.drained() };
                 let input = self.inputs.topic(&records)?;
                 self.compare(scenario, &facts(&records), |side| self.drain(scenario, side, &input, &records, &[]))
             }
@@ -130,7 +136,7 @@ impl Bench {
 pub(crate) fn facts(records: &Records) -> Facts {
     let Records { load, partitions, .. } = records;
     vec![
-        ("records", json!(records.count())),
+        ("records", json!(records.read())),
         ("keys", json!(load.keys)),
         ("value_size", json!(load.value_size)),
         ("partitions", json!(partitions)),

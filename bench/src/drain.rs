@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use millrace_e2e::app::App;
-use millrace_e2e::counts::{Expect, verify};
+use millrace_e2e::counts::{Expect, verify, verify_windows};
 use millrace_e2e::group::Group;
 use millrace_e2e::process::Process;
 use millrace_e2e::{topics, wait};
@@ -15,7 +15,7 @@ use crate::bench::Bench;
 use crate::load::Records;
 use crate::machine::{Clocks, Memory};
 use crate::report::{Figure, Measurement};
-use crate::scenario::Scenario;
+use crate::scenario::{Kind, Scenario};
 use crate::side::Side;
 
 /// All of the application's own process, from its start on.
@@ -88,10 +88,10 @@ impl Bench {
         let done = last_record(&app, scenario, side, &mut process, count)?;
         let used = Clocks::read(&[process.pid()])?.since(&before);
         let memory = Memory::of(process.pid())?;
-        let outputs = verified(&app, scenario.expect, side, &mut process, count)?;
+        let outputs = verified(&app, scenario, side, &mut process, count)?;
         self.forget(&app)?;
 
-        let count = count as f64;
+        let count = records.read() as f64;
         Ok(Drained {
             records_per_s: count / (done - running).as_secs_f64(),
             cpu_s_per_million: used.app_cpu_s / count * 1e6,
@@ -130,13 +130,16 @@ pub(crate) fn last_record(
 }
 
 /// Stops it, and returns how many outputs there are, if they are right.
-pub(crate) fn verified(app: &App, expect: Expect, side: Side, process: &mut Process, count: u64) -> Result<u64> {
+pub(crate) fn verified(app: &App, scenario: &Scenario, side: Side, process: &mut Process, count: u64) -> Result<u64> {
     if side == Side::PassThrough {
         process.kill()?;
         return Ok(u64::try_from(Group::new(&app.kafka, &app.id, &app.output)?.end()?)?);
     }
     process.stop()?;
-    let verified = verify(&app.kafka, &app.input, &app.output, expect)?;
+    let verified = match scenario.kind {
+        Kind::Windows => verify_windows(&app.kafka, &app.input, &app.output, 1_000, scenario.expect)?,
+        _ => verify(&app.kafka, &app.input, &app.output, scenario.expect)?,
+    };
     ensure!(verified.input == count, "the input has {} records, not {count}", verified.input);
     Ok(verified.output)
 }

@@ -68,7 +68,13 @@ impl Point {
         let most = if sizes.quick { MOST_BYTES / 10 } else { MOST_BYTES } / self.value_size;
         let mut load = sizes.load(sizes.records(1_000_000, 100_000).min(most), self.keys.min(most));
         load.value_size = usize::try_from(self.value_size)?;
-        Ok(Records { load, keys: Keys::Uniform, filled: true, partitions: i32::try_from(self.partitions)? })
+        Ok(Records {
+            load,
+            keys: Keys::Uniform,
+            filled: true,
+            pairs: false,
+            partitions: i32::try_from(self.partitions)?,
+        })
     }
 }
 

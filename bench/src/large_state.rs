@@ -74,7 +74,7 @@ impl Bench {
     pub(crate) fn measure_large_state(&self, scenario: &Scenario, keys: Keys) -> Result<()> {
         let count = self.sizes.keys(4_000_000, 200_000);
         let load = self.sizes.load(self.sizes.records.unwrap_or(count / 2), count);
-        let records = Records { load, keys, filled: true, partitions: self.sizes.partitions };
+        let records = Records { load, keys, filled: true, pairs: false, partitions: self.sizes.partitions };
         let input = self.inputs.topic(&records)?;
         self.compare(scenario, &bench::facts(&records), |side| self.large_state(scenario, side, &input, &records))?;
         self.inputs.forget(&input)

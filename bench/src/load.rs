@@ -24,6 +24,8 @@ pub(crate) struct Records {
     pub keys: Keys,
     /// Begins with one record of each key.
     pub filled: bool,
+    /// Of each record there is another one in a second topic.
+    pub pairs: bool,
     pub partitions: i32,
 }
 
@@ -32,9 +34,17 @@ impl Records {
         self.load.records + if self.filled { self.load.keys } else { 0 }
     }
 
+    /// All that an application has to read.
+    pub(crate) fn read(&self) -> u64 {
+        self.count() * if self.pairs { 2 } else { 1 }
+    }
+
     fn write(&self, kafka: &Kafka, topic: &str) -> Result<()> {
         let Self { load, keys, filled, .. } = *self;
         eprintln!("writing {} records, {} keys, values of {} bytes", self.count(), load.keys, load.value_size);
+        if self.pairs {
+            return load.write_pairs(kafka, [topic, &other(topic)]);
+        }
         if filled {
             Load { records: load.keys, ..load }.write_in_turn(kafka, topic)?;
         }
@@ -46,6 +56,11 @@ impl Records {
             }
         }
     }
+}
+
+/// The second topic of pairs.
+fn other(topic: &str) -> String {
+    format!("{topic}.other")
 }
 
 /// The input topics of a run of the bench.
@@ -67,6 +82,9 @@ impl Inputs {
         }
         let topic = format!("bench-input-{}-{}", process::id(), self.written.borrow().len());
         topics::create(&self.kafka, &topic, records.partitions, &[("retention.ms", "-1")])?;
+        if records.pairs {
+            topics::create(&self.kafka, &other(&topic), records.partitions, &[("retention.ms", "-1")])?;
+        }
         records.write(&self.kafka, &topic)?;
         self.written.borrow_mut().push((what, topic.clone()));
         Ok(topic)

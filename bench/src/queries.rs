@@ -97,7 +97,7 @@ impl Bench {
         let clients = Clients::start(&address, records.load.keys);
         thread::sleep(Duration::from_secs(if self.sizes.quick { 2 } else { 10 }));
         let at_rest = clients.stop()?;
-        verified(&app, scenario.expect, side, &mut process, records.count())?;
+        verified(&app, scenario, side, &mut process, records.count())?;
         self.forget(&app)?;
         let records_per_s = records.count() as f64 / (done - running).as_secs_f64();
         Ok(Asked { unasked_records_per_s: unasked.records_per_s, records_per_s, meanwhile, at_rest })

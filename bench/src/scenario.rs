@@ -11,6 +11,10 @@ use crate::side::Side;
 pub(crate) enum Kind {
     /// Input that is there already is processed to its end.
     Drain,
+    /// The same, counted in windows of a second.
+    Windows,
+    /// The same of two inputs that are joined.
+    Join,
     /// So is input that comes after a state that is larger than all caches.
     LargeState(Keys),
     /// Records come at a steady rate, and each is waited for.
@@ -157,6 +161,24 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         kafka_streams: EXACTLY_ONCE,
         exactly_once: true,
         goals: &[at_least("records_per_s", 4.0), at_most("cpu_s_per_million", 0.2), at_most("peak_rss_mb", 0.2)],
+        ..PLAIN
+    },
+    Scenario {
+        name: "windowed-count",
+        kind: Kind::Windows,
+        about: "counts in windows of a second by the time of the records, at-least-once, every update emitted",
+        module: &[("COUNTS_MODE", "windows")],
+        kafka_streams: &[("statestore.cache.max.bytes", "0"), ("windows", "1")],
+        goals: &[at_least("records_per_s", 2.0), at_most("cpu_s_per_million", 0.5)],
+        ..PLAIN
+    },
+    Scenario {
+        name: "stream-join",
+        kind: Kind::Join,
+        about: "an inner join of two streams in which each record meets one, at-least-once",
+        module: &[("COUNTS_MODE", "join")],
+        kafka_streams: &[("statestore.cache.max.bytes", "0"), ("join", "1")],
+        goals: &[at_least("records_per_s", 2.0), at_most("cpu_s_per_million", 0.5)],
         ..PLAIN
     },
     Scenario {

@@ -17,6 +17,8 @@ pub struct Expiry {
 pub enum TimedKeys {
     /// Key, 8-byte window start, 4-byte sequence number: the start.
     Window,
+    /// The same, where each entry has a sequence number of its own: a deletion deletes nothing, and names no time.
+    Duplicates,
     /// Key, 8-byte window end, 8-byte window start: the end.
     Session,
 }
@@ -26,7 +28,7 @@ impl Expiry {
     #[must_use]
     pub fn time(&self, key: &[u8]) -> Option<i64> {
         let behind = match self.keys {
-            TimedKeys::Window => 4,
+            TimedKeys::Window | TimedKeys::Duplicates => 4,
             TimedKeys::Session => 8,
         };
         let time = key.get(..key.len().checked_sub(behind)?)?.last_chunk::<8>()?;
@@ -40,10 +42,11 @@ impl Expiry {
         self.time(key).is_some_and(|time| time <= observed.saturating_sub(self.retention_ms))
     }
 
-    /// The latest time that these keys name.
+    /// The latest time that is named by what is written: keys, and whether there is a value.
     #[must_use]
-    pub fn latest<'a>(&self, keys: impl Iterator<Item = &'a [u8]>) -> Option<i64> {
-        keys.filter_map(|key| self.time(key)).max()
+    pub fn latest<'a>(&self, written: impl Iterator<Item = (&'a [u8], bool)>) -> Option<i64> {
+        let names = |&(_, has_value): &(&[u8], bool)| has_value || self.keys != TimedKeys::Duplicates;
+        written.filter(names).filter_map(|(key, _)| self.time(key)).max()
     }
 }
 
@@ -59,6 +62,15 @@ mod tests {
         assert_eq!(of(TimedKeys::Window).time(&key[..13]), Some(7));
         assert_eq!(of(TimedKeys::Window).time(&key[..11]), None);
         assert_eq!(of(TimedKeys::Session).time(b"abc"), None);
+    }
+
+    #[test]
+    fn a_deletion_names_a_time_unless_it_deletes_nothing() {
+        let key: Vec<u8> = [7_i64.to_be_bytes().as_slice(), &[0; 4]].concat();
+        let latest = |keys, has_value| Expiry { keys, retention_ms: 10 }.latest([(&*key, has_value)].into_iter());
+        assert_eq!(latest(TimedKeys::Window, false), Some(7));
+        assert_eq!(latest(TimedKeys::Duplicates, false), None);
+        assert_eq!(latest(TimedKeys::Duplicates, true), Some(7));
     }
 
     #[test]

@@ -52,6 +52,8 @@
 //! transaction that a committed offset comes of may be without its marker in a changelog yet, and then the reader
 //! has to wait for that: a restore that stops at the last stable offset loses what the transaction committed.
 
+use std::collections::BTreeMap;
+
 use crate::commit::{Guarantee, Metadata};
 use crate::overlay::stored;
 use crate::ports::{Change, Committed, Error, Positions, StoreIndex, Write};
@@ -96,6 +98,8 @@ pub struct Plan {
     /// One for each input.
     pub starts: Vec<Start>,
     pub stream_time: Option<i64>,
+    /// What the module has kept with the task.
+    pub metadata: BTreeMap<String, i64>,
 }
 
 /// How far a store has come, if that is within its changelog.
@@ -129,11 +133,16 @@ pub fn plan(facts: &Facts<'_>) -> Plan {
         changelog(store).is_none_or(|bounds| position(store).is_some() || is_new(stored, &spec.stores[store], bounds))
     });
     let own_state = nobody_else && whole;
+    let mut metadata = BTreeMap::new();
     let start = |input| {
         let group = theirs(input).map(|committed| committed.offset);
+        let beside = theirs(input).map(|committed| Metadata::decode(&committed.metadata)).unwrap_or_default();
+        for (key, value) in beside.processors {
+            metadata.entry(key).and_modify(|known: &mut i64| *known = value.max(*known)).or_insert(value);
+        }
         Start {
             offset: if own_state { own(input) } else { group.or(own(input)) },
-            partition_time: theirs(input).and_then(|committed| Metadata::decode(&committed.metadata).partition_time),
+            partition_time: beside.partition_time,
         }
     };
     let starts: Vec<Start> = (0..spec.inputs.len()).map(start).collect();
@@ -147,7 +156,7 @@ pub fn plan(facts: &Facts<'_>) -> Plan {
     };
     let stores = (0..spec.stores.len()).map(replay).collect();
     let latest = starts.iter().filter_map(|start| start.partition_time).max();
-    Plan { stores, starts, stream_time: stored.stream_time.max(latest) }
+    Plan { stores, starts, stream_time: stored.stream_time.max(latest), metadata }
 }
 
 /// What is still to be done of a plan, or what a standby follows.
@@ -178,6 +187,7 @@ impl Task {
     /// [`Phase::Restoring`]: crate::task::Phase::Restoring
     pub fn restore(&mut self, plan: &Plan) -> Result<(), Error> {
         self.restoring()?;
+        self.context.metadata.clone_from(&plan.metadata);
         // A store that is new is empty, and so it was at the stored inputs.
         if plan.stores.iter().any(|replay| matches!(replay, Replay::Range { from, to, rebuild: true } if from < to)) {
             self.context.overlay().database()?.forget_inputs()?;
@@ -238,8 +248,8 @@ impl Task {
         let entries: Vec<Change<'_>> = rows.iter().map(|(key, value)| (store, *key, value.as_deref())).collect();
         let spec = &self.spec.stores[store];
         let mut positions = Positions { changelogs: vec![(spec.name.clone(), position)], ..Positions::default() };
-        let keys = entries.iter().map(|&(_, key, _)| key);
-        if let Some(time) = spec.expiry.and_then(|expiry| expiry.latest(keys)) {
+        let written = entries.iter().map(|&(_, key, value)| (key, value.is_some()));
+        if let Some(time) = spec.expiry.and_then(|expiry| expiry.latest(written)) {
             positions.observe(&spec.name, time);
         }
         self.context.overlay().database()?.write(Write { entries, positions })

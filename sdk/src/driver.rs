@@ -29,7 +29,7 @@ use log::Collected;
 
 pub use guest::native;
 pub use log::RawRecord;
-pub use stores::{StoreEntry, TestKeyValueStore};
+pub use stores::{StoreEntry, TestKeyValueStore, TestSessionStore, TestWindowStore};
 pub use topics::{TestInputTopic, TestOutputTopic, TestRecord};
 
 /// How a [`TopologyTestDriver`] is set up.
@@ -200,6 +200,18 @@ impl TopologyTestDriver {
     #[must_use]
     pub fn get_key_value_store<K: Data, V: Data>(&self, name: &str) -> Option<TestKeyValueStore<K, V>> {
         TestKeyValueStore::open(Rc::clone(&self.inner), name)
+    }
+
+    /// The window store of that name; none if there is no such store with these types.
+    #[must_use]
+    pub fn get_window_store<K: Data + PartialEq, V: Data>(&self, name: &str) -> Option<TestWindowStore<K, V>> {
+        TestWindowStore::open(Rc::clone(&self.inner), name)
+    }
+
+    /// The session store of that name; none if there is no such store with these types.
+    #[must_use]
+    pub fn get_session_store<K: Data + PartialEq, V: Data>(&self, name: &str) -> Option<TestSessionStore<K, V>> {
+        TestSessionStore::open(Rc::clone(&self.inner), name)
     }
 
     /// The entries of a store as bytes, in key order.

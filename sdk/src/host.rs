@@ -27,6 +27,10 @@ pub(crate) trait Host {
     fn cancel(&mut self, schedule: u32);
     fn request_commit(&mut self);
     fn wall_clock_ms(&self) -> i64;
+    /// A number kept for the task under a key, see [`Self::set_metadata`].
+    fn metadata(&self, key: &str) -> Option<i64>;
+    /// Keeps a number beside the task's offsets, never a lower one than before.
+    fn set_metadata(&mut self, key: &str, value: i64) -> Result<(), Failure>;
     fn partition_count(&self, topic: &str) -> Option<u32>;
     fn dropped(&mut self, node: &str, reason: &str, count: u32);
 }

@@ -9,13 +9,15 @@ use crate::graph::stored_as;
 use crate::kgrouped::{AGGREGATE, Aggregation, KGroupedStream, REDUCE, never_null, reducing};
 use crate::ktable::KTable;
 use crate::logic::{
-    Aggregate, AggregateSessions, AggregateSliding, AggregateWindows, Count, Fold, Logic, Step, StoreView, TableState,
-    TableStore,
+    Aggregate, AggregateSessions, AggregateSliding, AggregateWindows, Closes, Count, Fold, Logic, Step, StoreView,
+    TableState, TableStore,
 };
 use crate::options::{Materialized, Named, Serdes};
 use crate::rows::Data;
 use crate::serdes::{SessionWindowedSerde, SharedSerde, TimeWindowedSerde};
-use crate::windows::{FixedWindows, SessionWindows, SlidingWindows, TimeWindows, UnlimitedWindows, Windowed};
+use crate::windows::{
+    EmitStrategy, FixedWindows, SessionWindows, SlidingWindows, TimeWindows, UnlimitedWindows, Windowed,
+};
 
 /// The kinds of windows a grouped stream can be cut into, see [`KGroupedStream::windowed_by`].
 pub trait WindowedBy<K, V>: sealed::Sealed {
@@ -41,7 +43,7 @@ macro_rules! windowed_by {
             type Stream = $stream<K, V>;
 
             fn cut(self, grouped: &KGroupedStream<K, V>) -> Self::Stream {
-                $stream { grouped: grouped.clone(), windows: $kind(self) }
+                $stream { grouped: grouped.clone(), windows: $kind(self), emit: EmitStrategy::default() }
             }
         }
     )*};
@@ -68,13 +70,53 @@ enum Kind {
 pub struct TimeWindowedKStream<K, V> {
     grouped: KGroupedStream<K, V>,
     windows: Kind,
+    emit: EmitStrategy,
 }
 
 impl<K: Data, V: Data> TimeWindowedKStream<K, V> {
     /// The same stream; the next aggregation's node gets this name instead of a generated one.
     #[must_use]
     pub fn named(&self, name: impl Into<Named>) -> Self {
-        Self { grouped: self.grouped.named(name), windows: self.windows }
+        Self { grouped: self.grouped.named(name), windows: self.windows, emit: self.emit }
+    }
+
+    /// The same stream; when results of the aggregations go on is as given: each update, or each window once when it is
+    /// closed: at the first record of any key that comes from so late. An unlimited window never closes.
+    ///
+    /// ```
+    /// use millrace::prelude::*;
+    /// use std::time::Duration;
+    ///
+    /// let mut builder = StreamsBuilder::new();
+    /// builder
+    ///     .stream("clicks", Consumed::with(StringSerde, StringSerde))
+    ///     .group_by_key(Grouped::default())
+    ///     .windowed_by(TimeWindows::of_size_with_no_grace(Duration::from_secs(60)))
+    ///     .emit_strategy(EmitStrategy::OnWindowClose)
+    ///     .count(Materialized::as_("counts"))
+    ///     .to_stream()
+    ///     .to("clicks-per-minute", Produced::default());
+    ///
+    /// let driver = millrace::TopologyTestDriver::new(builder.build().unwrap()).unwrap();
+    /// let clicks = driver.create_input_topic("clicks", StringSerde, StringSerde);
+    /// let keys = TimeWindowedSerde::new(StringSerde, 60_000);
+    /// let counts = driver.create_output_topic("clicks-per-minute", keys, LongSerde);
+    /// let click = |time| millrace::TestRecord::new(Some("ada".to_owned()), Some("home".to_owned()), time);
+    /// clicks.pipe_records(vec![click(1_000), click(2_000)]);
+    /// assert!(counts.is_empty());
+    /// clicks.pipe_records(vec![click(60_000)]);
+    /// assert_eq!(counts.read_key_value().unwrap().1, Some(2));
+    /// ```
+    #[must_use]
+    pub fn emit_strategy(&self, emit: EmitStrategy) -> Self {
+        if let Kind::Fixed(windows) = self.windows
+            && windows.is_unlimited()
+            && emit == EmitStrategy::OnWindowClose
+        {
+            let message = "an unlimited window never closes: its results can't go on when it does";
+            self.grouped.graph.borrow_mut().fail(message);
+        }
+        Self { grouped: self.grouped.clone(), windows: self.windows, emit }
     }
 
     /// How many records there were of each key in each window.
@@ -160,9 +202,10 @@ impl<K: Data, V: Data> TimeWindowedKStream<K, V> {
             least_ms: windows.size_ms.saturating_add(windows.grace_ms),
             grace_ms: windows.grace_ms,
         };
+        let closes = self.emit.closes(Closes::Fixed(windows));
         let made = |_, store, state| {
             let aggregate = Aggregate { store, state, start, step, types: PhantomData };
-            Arc::new(AggregateWindows { windows, aggregate }) as Arc<dyn Logic>
+            Arc::new(AggregateWindows { windows, aggregate, closes }) as Arc<dyn Logic>
         };
         self.attach(prefix, windows.check(), span, inherited, materialized, made)
     }
@@ -178,9 +221,10 @@ impl<K: Data, V: Data> TimeWindowedKStream<K, V> {
     ) -> KTable<Windowed<K>, A> {
         let SlidingWindows { difference_ms, grace_ms } = windows;
         let least_ms = difference_ms.saturating_mul(2).saturating_add(grace_ms);
+        let closes = self.emit.closes(Closes::Sliding(windows));
         let made = |inner, store, state| {
             let types = PhantomData;
-            Arc::new(AggregateSliding { windows, inner, store, state, start, step, types }) as Arc<dyn Logic>
+            Arc::new(AggregateSliding { windows, inner, store, state, start, step, closes, types }) as Arc<dyn Logic>
         };
         let span = Span { size_ms: difference_ms, least_ms, grace_ms };
         self.attach(prefix, windows.check(), span, inherited, materialized, made)
@@ -195,6 +239,7 @@ impl<K: Data, V: Data> TimeWindowedKStream<K, V> {
         materialized: Materialized<K, A>,
         made: impl FnOnce(SharedSerde<K>, TableStore<Windowed<K>, A>, Arc<TableState>) -> Arc<dyn Logic>,
     ) -> KTable<Windowed<K>, A> {
+        let materialized = self.emit.kept(materialized);
         let Aggregation { store, node, serdes, keys, values } =
             self.grouped.name_aggregation(prefix, inherited, &materialized);
         let retention_ms = retention(&self.grouped, &node, checked, span.least_ms, &materialized);
@@ -208,6 +253,17 @@ impl<K: Data, V: Data> TimeWindowedKStream<K, V> {
         let serdes = Serdes { keys: Some(written), values: serdes.values };
         let logic = made(keys, kept, Arc::clone(&state));
         self.grouped.attach(node, definition, (state, Some(span.grace_ms)), logic, serdes, view)
+    }
+}
+
+impl EmitStrategy {
+    fn closes(self, closes: Closes) -> Option<Closes> {
+        (self == Self::OnWindowClose).then_some(closes)
+    }
+
+    /// Nothing is to be flushed where results go on once.
+    fn kept<K, V>(self, materialized: Materialized<K, V>) -> Materialized<K, V> {
+        Materialized { cached: materialized.cached && self == Self::OnWindowUpdate, ..materialized }
     }
 }
 
@@ -247,13 +303,20 @@ fn retention<K: Data, V: Data, A>(
 pub struct SessionWindowedKStream<K, V> {
     grouped: KGroupedStream<K, V>,
     windows: SessionWindows,
+    emit: EmitStrategy,
 }
 
 impl<K: Data, V: Data> SessionWindowedKStream<K, V> {
     /// The same stream; the next aggregation's node gets this name instead of a generated one.
     #[must_use]
     pub fn named(&self, name: impl Into<Named>) -> Self {
-        Self { grouped: self.grouped.named(name), windows: self.windows }
+        Self { grouped: self.grouped.named(name), windows: self.windows, emit: self.emit }
+    }
+
+    /// The same stream; when results of the aggregations go on is as given, see [`TimeWindowedKStream::emit_strategy`].
+    #[must_use]
+    pub fn emit_strategy(&self, emit: EmitStrategy) -> Self {
+        Self { grouped: self.grouped.clone(), windows: self.windows, emit }
     }
 
     /// How many records there were of each key in each session.
@@ -324,11 +387,14 @@ impl<K: Data, V: Data> SessionWindowedKStream<K, V> {
         step: impl Step<K, V, A> + 'static,
         merge: impl Fn(&K, Option<A>, A) -> Option<A> + Send + Sync + 'static,
     ) -> KTable<Windowed<K>, A> {
+        let materialized = self.emit.kept(materialized);
         let Aggregation { store, node, serdes, keys, values } =
             self.grouped.name_aggregation(prefix, inherited, &materialized);
         let SessionWindows { gap_ms, grace_ms } = self.windows;
         let least_ms = gap_ms.saturating_add(grace_ms);
-        let retention_ms = retention(&self.grouped, &node, self.windows.check(), least_ms, &materialized);
+        let kept_ms = retention(&self.grouped, &node, self.windows.check(), least_ms, &materialized);
+        // A session is closed one millisecond after that.
+        let retention_ms = if self.emit == EmitStrategy::OnWindowClose { kept_ms.max(least_ms + 1) } else { kept_ms };
         let written: SharedSerde<Windowed<K>> = Arc::new(SessionWindowedSerde::of(keys.clone()));
         let definition = stored_as(Layout::Session(retention_ms), &store, &written, &values, &materialized);
         let state = Arc::new(TableState::default());
@@ -342,6 +408,7 @@ impl<K: Data, V: Data> SessionWindowedKStream<K, V> {
             start,
             step,
             merge,
+            closes: self.emit.closes(Closes::Sessions { windows: self.windows, in_memory: !materialized.persistent }),
             types: PhantomData,
         });
         let serdes = Serdes { keys: Some(written), values: serdes.values };

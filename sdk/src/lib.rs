@@ -76,7 +76,7 @@ pub mod module;
 #[cfg(not(target_arch = "wasm32"))]
 pub use driver::{
     RawRecord, StoreEntry, TestDriverConfig, TestDriverError, TestInputTopic, TestKeyValueStore, TestOutputTopic,
-    TestRecord, TopologyTestDriver,
+    TestRecord, TestSessionStore, TestWindowStore, TopologyTestDriver,
 };
 pub use graph::{StreamsBuilder, TopologyError};
 pub use kgrouped::KGroupedStream;
@@ -95,21 +95,23 @@ pub use serdes::{
     BytesSerde, DoubleSerde, IntegerSerde, JsonSerde, LongSerde, Serde, SerdeError, SessionWindowedSerde, StringSerde,
     TimeWindowedSerde,
 };
-pub use stores::{KeyValueStore, StoreBuilder, StoreIterator, Stores};
+pub use stores::{KeyValueStore, SessionStore, StoreBuilder, StoreIterator, Stores, WindowStore};
 pub use stream_joined::StreamJoined;
 pub use suppressed::{BufferConfig, Suppressed};
 pub use table_joined::TableJoined;
 pub use topology::Topology;
-pub use windows::{JoinWindows, SessionWindows, SlidingWindows, TimeWindows, UnlimitedWindows, Window, Windowed};
+pub use windows::{
+    EmitStrategy, JoinWindows, SessionWindows, SlidingWindows, TimeWindows, UnlimitedWindows, Window, Windowed,
+};
 
 /// What a topology needs, in one `use`.
 pub mod prelude {
     pub use crate::{
-        Branched, BufferConfig, BytesSerde, Consumed, DoubleSerde, Grouped, Headers, IntegerSerde, JoinWindows, Joined,
-        JsonSerde, KGroupedStream, KGroupedTable, KStream, KTable, LongSerde, Materialized, Named, OffsetReset,
-        ProcessError, ProcessResult, Processor, ProcessorContext, Produced, PunctuationType, Record, Repartitioned,
-        Schedule, Serde, SessionWindowedKStream, SessionWindowedSerde, SessionWindows, SlidingWindows, Stores,
-        StreamJoined, StreamsBuilder, StringSerde, Suppressed, TableJoined, TimeWindowedKStream, TimeWindowedSerde,
-        TimeWindows, Topology, UnlimitedWindows, Window, Windowed,
+        Branched, BufferConfig, BytesSerde, Consumed, DoubleSerde, EmitStrategy, Grouped, Headers, IntegerSerde,
+        JoinWindows, Joined, JsonSerde, KGroupedStream, KGroupedTable, KStream, KTable, LongSerde, Materialized, Named,
+        OffsetReset, ProcessError, ProcessResult, Processor, ProcessorContext, Produced, PunctuationType, Record,
+        Repartitioned, Schedule, Serde, SessionWindowedKStream, SessionWindowedSerde, SessionWindows, SlidingWindows,
+        Stores, StreamJoined, StreamsBuilder, StringSerde, Suppressed, TableJoined, TimeWindowedKStream,
+        TimeWindowedSerde, TimeWindows, Topology, UnlimitedWindows, Window, Windowed,
     };
 }

@@ -1,15 +1,14 @@
 //! Owns the Processor API: processors written by hand, what they are told and what they may do. Must
 //! not know how the graph calls them.
 
-use std::any::Any;
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::contract::{Clock, Failure, Task};
 use crate::host::Host;
 use crate::rows::{Data, Headers};
-use crate::stores::KeyValueStore;
+use crate::stores::{KeyValueStore, SessionStore, WindowStore};
+use crate::topology::StoreDefinition;
 
 /// A record on its way through processors.
 #[derive(Debug, Clone, PartialEq)]
@@ -212,8 +211,10 @@ pub(crate) trait Services {
     fn task(&self) -> &Task;
     fn schedule(&mut self, interval_ms: i64, clock: Clock, anchor: Option<i64>) -> Result<Schedule, Failure>;
     fn cancel(&mut self, schedule: Schedule);
-    /// The host's handle of a store that this node uses, and the store's serdes.
-    fn open(&mut self, store: &str) -> ProcessResult<(usize, Arc<dyn Any + Send + Sync>)>;
+    /// The host's handle of a store that this node uses, and how it is declared.
+    fn open(&mut self, store: &str) -> ProcessResult<(usize, &StoreDefinition)>;
+    /// Tells entries of one key and window apart.
+    fn next_sequence(&mut self, store: &str) -> u32;
     fn host(&mut self) -> &mut dyn Host;
     fn dropped(&mut self, reason: &str, count: u32);
 }
@@ -257,6 +258,16 @@ impl<KOut, VOut> ProcessorContext<'_, KOut, VOut> {
     /// types are those of the store's serdes.
     pub fn key_value_store<K: Data, V: Data>(&mut self, name: &str) -> ProcessResult<KeyValueStore<'_, K, V>> {
         KeyValueStore::open(&mut *self.calls, name)
+    }
+
+    /// The window store of that name, which the processor was given when it was added. It may be that of a table, too.
+    pub fn window_store<K: Data, V: Data>(&mut self, name: &str) -> ProcessResult<WindowStore<'_, K, V>> {
+        WindowStore::open(&mut *self.calls, name)
+    }
+
+    /// The session store of that name, which the processor was given when it was added. It may be that of a table, too.
+    pub fn session_store<K: Data, V: Data>(&mut self, name: &str) -> ProcessResult<SessionStore<'_, K, V>> {
+        SessionStore::open(&mut *self.calls, name)
     }
 
     /// Has [`Processor::punctuate`] called every `interval` from now on, once if several have passed.

@@ -5,6 +5,8 @@ mod column;
 
 use std::rc::Rc;
 
+use crate::contract::Header;
+
 pub(crate) use column::{Col, Raw, Writer};
 
 /// What keys and values can be. Every type that can be cloned is.
@@ -55,6 +57,11 @@ impl Headers {
     /// All of them in order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, Option<&[u8]>)> {
         self.0.iter().map(|(key, value)| (key.as_str(), value.as_deref()))
+    }
+
+    /// All of them as those of a record in a batch.
+    pub(crate) fn of_record(&self, index: u32) -> impl Iterator<Item = Header> {
+        self.0.iter().map(move |(key, value)| Header { index, key: key.clone(), value: value.clone() })
     }
 
     /// Whether there are none.

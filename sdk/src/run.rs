@@ -14,7 +14,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::contract::{self, Batch, Changes, Column, Failure, Fault, Header, Input, Output, Task, empty_column};
+use crate::contract::{self, Batch, Changes, Column, Failure, Fault, Input, Output, Task, empty_column};
 use crate::host::Host;
 use crate::logic::ProcessorInstance;
 use crate::processor::RecordMetadata;
@@ -259,6 +259,11 @@ impl<'a> Run<'a> {
         observed.get().unwrap_or(timestamp)
     }
 
+    /// The highest timestamp that the node at work has seen.
+    pub(crate) fn observed(&self) -> Option<i64> {
+        self.instance.observed[self.node].get()
+    }
+
     /// Takes what is kept in the instance under a name, at first its default. It is to be kept again; if the call fails
     /// instead, the instance ends.
     pub(crate) fn take_kept<T: Default + Send + 'static>(&self, name: &str) -> T {
@@ -392,11 +397,7 @@ fn finish(output: &mut Output, meta: &Meta, row: usize, partition: Option<i32>) 
         output.origins.push(origin);
     }
     if let Some(headers) = meta.headers(row) {
-        output.records.headers.extend(headers.iter().map(|(key, value)| Header {
-            index,
-            key: key.to_owned(),
-            value: value.map(<[u8]>::to_vec),
-        }));
+        output.records.headers.extend(headers.of_record(index));
     }
     if partition.is_some() && output.partitions.is_none() {
         output.partitions = Some(vec![BY_KEY; index as usize]);

@@ -24,6 +24,16 @@ pub(crate) fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
+/// When the results of windows go on, see [`crate::TimeWindowedKStream::emit_strategy`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum EmitStrategy {
+    /// Each update goes on.
+    #[default]
+    OnWindowUpdate,
+    /// Each window goes on once, when it is closed.
+    OnWindowClose,
+}
+
 /// Windows of one size that begin at regular times: tumbling windows follow each other, hopping ones overlap.
 ///
 /// ```
@@ -177,8 +187,38 @@ impl JoinWindows {
         Self { after_ms: millis(difference), ..self }
     }
 
+    /// As [`Self::before`], in milliseconds, which may be negative: then a record of the right stream is at least so much
+    /// later.
+    #[must_use]
+    pub fn before_ms(self, difference_ms: i64) -> Self {
+        Self { before_ms: difference_ms, ..self }
+    }
+
+    /// As [`Self::after`], in milliseconds, which may be negative: then a record of the right stream is at least so much
+    /// earlier.
+    ///
+    /// ```
+    /// use millrace::prelude::*;
+    /// use std::time::Duration;
+    ///
+    /// // From one to three minutes earlier than the record of the left stream.
+    /// let window = JoinWindows::of_time_difference_with_no_grace(Duration::from_secs(180)).after_ms(-60_000);
+    /// ```
+    #[must_use]
+    pub fn after_ms(self, difference_ms: i64) -> Self {
+        Self { after_ms: difference_ms, ..self }
+    }
+
     pub(crate) fn size_ms(self) -> i64 {
         self.before_ms.saturating_add(self.after_ms)
+    }
+
+    pub(crate) fn check(self) -> Result<(), String> {
+        if self.size_ms() < 0 {
+            let Self { before_ms, after_ms, .. } = self;
+            return Err(format!("no time is both {before_ms} ms before or later and {after_ms} ms after or earlier"));
+        }
+        Ok(())
     }
 }
 
@@ -216,6 +256,10 @@ impl FixedWindows {
             )),
             Some(_) => Ok(()),
         }
+    }
+
+    pub(crate) fn is_unlimited(self) -> bool {
+        self.advance_ms.is_none()
     }
 
     /// Those that a time falls into, the earliest first.

@@ -1,5 +1,5 @@
-//! Owns what Kafka Streams writes beside a committed offset: the partition's stream time, so that it survives a
-//! restart. Must not know what an offset is committed for.
+//! Owns what Kafka Streams writes beside a committed offset: the partition's stream time, and what the task's processors
+//! remember, so that both survive a restart. Must not know what an offset is committed for.
 //!
 //! `base64(0x02 | i64 partition time | i32 n, n x {i32 length, key, i64})`, numbers big-endian; the part from `n` on is
 //! left out if there is nothing in it. Version 1 ends after the time. What can't be read says nothing, as in Kafka
@@ -15,7 +15,7 @@ const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwx
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Metadata {
     pub partition_time: Option<i64>,
-    /// What processors of Kafka Streams keep there.
+    /// What processors keep there: the same numbers in all partitions of a task, of which the highest count.
     pub processors: BTreeMap<String, i64>,
 }
 

@@ -26,7 +26,7 @@ pub use metadata::Metadata;
 
 use crate::ports::{Committed, Error, Log, Partitions, Positions};
 use crate::quarantine::{Flushed, Pieces};
-use crate::record::{Batch, Offset, TaskId, TopicPartition};
+use crate::record::{Batch, Header, Offset, TaskId, TopicPartition};
 use crate::task::{Phase, Task};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -234,11 +234,18 @@ fn write_changelogs(task: &mut Task, log: &mut dyn Log) -> Result<usize, Error> 
     for (index, store) in spec.stores.iter().enumerate() {
         let Some(changelog) = &store.changelog else { continue };
         let mut records = Batch::default();
-        task.context.overlay().dirty(index, |key, timestamp, value| records.push(Some(key), value, timestamp));
         let overlay = task.context.overlay();
-        for (row, _) in (0..).zip(records.values.iter()).filter(|(_, value)| value.is_some()) {
-            records.headers.extend(overlay.changelog_headers(index, row));
-        }
+        let all = overlay.changelog_headers(index).to_vec();
+        let mut row = 0;
+        overlay.dirty(index, |key, timestamp, value, own| {
+            records.push(Some(key), value, timestamp);
+            let own = own.iter().map(|(key, value)| Header { index: row, key: key.clone(), value: value.clone() });
+            records.headers.extend(own);
+            if value.is_some() {
+                records.headers.extend(all.iter().map(|header| Header { index: row, ..header.clone() }));
+            }
+            row += 1;
+        });
         if records.is_empty() {
             continue;
         }
@@ -282,7 +289,8 @@ fn write_database(task: &mut Task, ends: &BTreeMap<TopicPartition, Offset>) -> R
 fn offsets(task: &Task, transaction: bool) -> Vec<(TopicPartition, Committed)> {
     let moved = task.progress.iter().enumerate().filter(|(_, progress)| transaction || progress.uncommitted);
     let committed = moved.filter_map(|(input, progress)| {
-        let metadata = Metadata { partition_time: task.partition_time(input), ..Metadata::default() }.encode();
+        let processors = task.context.metadata.clone();
+        let metadata = Metadata { partition_time: task.partition_time(input), processors }.encode();
         Some((task.partition(input), Committed { offset: progress.position?, metadata }))
     });
     committed.collect()

@@ -17,6 +17,10 @@ use schedule::Schedules;
 /// Different nodes and reasons a task counts dropped records by; more of them count as one.
 const DROPPED_MAX: usize = 100;
 
+/// Bytes that the numbers a module keeps with its task may take, with their names: a broker refuses more than 4 KiB of
+/// metadata beside an offset, which are base64.
+const KEPT_BYTES_MAX: usize = 2_800;
+
 /// Rows of a store. A null value: no such entry, or delete it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Entries {
@@ -65,6 +69,8 @@ pub struct Context {
     pub(crate) now_ms: i64,
     pub(crate) stream_time: Option<i64>,
     pub(crate) commit_requested: bool,
+    /// Numbers of the module that are committed beside the offsets.
+    pub(crate) metadata: BTreeMap<String, i64>,
     dropped: Vec<Dropped>,
     failure: Option<Error>,
     /// Written by the call at hand.
@@ -78,6 +84,7 @@ struct Saved {
     schedules: Schedules,
     stream_time: Option<i64>,
     commit_requested: bool,
+    metadata: BTreeMap<String, i64>,
     dropped: Vec<Dropped>,
 }
 
@@ -213,6 +220,25 @@ impl Context {
         self.commit_requested = true;
     }
 
+    /// A number that was kept under a key by this task, wherever it ran.
+    #[must_use]
+    pub fn metadata(&self, key: &str) -> Option<i64> {
+        self.metadata.get(key).copied()
+    }
+
+    /// Keeps a number under a key, to be committed beside the offsets.
+    pub fn set_metadata(&mut self, key: &str, value: i64) -> Result<(), Misuse> {
+        let size = |key: &str| key.len() + size_of::<i32>() + size_of::<i64>();
+        let others = self.metadata.keys().filter(|known| *known != key).map(|known| size(known)).sum::<usize>();
+        if others + size(key) > KEPT_BYTES_MAX {
+            return Err(Misuse(format!(
+                "more than {KEPT_BYTES_MAX} bytes kept beside the offsets of a task, with {key}"
+            )));
+        }
+        self.metadata.insert(key.to_owned(), value);
+        Ok(())
+    }
+
     #[must_use]
     pub fn wall_clock_ms(&self) -> i64 {
         self.now_ms
@@ -291,6 +317,7 @@ impl Context {
             schedules: self.schedules.clone(),
             stream_time: self.stream_time,
             commit_requested: self.commit_requested,
+            metadata: self.metadata.clone(),
             dropped: self.dropped.clone(),
         });
     }
@@ -302,6 +329,7 @@ impl Context {
             self.schedules = saved.schedules;
             self.stream_time = saved.stream_time;
             self.commit_requested = saved.commit_requested;
+            self.metadata = saved.metadata;
             self.dropped = saved.dropped;
         }
     }

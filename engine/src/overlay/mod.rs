@@ -20,7 +20,7 @@ use crate::context::Entries;
 use crate::expiry::Expiry;
 use crate::ports::{Database, Error, Positions, StoreIndex, Write};
 use crate::record::{Batch, Changes, Column, Header};
-use rows::Store;
+use rows::{RowHeader, Store};
 
 /// Bytes before the value in the stored form.
 pub const TIMESTAMP_BYTES: usize = 8;
@@ -210,7 +210,7 @@ impl Overlay {
     }
 
     /// Writes each key in order; a null value deletes. The headers, in the order of the entries, are kept
-    /// for the flush of a cached store.
+    /// for the flush of a cached store, and for the changelog of another one.
     pub(crate) fn put(&mut self, store: StoreIndex, entries: &Entries, headers: &[Header]) -> Result<(), Error> {
         let Entries { keys, values, timestamps } = entries;
         let mut headers = headers;
@@ -220,7 +220,7 @@ impl Overlay {
         let read = if cached { self.load(store, keys, &mut rows) } else { Ok(()) };
         if read.is_ok() {
             let known = &mut self.stores[store];
-            known.observe(known.latest(keys));
+            known.observe(known.latest(keys, values));
             for (index, ((key, value), &timestamp)) in keys.iter().zip(values.iter()).zip(timestamps).enumerate() {
                 let row = if cached { rows[index] } else { known.find_or_insert_unknown(key.unwrap_or_default()) };
                 let own = headers.iter().take_while(|header| header.index as usize == index).count();
@@ -311,13 +311,14 @@ impl Overlay {
         self.changelog_headers[store] = headers.to_vec();
     }
 
-    /// The headers that a record has in the changelog.
-    pub(crate) fn changelog_headers(&self, store: StoreIndex, index: u32) -> impl Iterator<Item = Header> {
-        self.changelog_headers[store].iter().map(move |header| Header { index, ..header.clone() })
+    /// The headers that each record with a value has in the changelog.
+    pub(crate) fn changelog_headers(&self, store: StoreIndex) -> &[Header] {
+        &self.changelog_headers[store]
     }
 
-    /// Visits the rows a commit has to make durable, in the order in which they last changed.
-    pub(crate) fn dirty(&mut self, store: StoreIndex, visit: impl FnMut(&[u8], i64, Option<&[u8]>)) {
+    /// Visits the rows a commit has to make durable, in the order in which they last changed, with the headers that
+    /// their records have in the changelog.
+    pub(crate) fn dirty(&mut self, store: StoreIndex, visit: impl FnMut(&[u8], i64, Option<&[u8]>, &[RowHeader])) {
         self.stores[store].dirty(visit);
     }
 

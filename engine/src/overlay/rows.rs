@@ -1,7 +1,7 @@
 //! Owns the rows of one store in the overlay: a slab found by hash, the undo log of the call at hand,
 //! the clock that evicts clean rows. Must not know of the database.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::hash::BuildHasher;
 use std::ops::Bound;
 
@@ -20,7 +20,7 @@ const HEADER_BYTES: usize = 48;
 type Value = Option<Vec<u8>>;
 
 /// Key and value.
-type RowHeader = (String, Option<Vec<u8>>);
+pub(crate) type RowHeader = (String, Option<Vec<u8>>);
 
 #[derive(Debug)]
 struct Row {
@@ -58,7 +58,7 @@ struct Undo {
     dirty: bool,
     changed: u64,
     timestamp: i64,
-    /// Of a row that waits for a flush: the headers it had. `None`: it did not.
+    /// The headers it had. `None`: it had none, and did not wait for a flush.
     headers: Option<Vec<RowHeader>>,
     /// Bytes of the value in the arena; `None`: there was no entry.
     value: Option<usize>,
@@ -78,6 +78,9 @@ pub(super) struct Store {
     dirty: Vec<u32>,
     /// Cached stores: rows changed since the last flush.
     changed: Vec<u32>,
+    /// Other stores: the headers of dirty rows that have some, for the changelog.
+    headers: HashMap<u32, Vec<RowHeader>>,
+    header_bytes: usize,
     dirty_bytes: usize,
     clean_bytes: usize,
     hand: usize,
@@ -112,9 +115,10 @@ impl Store {
         self.observed = self.observed.max(time);
     }
 
-    /// The latest time that these keys name, if entries age.
-    pub(super) fn latest(&self, keys: &Column) -> Option<i64> {
-        self.kind.expiry?.latest(keys.iter().flatten())
+    /// The latest time that these entries name, if they age.
+    pub(super) fn latest(&self, keys: &Column, values: &Column) -> Option<i64> {
+        let written = keys.iter().zip(values.iter()).filter_map(|(key, value)| Some((key?, value.is_some())));
+        self.kind.expiry?.latest(written)
     }
 
     /// Whether the entry of a key is gone by age.
@@ -127,7 +131,7 @@ impl Store {
     }
 
     pub(super) fn dirty_bytes(&self) -> usize {
-        self.dirty_bytes
+        self.dirty_bytes + self.header_bytes
     }
 
     #[cfg(test)]
@@ -222,13 +226,14 @@ impl Store {
         row.changed = changes;
         row.timestamp = timestamp;
         let first_since_flush = cached && row.unflushed.is_none();
+        let headers = headers.iter().map(|header| (header.key.clone(), header.value.clone()));
         if cached {
             let old = &row.value;
             let unflushed = row.unflushed.get_or_insert_with(|| {
                 Box::new(Unflushed { old: old.clone(), old_dirty: was_dirty, headers: Vec::new() })
             });
             unflushed.headers.clear();
-            unflushed.headers.extend(headers.iter().map(|header| (header.key.clone(), header.value.clone())));
+            unflushed.headers.extend(headers.clone());
         }
         match value {
             Some(value) => {
@@ -244,11 +249,26 @@ impl Store {
         if first_since_flush {
             self.changed.push(number);
         }
+        if !cached {
+            self.set_headers(number, headers.collect());
+        }
         if was_dirty {
             self.dirty_bytes = self.dirty_bytes - before + after;
         } else {
             self.became_dirty(number, before, after);
         }
+    }
+
+    /// Sets what the changelog is to have beside a dirty row.
+    fn set_headers(&mut self, number: u32, headers: Vec<RowHeader>) {
+        let size = |headers: &Vec<RowHeader>| headers.iter().map(header_cost).sum::<usize>();
+        if headers.is_empty() && self.headers.is_empty() {
+            return;
+        }
+        self.header_bytes += size(&headers);
+        let before =
+            if headers.is_empty() { self.headers.remove(&number) } else { self.headers.insert(number, headers) };
+        self.header_bytes -= before.as_ref().map_or(0, size);
     }
 
     fn became_dirty(&mut self, number: u32, before: usize, after: usize) {
@@ -291,7 +311,10 @@ impl Store {
             value.len()
         });
         let (dirty, changed, timestamp) = (row.dirty, row.changed, row.timestamp);
-        let headers = row.unflushed.as_ref().map(|unflushed| unflushed.headers.clone());
+        let headers = match &row.unflushed {
+            Some(unflushed) => Some(unflushed.headers.clone()),
+            None => self.headers.get(&number).cloned(),
+        };
         self.undo.push(Undo { row: number, new, dirty, changed, timestamp, headers, value });
     }
 
@@ -303,6 +326,7 @@ impl Store {
             } else {
                 self.clean_bytes -= cost(row);
             }
+            let cached = self.kind.cached;
             row.value = undo.value.map(|bytes| self.arena.split_off(self.arena.len() - bytes));
             if !undo.dirty
                 && let Some(order) = &mut self.order
@@ -311,13 +335,15 @@ impl Store {
             }
             if undo.new {
                 self.remove(undo.row);
+                self.set_headers(undo.row, Vec::new());
                 continue;
             }
             row.dirty = undo.dirty;
             row.changed = undo.changed;
             row.timestamp = undo.timestamp;
             row.call = 0;
-            match (&mut row.unflushed, undo.headers) {
+            let mut headers = undo.headers;
+            match (&mut row.unflushed, headers.take_if(|_| cached)) {
                 (Some(unflushed), Some(headers)) => unflushed.headers = headers,
                 (unflushed, _) => *unflushed = None,
             }
@@ -326,6 +352,7 @@ impl Store {
             } else {
                 self.clean_bytes += cost(row);
             }
+            self.set_headers(undo.row, headers.unwrap_or_default());
         }
         self.dirty.truncate(self.dirty_at_savepoint);
         self.changed.truncate(self.changed_at_savepoint);
@@ -401,7 +428,7 @@ impl Store {
         self.dirty = dirty;
     }
 
-    pub(super) fn dirty(&mut self, mut visit: impl FnMut(&[u8], i64, Option<&[u8]>)) {
+    pub(super) fn dirty(&mut self, mut visit: impl FnMut(&[u8], i64, Option<&[u8]>, &[RowHeader])) {
         // Sorted by copies of what they are sorted by: the rows themselves are all over the memory.
         let mut dirty: Vec<(u64, u32)> = self.dirty.iter().map(|&row| (self.row(row).changed, row)).collect();
         dirty.sort_unstable();
@@ -410,7 +437,8 @@ impl Store {
         }
         for (_, number) in dirty {
             let row = self.row(number);
-            visit(&row.key, row.timestamp, self.value(number).map(|(_, value)| value));
+            let headers = self.headers.get(&number).map_or(&[][..], Vec::as_slice);
+            visit(&row.key, row.timestamp, self.value(number).map(|(_, value)| value), headers);
         }
     }
 
@@ -434,6 +462,8 @@ impl Store {
         self.clean_bytes += std::mem::take(&mut self.dirty_bytes);
         self.undo.clear();
         self.arena.clear();
+        self.headers.clear();
+        self.header_bytes = 0;
         if let Some(order) = &mut self.order {
             order.clear();
         }
@@ -481,11 +511,15 @@ fn begin(key: &[u8]) -> [u8; 8] {
     begin
 }
 
+fn header_cost((key, value): &RowHeader) -> usize {
+    HEADER_BYTES + key.len() + value.as_ref().map_or(0, Vec::len)
+}
+
 fn cost(row: &Row) -> usize {
     let size = |value: &Value| value.as_ref().map_or(0, Vec::len);
-    let unflushed = row.unflushed.as_ref().map_or(0, |unflushed| {
-        let headers = unflushed.headers.iter().map(|(key, value)| HEADER_BYTES + key.len() + size(value));
-        size(&unflushed.old) + headers.sum::<usize>()
-    });
+    let unflushed = row
+        .unflushed
+        .as_ref()
+        .map_or(0, |unflushed| size(&unflushed.old) + unflushed.headers.iter().map(header_cost).sum::<usize>());
     ROW_BYTES + row.key.len() + size(&row.value) + unflushed
 }

@@ -141,7 +141,7 @@ impl Pair {
             self.flush();
         }
         let mut written = Vec::new();
-        let visit = |key: &[u8], timestamp, value: Option<&[u8]>| {
+        let visit = |key: &[u8], timestamp, value: Option<&[u8]>, _: &[RowHeader]| {
             written.push((key.to_vec(), value.map(|value| (timestamp, value.to_vec()))));
         };
         self.overlay.dirty(0, visit);
@@ -294,7 +294,46 @@ fn what_is_gone_by_age_is_not_seen() {
     check(&mut overlay, &[20]);
     // Yet it is written: Kafka Streams' changelogs have it, too.
     let mut dirty = Vec::new();
-    overlay.dirty(0, |_, timestamp, _| dirty.push(timestamp));
+    overlay.dirty(0, |_, timestamp, _, _| dirty.push(timestamp));
     assert_eq!(dirty, [20, 5]);
     assert_eq!(overlay.observed(0), Some(20));
+}
+
+#[test]
+fn the_changelog_has_the_headers_of_an_uncached_store_until_the_commit() {
+    let mut overlay = Overlay::new(Box::new(Memory::new(["s".to_owned()])), &[StoreKind::default()], 10_000);
+    let put = |overlay: &mut Overlay, key: &str, value: Option<&str>, header: Option<&str>| {
+        let keys = Column::from_iter([Some(key.as_bytes())]);
+        let entries = Entries { keys, values: Column::from_iter([value.map(str::as_bytes)]), timestamps: vec![1] };
+        let header = header.map(|key| Header { index: 0, key: key.to_owned(), value: None });
+        overlay.put(0, &entries, header.as_slice()).expect("memory does not fail");
+    };
+    let check = |overlay: &mut Overlay, expected: &[(&str, &[&str])]| {
+        let mut found = Vec::new();
+        overlay.dirty(0, |key, _, _, headers| {
+            let names: Vec<String> = headers.iter().map(|(name, _)| name.clone()).collect();
+            found.push((String::from_utf8_lossy(key).into_owned(), names));
+        });
+        let found: Vec<(&str, Vec<&str>)> =
+            found.iter().map(|(key, names)| (&**key, names.iter().map(|name| &**name).collect())).collect();
+        let expected: Vec<(&str, Vec<&str>)> = expected.iter().map(|(key, names)| (*key, names.to_vec())).collect();
+        assert_eq!(found, expected);
+    };
+    overlay.savepoint();
+    put(&mut overlay, "a", Some("1"), Some("h"));
+    put(&mut overlay, "b", None, Some("i"));
+    check(&mut overlay, &[("a", &["h"]), ("b", &["i"])]);
+    overlay.savepoint();
+    put(&mut overlay, "a", Some("2"), None);
+    put(&mut overlay, "c", Some("3"), Some("j"));
+    check(&mut overlay, &[("b", &["i"]), ("a", &[]), ("c", &["j"])]);
+    overlay.rollback();
+    check(&mut overlay, &[("a", &["h"]), ("b", &["i"])]);
+    let before = overlay.dirty_bytes();
+    put(&mut overlay, "a", Some("1"), None);
+    assert!(overlay.dirty_bytes() < before, "headers take memory");
+    overlay.write(Positions::default()).expect("memory does not fail");
+    assert_eq!(overlay.dirty_bytes(), 0);
+    put(&mut overlay, "b", None, None);
+    check(&mut overlay, &[("b", &[])]);
 }

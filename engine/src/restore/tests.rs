@@ -48,9 +48,11 @@ fn planned(case: &Case, guarantee: Guarantee, spec: &TaskSpec) -> Plan {
         stream_time: Some(50),
         ..Positions::default()
     };
-    let metadata = Metadata { partition_time: Some(70), ..Metadata::default() }.encode();
-    let committed = case.inputs.iter().map(|&(_, committed)| {
-        committed.map(|offset| Committed { offset: Offset(offset), metadata: metadata.clone() })
+    let committed = case.inputs.iter().enumerate().map(|(input, &(_, committed))| {
+        // Not all partitions are committed each time.
+        let processors = [("kept".to_owned(), 7 + i64::try_from(input).unwrap_or_default())].into();
+        let metadata = Metadata { partition_time: Some(70), processors }.encode();
+        committed.map(|offset| Committed { offset: Offset(offset), metadata })
     });
     let committed: Vec<_> = committed.collect();
     let bounds = (Offset(case.changelog.0), Offset(case.changelog.1));
@@ -139,7 +141,7 @@ fn restoring(plan: &Plan, database: Memory) -> Task {
 
 /// The plan of one store and one input.
 fn plan_of(replay: Replay) -> Plan {
-    Plan { stores: vec![replay], starts: vec![Start::default()], stream_time: None }
+    Plan { stores: vec![replay], starts: vec![Start::default()], stream_time: None, metadata: BTreeMap::new() }
 }
 
 /// Changelog records: offset, key, value.
@@ -277,4 +279,14 @@ fn a_repaired_changelog_gets_the_local_values() {
     assert_eq!(written.len(), 2);
     assert!(written.contains(&(Some(b"left"), Some(b"old"), 1)));
     assert!(written.contains(&(Some(b"gone"), None, 4)));
+}
+
+#[test]
+fn what_a_module_kept_is_the_latest_of_what_is_committed() {
+    let both = case(&[(None, Some(5)), (None, Some(5))], None, (0, 0));
+    let spec = spec(2, true);
+    let plan = planned(&both, Guarantee::ExactlyOnce, &spec);
+    assert_eq!(plan.metadata, [("kept".to_owned(), 8)].into());
+    let none = case(&[(None, None)], None, (0, 0));
+    assert_eq!(planned(&none, Guarantee::ExactlyOnce, &spec).metadata, [].into());
 }

@@ -168,7 +168,7 @@ impl Audit {
     fn compare_at(&self, observed: Option<i64>, what: &str, found: &Counts, expected: &Counts, exact: bool) {
         let (found, expected) = (&mut found.clone(), &mut expected.clone());
         if let Some(expiry) = self.kind.expiry() {
-            let latest = expiry.latest(found.keys().chain(expected.keys()).map(Vec::as_slice));
+            let latest = expiry.latest(found.keys().chain(expected.keys()).map(|key| (key.as_slice(), true)));
             let latest = latest.max(observed.filter(|_| !exact));
             found.retain(|key, _| !expiry.is_over(key, latest));
             expected.retain(|key, _| !expiry.is_over(key, latest));
@@ -226,7 +226,7 @@ impl Audit {
                 }
                 self.compare("a store is its changelog up to its position", &rows, &logged, true);
                 if let Some(expiry) = self.kind.expiry() {
-                    let latest = expiry.latest(logged.keys().map(Vec::as_slice));
+                    let latest = expiry.latest(logged.keys().map(|key| (key.as_slice(), true)));
                     self.check(observed >= latest, || {
                         format!("a store has observed {observed:?}, but {latest:?} is in its changelog")
                     });

@@ -121,7 +121,7 @@ impl Guest for Count {
         let mut origins = Vec::new();
         if let Some(expiry) = self.behaviour.expiry {
             let seen = context.scan(store, (None, None), false, u32::MAX).map_err(|m| self.fail(None, &m.0))?;
-            let latest = expiry.latest(seen.keys.iter().flatten());
+            let latest = expiry.latest(seen.keys.iter().flatten().map(|key| (key, true)));
             let over = seen.keys.iter().flatten().find(|key| expiry.is_over(key, latest));
             assert_eq!(over, None, "{latest:?} is there, too");
         }

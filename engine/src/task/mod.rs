@@ -231,6 +231,7 @@ impl Task {
     pub(crate) fn begin(&mut self, phase: Phase) -> Result<(), Error> {
         self.enter(phase)?;
         self.context.overlay().discard();
+        self.context.metadata.clear();
         self.pending.clear();
         self.restoration = Restoration::default();
         self.progress.fill(Progress::default());

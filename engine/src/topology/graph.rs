@@ -66,7 +66,10 @@ impl Layout {
     #[must_use]
     pub fn expiry(&self) -> Option<Expiry> {
         match self {
-            Self::Window(windows) => Some(Expiry { keys: TimedKeys::Window, retention_ms: windows.retention_ms }),
+            Self::Window(windows) => {
+                let keys = if windows.retain_duplicates { TimedKeys::Duplicates } else { TimedKeys::Window };
+                Some(Expiry { keys, retention_ms: windows.retention_ms })
+            }
             Self::Session(retention_ms) => Some(Expiry { keys: TimedKeys::Session, retention_ms: *retention_ms }),
             Self::KeyValue | Self::Versioned(_) => None,
         }

@@ -182,6 +182,14 @@ impl context::Host for Host {
         Ok(self.context.wall_clock_ms())
     }
 
+    fn metadata(&mut self, key: String) -> Result<Option<i64>> {
+        Ok(self.context.metadata(&key))
+    }
+
+    fn set_metadata(&mut self, key: String, value: i64) -> Result<()> {
+        allowed(self.context.set_metadata(&key, value))
+    }
+
     fn partition_count(&mut self, topic: String) -> Result<Option<u32>> {
         Ok(self.context.partition_count(&topic))
     }

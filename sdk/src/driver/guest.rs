@@ -127,6 +127,14 @@ impl Host for Lent<'_> {
         self.0.wall_clock_ms()
     }
 
+    fn metadata(&self, key: &str) -> Option<i64> {
+        self.0.metadata(key)
+    }
+
+    fn set_metadata(&mut self, key: &str, value: i64) -> Result<(), Failure> {
+        self.0.set_metadata(key, value).map_err(misuse)
+    }
+
     fn partition_count(&self, topic: &str) -> Option<u32> {
         self.0.partition_count(topic)
     }

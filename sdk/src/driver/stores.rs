@@ -2,15 +2,17 @@
 
 use std::cell::RefCell;
 use std::fmt;
+use std::ops::RangeBounds;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use millrace_engine::context::Entries;
 
 use super::Driver;
-use crate::contract::{Cursor, empty_column, push_bytes};
+use crate::contract::{Cursor, Layout, empty_column, push_bytes};
 use crate::graph::StoreSerdes;
 use crate::rows::Data;
+use crate::windows::{Window, Windowed};
 
 /// An entry of a store as bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,10 +56,15 @@ impl<K, V> fmt::Debug for TestKeyValueStore<K, V> {
 
 impl<K: Data, V: Data> TestKeyValueStore<K, V> {
     pub(super) fn open(driver: Rc<RefCell<Driver>>, name: &str) -> Option<Self> {
+        Self::open_as(driver, name, |_| true)
+    }
+
+    /// The same, if it is laid out as it should be.
+    fn open_as(driver: Rc<RefCell<Driver>>, name: &str, suits: fn(&Layout) -> bool) -> Option<Self> {
         let serdes = {
             let driver = driver.borrow();
-            let store = driver.topology.store(name)?;
-            Arc::clone(&driver.topology.stores[store].serdes).downcast().ok()?
+            let store = &driver.topology.stores[driver.topology.store(name)?];
+            Arc::clone(&store.serdes).downcast().ok().filter(|_| suits(&store.declared.layout))?
         };
         Some(Self { driver, name: name.to_owned(), serdes })
     }
@@ -102,5 +109,78 @@ impl<K: Data, V: Data> TestKeyValueStore<K, V> {
 
     fn value(&self, bytes: &[u8]) -> V {
         self.serdes.values.deserialize(bytes).unwrap_or_else(|error| panic!("value of {}: {error}", self.name))
+    }
+}
+
+/// A window store as a test sees it.
+pub struct TestWindowStore<K, V>(TestKeyValueStore<Windowed<K>, V>);
+
+impl<K, V> fmt::Debug for TestWindowStore<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TestWindowStore").field("name", &self.0.name).finish_non_exhaustive()
+    }
+}
+
+impl<K: Data + PartialEq, V: Data> TestWindowStore<K, V> {
+    pub(super) fn open(driver: Rc<RefCell<Driver>>, name: &str) -> Option<Self> {
+        TestKeyValueStore::open_as(driver, name, |layout| matches!(layout, Layout::Window(_))).map(Self)
+    }
+
+    /// The value of a key in the window that starts at that time.
+    #[must_use]
+    pub fn fetch(&self, key: &K, start: i64) -> Option<V> {
+        self.fetch_range(key, start..=start).pop().map(|(_, value)| value)
+    }
+
+    /// The windows of a key that start at these times, and its values in them.
+    #[must_use]
+    pub fn fetch_range(&self, key: &K, starts: impl RangeBounds<i64>) -> Vec<(i64, V)> {
+        let entries = self.fetch_all(starts).into_iter().filter(|(windowed, _)| windowed.key == *key);
+        entries.map(|(windowed, value)| (windowed.window.start, value)).collect()
+    }
+
+    /// The windows of all keys that start at these times.
+    #[must_use]
+    pub fn fetch_all(&self, starts: impl RangeBounds<i64>) -> Vec<(Windowed<K>, V)> {
+        self.all().into_iter().filter(|(windowed, _)| starts.contains(&windowed.window.start)).collect()
+    }
+
+    /// All entries in the order of the keys' bytes, those of a key in the order of time.
+    #[must_use]
+    pub fn all(&self) -> Vec<(Windowed<K>, V)> {
+        self.0.all()
+    }
+}
+
+/// A session store as a test sees it.
+pub struct TestSessionStore<K, V>(TestKeyValueStore<Windowed<K>, V>);
+
+impl<K, V> fmt::Debug for TestSessionStore<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TestSessionStore").field("name", &self.0.name).finish_non_exhaustive()
+    }
+}
+
+impl<K: Data + PartialEq, V: Data> TestSessionStore<K, V> {
+    pub(super) fn open(driver: Rc<RefCell<Driver>>, name: &str) -> Option<Self> {
+        TestKeyValueStore::open_as(driver, name, |layout| matches!(layout, Layout::Session(_))).map(Self)
+    }
+
+    /// The aggregate of the session of a key with this start and this end.
+    #[must_use]
+    pub fn fetch_session(&self, key: &K, start: i64, end: i64) -> Option<V> {
+        self.0.get(&Windowed { key: key.clone(), window: Window { start, end } })
+    }
+
+    /// The sessions of a key and their aggregates, in the order of their ends.
+    #[must_use]
+    pub fn fetch(&self, key: &K) -> Vec<(Windowed<K>, V)> {
+        self.all().into_iter().filter(|(windowed, _)| windowed.key == *key).collect()
+    }
+
+    /// All entries in the order of the keys' bytes, those of a key in the order of their ends.
+    #[must_use]
+    pub fn all(&self) -> Vec<(Windowed<K>, V)> {
+        self.0.all()
     }
 }

@@ -164,6 +164,9 @@ impl<K: Data, V: Data> KStream<K, V> {
         };
         let origins = self.graph.borrow_mut().copartition(&this.origins, &that.origins);
         let names = self.name_stream_join(given.as_deref(), join, joined.store_name.as_deref());
+        if let Err(message) = windows.check() {
+            self.graph.borrow_mut().fail(format!("node {}: {message}", names.this));
+        }
         let (keys, values) = resolve(&self.graph, &names.this, &own);
         let (_, other_values) = resolve(&self.graph, &names.that, &theirs);
         let sides = (

@@ -83,8 +83,19 @@ where
     I: Fn() -> Option<A> + Send + Sync,
     S: Step<K, V, A>,
 {
-    /// Folds rows without null keys.
+    /// Folds rows without null keys, and sends on the updates.
     pub(super) fn fold(&self, rows: &Rows<K, V>, run: &mut Run<'_>) -> Result<(), Failure> {
+        let updates = self.update(rows, |_| {}, run)?;
+        if run.withholds(self.store.cached) { Ok(()) } else { run.forward(&updates) }
+    }
+
+    /// Folds rows without null keys. `written` is told the keys as they are stored.
+    pub(super) fn update(
+        &self,
+        rows: &Rows<K, V>,
+        written: impl FnMut(&[u8]),
+        run: &mut Run<'_>,
+    ) -> Result<Updates<K, A>, Failure> {
         let sends_old = self.state.sends_old();
         let mut keyed = Keyed::read(&self.store, &rows.keys, &rows.meta, false, run)?;
         let mut old = Vec::with_capacity(if sends_old { rows.len() } else { 0 });
@@ -100,11 +111,9 @@ where
             }
             keyed.leave(self.step.step(rows, row, before), time);
         }
+        keyed.keys().for_each(written);
         let (new, timestamps) = keyed.write(&rows.meta, run)?;
-        if run.withholds(self.store.cached) {
-            return Ok(());
-        }
-        run.forward(&Updates {
+        Ok(Updates {
             keys: rows.keys.clone(),
             new: Col::new(new),
             old: sends_old.then(|| Col::new(old)),

@@ -36,12 +36,12 @@ pub(crate) struct RetainForJoin<K, V> {
 
 /// Tells records of one key and time apart.
 #[derive(Default)]
-struct Sequence(Option<u32>);
+pub(super) struct Sequence(Option<u32>);
 
 impl Sequence {
     /// The first instance of a task begins where Kafka Streams does. Later ones begin elsewhere, so that they don't
     /// take the place of what is there.
-    fn next(&mut self, run: &Run<'_>) -> u32 {
+    pub(super) fn next(&mut self, run: &Run<'_>) -> u32 {
         let begin = || run.task().stream_time.map_or(0, |_| begin(run.host.wall_clock_ms()));
         let next = self.0.unwrap_or_else(begin).wrapping_add(1) & (u32::MAX >> 1);
         *self.0.insert(next)
@@ -59,26 +59,29 @@ impl<K: Data, V: Data> Logic for RetainForJoin<K, V> {
         let rows: &Rows<K, V> = typed(rows);
         run.forward(rows)?;
         let mut sequence = run.take_kept::<Sequence>(&self.store);
-        let mut entries = empty_entries();
+        let (mut entries, mut headers) = (empty_entries(), Vec::new());
         for row in 0..rows.len() {
             let Some(key) = rows.keys.get(row) else { continue };
             let (time, number) = (rows.meta.timestamps[row], sequence.next(run));
-            // Nobody joins a null; only its number is used up, as in Kafka Streams.
-            let Some(value) = rows.values.get(row) else { continue };
             let write = |out: &mut Vec<u8>| {
                 self.keys.serialize(key, out)?;
                 out.extend_from_slice(&time.to_be_bytes());
                 out.extend_from_slice(&number.to_be_bytes());
                 Ok(())
             };
+            // Nobody joins a null, but as in Kafka Streams it is in the changelog, and uses up its number.
+            let value = rows.values.get(row).map(|value| |out: &mut Vec<u8>| self.values.serialize(value, out));
             push(&mut entries.keys, Some(write))
-                .and_then(|()| push(&mut entries.values, Some(|out: &mut Vec<u8>| self.values.serialize(value, out))))
+                .and_then(|()| push(&mut entries.values, value))
                 .map_err(|error| run.failure(Fault::Serialization, &rows.meta, row, error))?;
+            if let Some(its) = rows.meta.headers(row) {
+                headers.extend(its.of_record(index(entries.timestamps.len())));
+            }
             entries.timestamps.push(time);
         }
         run.keep(&self.store, sequence);
         let handle = run.host.open(&self.store)?;
-        run.host.put(handle, &entries, &[])
+        run.host.put(handle, &entries, &headers)
     }
 }
 

@@ -1,9 +1,7 @@
 //! Owns the way of a batch to a store and back: one read for all its keys, what each row makes of
 //! the row before it, one write of the last value of every key. Must not know what is computed.
 
-use crate::contract::{
-    Column, Cursor, Entries, Failure, Fault, Header, empty_column, empty_entries, index, push, push_bytes,
-};
+use crate::contract::{Column, Cursor, Entries, Failure, Fault, empty_column, empty_entries, index, push, push_bytes};
 use crate::rows::{Col, Data, Meta};
 use crate::run::Run;
 use crate::serdes::SharedSerde;
@@ -105,6 +103,12 @@ impl<'s, K: Data, V: Data> Keyed<'s, K, V> {
         self.timestamps.push(0);
     }
 
+    /// The distinct keys, as they are stored.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &[u8]> {
+        let mut next = Cursor::default();
+        self.distinct.lengths.iter().map(move |_| next.next(&self.distinct).unwrap_or_default())
+    }
+
     /// Writes the last value of every key that was left with one, and hands over what each row left.
     pub(crate) fn write(self, meta: &Meta, run: &mut Run<'_>) -> Result<(Vec<Option<V>>, Vec<i64>), Failure> {
         let (mut entries, mut headers) = (empty_entries(), Vec::new());
@@ -123,12 +127,7 @@ impl<'s, K: Data, V: Data> Keyed<'s, K, V> {
             // As Kafka Streams has it, a tombstone has no time of its own but that of the record in hand.
             let timestamps = if value.is_some() { &self.timestamps } else { &*meta.timestamps };
             if keeps_headers && let Some(its) = meta.headers(row) {
-                let index = index(entries.timestamps.len());
-                headers.extend(its.iter().map(|(key, value)| Header {
-                    index,
-                    key: key.to_owned(),
-                    value: value.map(<[u8]>::to_vec),
-                }));
+                headers.extend(its.of_record(index(entries.timestamps.len())));
             }
             entries.timestamps.push(timestamps[row]);
             if !all {

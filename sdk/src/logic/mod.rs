@@ -7,6 +7,7 @@ mod view;
 mod join;
 mod join_streams;
 mod timed;
+mod closing;
 mod windows;
 mod sliding;
 mod sessions;
@@ -26,6 +27,7 @@ use crate::contract::{Batch, Changes, Failure};
 use crate::run::{Chunk, Run};
 
 pub(crate) use aggregate::{Aggregate, Count, Fold, Step};
+pub(crate) use closing::Closes;
 pub(crate) use derive::Derive;
 pub(crate) use foreign_key::{ForeignTableJoin, ResponseJoin, SubscriptionJoin, SubscriptionReceive, SubscriptionSend};
 pub(crate) use join::{JoinStreamTable, JoinTables, MergeJoined, Side, TableJoiner};

@@ -4,8 +4,8 @@
 use std::any::Any;
 use std::marker::PhantomData;
 use std::rc::Rc;
-use std::sync::Arc;
 
+use super::join_streams::Sequence;
 use super::stateless::Marker;
 use super::{Logic, ProcessorInstance, typed};
 use crate::contract::{Clock, Failure, Fault, Task};
@@ -15,6 +15,7 @@ use crate::processor::{
 };
 use crate::rows::{Col, Cut, Data, Headers, Meta, Rows, UNKNOWN};
 use crate::run::Run;
+use crate::topology::StoreDefinition;
 
 /// A node written by hand.
 pub(crate) struct Process<K, V, K2, V2, S> {
@@ -217,19 +218,23 @@ impl<K: Data, V: Data> Services for Session<'_, '_, K, V> {
         self.run.forget_schedule(schedule.0);
     }
 
-    fn open(&mut self, store: &str) -> ProcessResult<(usize, Arc<dyn Any + Send + Sync>)> {
+    fn open(&mut self, store: &str) -> ProcessResult<(usize, &StoreDefinition)> {
         let node = self.run.current();
         let used = node.stores.iter().any(|name| name == store);
         match self.run.topology().store(store) {
-            Some(position) if used => {
-                let serdes = Arc::clone(&self.run.topology().stores[position].serdes);
-                Ok((self.run.host.open(store)?, serdes))
-            }
+            Some(position) if used => Ok((self.run.host.open(store)?, &self.run.topology().stores[position])),
             _ => Err(ProcessError::new(format!(
                 "processor {} was not given the store {store}: name it where the processor is added",
                 node.name
             ))),
         }
+    }
+
+    fn next_sequence(&mut self, store: &str) -> u32 {
+        let mut sequence = self.run.take_kept::<Sequence>(store);
+        let next = sequence.next(self.run);
+        self.run.keep(store, sequence);
+        next
     }
 
     fn host(&mut self) -> &mut dyn Host {

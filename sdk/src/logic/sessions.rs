@@ -5,6 +5,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use super::aggregate::Step;
+use super::closing::{Closes, Waiting};
 use super::keyed::TableStore;
 use super::table::{TableState, forward_flushed};
 use super::timed::{Emitted, Found, Timed};
@@ -25,6 +26,8 @@ pub(crate) struct AggregateSessions<K, V, A, I, S, M> {
     pub(crate) start: I,
     pub(crate) step: S,
     pub(crate) merge: M,
+    /// Results go on when their sessions are closed, and not before.
+    pub(crate) closes: Option<Closes>,
     pub(crate) types: PhantomData<fn() -> V>,
 }
 
@@ -42,7 +45,9 @@ where
         // As Kafka Streams has it, updates of sessions carry no headers, unless they come out of a cache.
         let meta = Meta { headers: None, ..rows.meta.clone() };
         let store = Timed::open(&self.store, &self.inner, SUFFIX, run)?;
-        let mut emitted = Emitted::new(run.withholds(self.store.cached), self.state.sends_old());
+        let withheld = run.withholds(self.store.cached) || self.closes.is_some();
+        let mut emitted = Emitted::new(withheld, self.state.sends_old());
+        let mut waiting = self.closes.map(|closes| Waiting::of(closes, &self.store, run)).transpose()?;
         let (mut null, mut late) = (0, 0);
         for row in 0..rows.len() {
             let Some(key) = rows.keys.get(row) else {
@@ -50,13 +55,18 @@ where
                 continue;
             };
             let observed = run.observe(rows.meta.timestamps[row]);
+            if let Some(waiting) = waiting.as_mut().filter(|waiting| waiting.is_due(Some(observed))) {
+                waiting.emit(&self.store, observed, (&rows.meta, row, self.state.sends_old()), run)?;
+            }
             if rows.values.is_null(row) && !self.step.takes_null() {
                 null += 1;
-                continue;
+            } else {
+                let updated = (&mut emitted, &meta, waiting.as_mut());
+                late += usize::from(!self.take(&store, (rows, row, key), observed, updated, run)?);
             }
-            if !self.take(&store, (rows, row, key), observed, (&mut emitted, &meta), run)? {
-                late += 1;
-            }
+        }
+        if let Some(waiting) = waiting {
+            waiting.keep(&self.store.name, run)?;
         }
         run.dropped("null key or value", null);
         run.dropped("expired window", late);
@@ -80,7 +90,7 @@ where
         store: &Timed<'_, K, A>,
         (rows, row, key): (&Rows<K, V>, usize, &K),
         observed: i64,
-        (emitted, meta): (&mut Emitted<K, A>, &Meta),
+        (emitted, meta, mut waiting): (&mut Emitted<K, A>, &Meta, Option<&mut Waiting>),
         run: &mut Run<'_>,
     ) -> Result<bool, Failure> {
         let SessionWindows { gap_ms, grace_ms } = self.windows;
@@ -100,14 +110,20 @@ where
         }
         if session != alone {
             for Found { key, aggregate, .. } in near {
-                store.put(&key, None, time, from, run)?;
+                let stored = store.put(&key, None, time, from, run)?;
+                if let Some(waiting) = &mut waiting {
+                    waiting.remove(&stored);
+                }
                 let ended = key.window.end;
                 emitted.push(key, (Some(aggregate), None), ended, (meta, row), run)?;
             }
         }
         let new = self.step.step(rows, row, aggregate);
         let key = Windowed { key: key.clone(), window: session };
-        store.put(&key, new.as_ref(), time, from, run)?;
+        let stored = store.put(&key, new.as_ref(), time, from, run)?;
+        if let Some(waiting) = waiting {
+            waiting.add(&stored);
+        }
         emitted.push(key, (None, new), session.end, (meta, row), run)?;
         Ok(true)
     }

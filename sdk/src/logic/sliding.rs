@@ -10,6 +10,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use super::aggregate::Step;
+use super::closing::{Closes, Waiting};
 use super::keyed::TableStore;
 use super::table::{TableState, forward_flushed};
 use super::timed::{Emitted, Found, Timed};
@@ -28,6 +29,8 @@ pub(crate) struct AggregateSliding<K, V, A, I, S> {
     pub(crate) state: Arc<TableState>,
     pub(crate) start: I,
     pub(crate) step: S,
+    /// Results go on when their windows are closed, and not before.
+    pub(crate) closes: Option<Closes>,
     pub(crate) types: PhantomData<fn() -> V>,
 }
 
@@ -42,7 +45,9 @@ where
     fn process(&self, rows: &dyn Any, run: &mut Run<'_>) -> Result<(), Failure> {
         let rows: &Rows<K, V> = typed(rows);
         let store = Timed::open(&self.store, &self.inner, SUFFIX, run)?;
-        let mut emitted = Emitted::new(run.withholds(self.store.cached), self.state.sends_old());
+        let withheld = run.withholds(self.store.cached) || self.closes.is_some();
+        let mut emitted = Emitted::new(withheld, self.state.sends_old());
+        let mut waiting = self.closes.map(|closes| Waiting::of(closes, &self.store, run)).transpose()?;
         let (mut null, mut late) = (0, 0);
         for row in 0..rows.len() {
             let time = rows.meta.timestamps[row];
@@ -54,19 +59,29 @@ where
                 null += 1;
                 continue;
             };
-            let closed = run.observe(time).saturating_sub(self.windows.grace_ms);
+            let observed = run.observe(time);
+            let closed = observed.saturating_sub(self.windows.grace_ms);
             if time.saturating_add(self.windows.difference_ms) < closed {
                 late += 1;
                 continue;
             }
-            let mut record = Record { logic: self, store: &store, rows, row, key, time, closed, late: 0, emitted };
-            if time < self.windows.difference_ms {
+            let early = time < self.windows.difference_ms;
+            // As Kafka Streams has it, nobody looks for closed windows at records that share the first one.
+            if let Some(waiting) = waiting.as_mut().filter(|waiting| !early && waiting.is_due(Some(observed))) {
+                waiting.emit(&self.store, observed, (&rows.meta, row, self.state.sends_old()), run)?;
+            }
+            let mut record =
+                Record { logic: self, store: &store, rows, row, key, time, closed, late: 0, emitted, waiting };
+            if early {
                 record.early(run)?
             } else {
                 record.usual(run)?
             }
             late += record.late;
-            emitted = record.emitted;
+            (emitted, waiting) = (record.emitted, record.waiting);
+        }
+        if let Some(waiting) = waiting {
+            waiting.keep(&self.store.name, run)?;
         }
         run.dropped("null key or value", null);
         run.dropped("expired window", late);
@@ -93,6 +108,7 @@ struct Record<'a, K, V, A, I, S> {
     closed: i64,
     late: usize,
     emitted: Emitted<K, A>,
+    waiting: Option<Waiting>,
 }
 
 impl<K: Data, V: Data, A: Data, I, S> Record<'_, K, V, A, I, S>
@@ -226,7 +242,10 @@ where
         run: &mut Run<'_>,
     ) -> Result<(), Failure> {
         let from = (&self.rows.meta, self.row);
-        self.store.put(&key, new.as_ref(), timestamp, from, run)?;
+        let stored = self.store.put(&key, new.as_ref(), timestamp, from, run)?;
+        if let Some(waiting) = &mut self.waiting {
+            waiting.add(&stored);
+        }
         self.emitted.push(key, (old, new), timestamp, from, run)
     }
 }

@@ -4,7 +4,7 @@
 use std::rc::Rc;
 
 use super::keyed::TableStore;
-use crate::contract::{Cursor, Failure, Fault, Header, empty_entries, index, push, push_bytes};
+use crate::contract::{Cursor, Failure, Fault, empty_entries, index, push, push_bytes};
 use crate::rows::{Col, Cut, Data, Meta, Updates};
 use crate::run::Run;
 use crate::serdes::SharedSerde;
@@ -89,7 +89,7 @@ impl<'s, K: Data, A: Data> Timed<'s, K, A> {
         }
     }
 
-    /// Writes what a row leaves.
+    /// Writes what a row leaves, and says under which key.
     pub(super) fn put(
         &self,
         key: &Windowed<K>,
@@ -97,7 +97,7 @@ impl<'s, K: Data, A: Data> Timed<'s, K, A> {
         timestamp: i64,
         (meta, row): (&Meta, usize),
         run: &mut Run<'_>,
-    ) -> Result<(), Failure> {
+    ) -> Result<Vec<u8>, Failure> {
         let mut entries = empty_entries();
         let mut bytes = Vec::new();
         let written = self.store.keys.serialize(key, &mut bytes);
@@ -112,14 +112,10 @@ impl<'s, K: Data, A: Data> Timed<'s, K, A> {
         if run.withholds(self.store.cached)
             && let Some(its) = meta.headers(row)
         {
-            let header = |(key, value): (&str, Option<&[u8]>)| Header {
-                index: 0,
-                key: key.to_owned(),
-                value: value.map(<[u8]>::to_vec),
-            };
-            headers.extend(its.iter().map(header));
+            headers.extend(its.of_record(0));
         }
-        run.host.put(self.handle, &entries, &headers)
+        run.host.put(self.handle, &entries, &headers)?;
+        Ok(bytes)
     }
 }
 

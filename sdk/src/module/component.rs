@@ -163,6 +163,15 @@ impl Host for Imports {
         context::wall_clock_ms()
     }
 
+    fn metadata(&self, key: &str) -> Option<i64> {
+        context::metadata(key)
+    }
+
+    fn set_metadata(&mut self, key: &str, value: i64) -> Result<(), Failure> {
+        context::set_metadata(key, value);
+        Ok(())
+    }
+
     fn partition_count(&self, topic: &str) -> Option<u32> {
         context::partition_count(topic)
     }

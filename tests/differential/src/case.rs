@@ -129,6 +129,23 @@ pub enum Operator {
         store: Store,
         punctuation: Option<Punctuation>,
     },
+    /// The fixed processor `Minutes`: a window store of its own.
+    Minutes {
+        from: StepId,
+        key: Type,
+        store: Store,
+        size: i64,
+        retention: i64,
+        duplicates: bool,
+    },
+    /// The fixed processor `Visits`: a session store of its own.
+    Visits {
+        from: StepId,
+        key: Type,
+        store: Store,
+        gap: i64,
+        retention: i64,
+    },
     // From a stream to a grouped stream.
     GroupBy {
         from: StepId,
@@ -148,6 +165,7 @@ pub enum Operator {
     WindowedBy {
         from: StepId,
         windows: Windows,
+        emit: Emit,
         retention: Option<i64>,
     },
     // From a grouped stream to a table.
@@ -320,6 +338,13 @@ pub enum Windows {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+pub enum Emit {
+    WindowUpdate,
+    WindowClose,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum Join {
     Inner,
     Left,
@@ -446,6 +471,8 @@ impl Operator {
             | Self::ToTable { from, .. }
             | Self::Stamp { from }
             | Self::Tally { from, .. }
+            | Self::Minutes { from, .. }
+            | Self::Visits { from, .. }
             | Self::GroupBy { from, .. }
             | Self::GroupByKey { from, .. }
             | Self::WindowedBy { from, .. }

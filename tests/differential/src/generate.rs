@@ -5,7 +5,7 @@ mod events;
 pub mod foreign_keys;
 
 use crate::case::{
-    Branch, Case, Clock, DefaultBranch, Join, Operator, Punctuation, Step, StepId, Store, Topic, Windows,
+    Branch, Case, Clock, DefaultBranch, Emit, Join, Operator, Punctuation, Step, StepId, Store, Topic, Windows,
 };
 use crate::functions::{COMBINERS, EXPANDERS, EXTRACTORS, JOINERS, MAPPERS, PREDICATES, REMOVERS, SELECTORS};
 use crate::random::Random;
@@ -101,7 +101,9 @@ impl Generator {
             | Operator::ForeignKeyJoin { .. }
             | Operator::StreamTableJoin { .. }
             | Operator::StreamJoin { .. }
-            | Operator::Tally { .. } => false,
+            | Operator::Tally { .. }
+            | Operator::Minutes { .. }
+            | Operator::Visits { .. } => false,
             _ => operator.inputs().iter().any(|&input| match &self.steps[input].operator {
                 between @ (Operator::GroupBy { .. }
                 | Operator::GroupByKey { .. }
@@ -331,7 +333,9 @@ impl Generator {
         let (other, other_value) = (others[other].step, others[other].value);
         let kind = *self.random.pick(&[Join::Inner, Join::Left, Join::Outer]);
         let (joiner, key, value) = (self.function(JOINERS), from.key, from.value);
-        let (before, after) = (*self.random.pick(&[0, 10, 100, 700]), *self.random.pick(&[1, 10, 100, 700]));
+        let before = *self.random.pick(&[-10, 0, 10, 100, 700]);
+        let least = if before < 0 { 10 } else { 1 };
+        let after = *self.random.pick(&[-before, least, 10, 100, 700]);
         let grace = *self.random.pick(&[0, 0, 30, 400]);
         let stores = self.random.chance(25).then(|| format!("joined-{}", self.steps.len()));
         let from = from.step;
@@ -386,6 +390,9 @@ impl Generator {
         if self.random.chance(30) && !self.caching {
             return self.result(Operator::Stamp { from: from.step }, Kind::Stream, from.key, from.value);
         }
+        if self.random.chance(40) {
+            return self.keep_times(from);
+        }
         let mut store = self.store();
         store.name = Some(format!("tally{}", self.steps.len()));
         let clock = *self.random.pick(&[Clock::StreamTime, Clock::WallClock]);
@@ -393,6 +400,23 @@ impl Generator {
         let punctuation = if self.random.chance(60) { Some(Punctuation { clock, interval_ms }) } else { None };
         let operator = Operator::Tally { from: from.step, key: from.key, store, punctuation };
         self.result(operator, Kind::Stream, from.key, Type::Long);
+    }
+
+    /// A processor with a window or session store.
+    fn keep_times(&mut self, from: Live) {
+        let (id, key, span) = (self.steps.len(), from.key, *self.random.pick(&[1, 10, 100, 700]));
+        let retention = span + *self.random.pick(&[0, 50, 1000]);
+        let from = from.step;
+        // Caches show what is gone by age.
+        let store = |name: &str, store: Store| Store { name: Some(format!("{name}{id}")), cached: false, ..store };
+        let (kept, duplicates) = (self.store(), self.random.chance(30));
+        let operator = if self.random.chance(60) {
+            let store = store(if duplicates { "duplicates" } else { "minutes" }, kept);
+            Operator::Minutes { from, key, store, size: span, retention, duplicates }
+        } else {
+            Operator::Visits { from, key, store: store("visits", kept), gap: span, retention }
+        };
+        self.result(operator, Kind::Stream, key, Type::String);
     }
 
     fn group(&mut self, from: Live) {
@@ -465,12 +489,22 @@ impl Generator {
         };
         let kept = if self.random.chance(50) { Some(*self.random.pick(&[0, 50, 1000])) } else { None };
         let retention = least.zip(kept).map(|(least, more)| least + more);
-        let from = self.push(Operator::WindowedBy { from: grouped, windows, retention });
+        // Kafka Streams forgets what gets old before it goes on.
+        let closes = !matches!(windows, Windows::Unlimited { .. }) && self.random.chance(35);
+        let (emit, retention) = match least.filter(|_| closes) {
+            Some(least) => (Emit::WindowClose, Some(least + 1_000_000)),
+            None => (Emit::WindowUpdate, retention),
+        };
+        let from = self.push(Operator::WindowedBy { from: grouped, windows, emit, retention });
         let kind = if nulls { 0 } else { self.random.below(3) };
         let (operator, to) = match kind {
-            0 => (Operator::Count { from, key, store: self.maybe_view_store() }, Type::Long),
+            0 => {
+                let store = if closes { Some(self.store()) } else { self.maybe_view_store() };
+                (Operator::Count { from, key, store }, Type::Long)
+            }
             1 => {
-                let (combiner, store) = (self.function(COMBINERS), self.maybe_view_store());
+                let combiner = self.function(COMBINERS);
+                let store = if closes { Some(self.store()) } else { self.maybe_view_store() };
                 (Operator::Reduce { from, combiner, key, value, store }, value)
             }
             _ => {
@@ -478,7 +512,8 @@ impl Generator {
                 let session = matches!(windows, Windows::Session { .. });
                 let combiner = self.function(if session { &COMBINERS[..3] } else { COMBINERS });
                 let to = self.value_type();
-                (Operator::Aggregate { from, combiner, key, value: to, store: self.maybe_store(Type::String, to) }, to)
+                let store = if closes { Some(self.store()) } else { self.maybe_store(Type::String, to) };
+                (Operator::Aggregate { from, combiner, key, value: to, store }, to)
             }
         };
         let mut table = self.push(operator);

@@ -2,6 +2,7 @@
 
 mod serdes;
 mod processors;
+mod timed;
 mod topology;
 mod windows;
 mod joins;
@@ -94,7 +95,8 @@ fn entries(driver: &TopologyTestDriver, store: &str) -> Vec<Entry> {
 fn retains_duplicates(store: &str) -> bool {
     let generated = ["JOINTHIS", "JOINOTHER", "OUTERTHIS", "OUTEROTHER"];
     let named = ["-this-join-store", "-other-join-store"];
-    generated.iter().any(|prefix| store.starts_with(&format!("KSTREAM-{prefix}-")))
+    store.starts_with("duplicates")
+        || generated.iter().any(|prefix| store.starts_with(&format!("KSTREAM-{prefix}-")))
         || named.iter().any(|suffix| store.ends_with(suffix))
 }
 

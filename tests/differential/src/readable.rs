@@ -158,11 +158,15 @@ fn method(operator: &Operator) -> (&'static str, String) {
             }
             None => ("process", "Tally".to_owned()),
         },
+        Operator::Minutes { size, retention, duplicates, .. } => {
+            ("process", format!("Minutes of {size} ms, kept for {retention}, duplicates {duplicates}"))
+        }
+        Operator::Visits { gap, retention, .. } => ("process", format!("Visits {gap} ms apart, kept for {retention}")),
         Operator::GroupBy { selector, key, topic, .. } => ("groupBy", format!("{selector}: {key:?}{}", named(topic))),
         Operator::GroupByKey { topic, .. } => ("groupByKey", named(topic).trim_start_matches(", ").to_owned()),
-        Operator::WindowedBy { windows, retention, .. } => {
+        Operator::WindowedBy { windows, emit, retention, .. } => {
             let kept = retention.map_or_else(String::new, |kept| format!(", kept for {kept}"));
-            ("windowedBy", format!("{windows:?}{kept}"))
+            ("windowedBy", format!("{windows:?}, on {emit:?}{kept}"))
         }
         Operator::WindowedTo { topic, key, value, .. } => {
             ("toStream().to", format!("{topic}, windowed {key:?}, {value:?}"))
@@ -192,7 +196,7 @@ fn method(operator: &Operator) -> (&'static str, String) {
 
 fn store_of(operator: &Operator) -> Option<&Store> {
     match operator {
-        Operator::Tally { store, .. } => Some(store),
+        Operator::Tally { store, .. } | Operator::Minutes { store, .. } | Operator::Visits { store, .. } => Some(store),
         Operator::ToTable { store, .. }
         | Operator::Count { store, .. }
         | Operator::Reduce { store, .. }

@@ -30,8 +30,17 @@ impl Load {
         self.write_keys(kafka, topic, |index, _| index % self.keys)
     }
 
+    /// Records of as many keys, each in this topic and then in another one.
+    pub fn write_pairs(&self, kafka: &Kafka, topics: [&str; 2]) -> Result<()> {
+        self.write_to(kafka, &topics, |index, _| index)
+    }
+
     /// The keys that are made of the number of a record, from 0 on, and of a random number.
     pub fn write_keys(&self, kafka: &Kafka, topic: &str, key: impl Fn(u64, u64) -> u64) -> Result<()> {
+        self.write_to(kafka, &[topic], key)
+    }
+
+    fn write_to(&self, kafka: &Kafka, topics: &[&str], key: impl Fn(u64, u64) -> u64) -> Result<()> {
         let writer = Writer::new(kafka)?;
         let mut random = self.seed;
         let mut value = vec![b'v'; self.value_size];
@@ -41,7 +50,9 @@ impl Load {
                 *place = b'a' + byte % 26;
             }
             let key = format!("key-{:08}", key(index, number));
-            writer.send(BaseRecord::<[u8], [u8]>::to(topic).key(key.as_bytes()).payload(&value))?;
+            for topic in topics {
+                writer.send(BaseRecord::<[u8], [u8]>::to(topic).key(key.as_bytes()).payload(&value))?;
+            }
         }
         writer.finish()
     }
@@ -131,20 +142,23 @@ pub struct Audit {
 impl Audit {
     /// All there is in both topics now.
     pub fn read(kafka: &Kafka, input: &str, output: &str) -> Result<Self> {
+        Self::read_as(kafka, input, output, |key, _| key.to_owned())
+    }
+
+    /// The same, where the keys of the output are made of the keys and the timestamps of the input.
+    fn read_as(kafka: &Kafka, input: &str, output: &str, key: impl Fn(&[u8], i64) -> Vec<u8>) -> Result<Self> {
         let mut audit = Self::default();
         Reader::new(kafka, input)?.for_each(|message| {
-            audit.add_input(message);
+            audit.input += 1;
+            if let (Some(name), Some(_), Some(time)) =
+                (message.key(), message.payload(), message.timestamp().to_millis())
+            {
+                audit.key(&key(name, time)).expected += 1;
+            }
             Ok(())
         })?;
         Reader::new(kafka, output)?.for_each(|message| audit.add_output(message).map(drop))?;
         Ok(audit)
-    }
-
-    fn add_input(&mut self, message: &impl Message) {
-        self.input += 1;
-        if let (Some(key), Some(_)) = (message.key(), message.payload()) {
-            self.key(key).expected += 1;
-        }
     }
 
     /// Says what is odd about the first output of its key that is.
@@ -201,4 +215,10 @@ impl Audit {
 /// Compares all of the output with all of the input.
 pub fn verify(kafka: &Kafka, input: &str, output: &str, expect: Expect) -> Result<Verified> {
     Audit::read(kafka, input, output)?.check(expect)
+}
+
+/// The same of counts in windows of this size, which are part of the output's keys.
+pub fn verify_windows(kafka: &Kafka, input: &str, output: &str, size_ms: i64, expect: Expect) -> Result<Verified> {
+    let key = |key: &[u8], time: i64| [key, format!("@{}", time - time % size_ms).as_bytes()].concat();
+    Audit::read_as(kafka, input, output, key)?.check(expect)
 }

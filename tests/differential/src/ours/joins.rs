@@ -138,7 +138,7 @@ fn two_streams<V: Wrap, O: Wrap>(
     else {
         return Err(format!("{:?} on two streams", step.operator));
     };
-    let windows = JoinWindows::of_time_difference_and_grace(ms(before), ms(grace)).after(ms(after));
+    let windows = JoinWindows::of_time_difference_and_grace(ms(0), ms(grace)).before_ms(before).after_ms(after);
     let mut options = StreamJoined::with(Typed(key), V::serde(value), O::serde(other_value));
     if let Some(name) = &step.name {
         options = options.with_name(name);

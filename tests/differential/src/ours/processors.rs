@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use millrace::{
-    LongSerde, ProcessResult, Processor, ProcessorContext, PunctuationType, Record, Schedule, StoreBuilder, Stores,
+    Data, LongSerde, ProcessResult, Processor, ProcessorContext, PunctuationType, Record, Schedule, StoreBuilder,
+    Stores,
 };
 
 use super::serdes::{Cell, Typed};
@@ -46,15 +47,19 @@ impl Tally {
 
     /// The store that it needs.
     pub(super) fn store(name: &str, store: &Store, key: Type) -> StoreBuilder<Value, i64> {
-        let mut builder = Stores::key_value_store(name, Typed(key), LongSerde);
-        if !store.persistent {
-            builder = builder.in_memory();
-        }
-        if !store.logged {
-            builder = builder.with_logging_disabled();
-        }
-        if store.cached { builder.with_caching_enabled() } else { builder }
+        kept(Stores::key_value_store(name, Typed(key), LongSerde), store)
     }
+}
+
+/// A store kept as the case says.
+pub(super) fn kept<K: Data, V: Data>(mut builder: StoreBuilder<K, V>, store: &Store) -> StoreBuilder<K, V> {
+    if !store.persistent {
+        builder = builder.in_memory();
+    }
+    if !store.logged {
+        builder = builder.with_logging_disabled();
+    }
+    if store.cached { builder.with_caching_enabled() } else { builder }
 }
 
 impl<V: Cell> Processor<Value, V, Value, Value> for Tally {

@@ -12,6 +12,7 @@ use millrace::{
 use super::joins;
 use super::processors::{Stamp, Tally};
 use super::serdes::{Cell, Typed};
+use super::timed::{Minutes, Visits};
 use super::windows::{self, Aggregated, Cut, WindowTable};
 use crate::case::{Branch, Case, DefaultBranch, Operator, Step, Store, Topic};
 use crate::functions::{self, Nullable};
@@ -118,14 +119,14 @@ fn build(builder: &mut StreamsBuilder, built: &[Built], step: &Step) -> Result<B
         Built::Table(table) => on_table(table, step, built),
         Built::CountTable(table) => on_table(table, step, built),
         Built::Grouped(grouped) => match &step.operator {
-            Operator::WindowedBy { windows, retention, .. } => {
-                Ok(Built::Windowed(windows::cut(grouped, *windows, *retention)))
+            Operator::WindowedBy { windows, emit, retention, .. } => {
+                Ok(Built::Windowed(windows::cut(grouped, *windows, *emit, *retention)))
             }
             _ => aggregate(grouped, step),
         },
         Built::GroupedCounts(grouped) => match &step.operator {
-            Operator::WindowedBy { windows, retention, .. } => {
-                Ok(Built::WindowedCounts(windows::cut(grouped, *windows, *retention)))
+            Operator::WindowedBy { windows, emit, retention, .. } => {
+                Ok(Built::WindowedCounts(windows::cut(grouped, *windows, *emit, *retention)))
             }
             _ => aggregate(grouped, step),
         },
@@ -250,6 +251,18 @@ fn on_stream<V: Wrap>(
             let tally = Tally::new(name, punctuation.clone());
             builder.add_state_store(Tally::store(name, store, *key));
             Built::Stream(stream.process(move || tally.clone(), &[name]))
+        }
+        Operator::Minutes { key, store, size, retention, duplicates, .. } => {
+            let name = store.name.as_deref().ok_or("a processor's store has a name")?;
+            builder.add_state_store(Minutes::store(store, *key, (*size, *retention), *duplicates)?);
+            let minutes = Minutes { store: name.to_owned(), size: *size, duplicates: *duplicates };
+            Built::Stream(stream.process(move || minutes.clone(), &[name]))
+        }
+        Operator::Visits { key, store, gap, retention, .. } => {
+            let name = store.name.as_deref().ok_or("a processor's store has a name")?;
+            builder.add_state_store(Visits::store(store, *key, *retention)?);
+            let visits = Visits { store: name.to_owned(), gap: *gap };
+            Built::Stream(stream.process(move || visits.clone(), &[name]))
         }
         _ => return map(stream, &step.operator),
     };

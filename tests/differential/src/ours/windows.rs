@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use millrace::{
-    BufferConfig, Data, KGroupedStream, KStream, KTable, Materialized, Produced, SessionWindowedKStream,
+    BufferConfig, Data, EmitStrategy, KGroupedStream, KStream, KTable, Materialized, Produced, SessionWindowedKStream,
     SessionWindowedSerde, SessionWindows, SlidingWindows, Suppressed, TimeWindowedKStream, TimeWindowedSerde,
     TimeWindows, UnlimitedWindows, Windowed,
 };
 
 use super::serdes::{Cell, Typed};
 use super::topology::materialized;
-use crate::case::{Operator, Step, Store, Windows};
+use crate::case::{Emit, Operator, Step, Store, Windows};
 use crate::functions;
 use crate::value::{Type, Value, convert, text};
 
@@ -43,7 +43,12 @@ pub(super) fn ms(ms: i64) -> Duration {
     Duration::from_millis(ms.unsigned_abs())
 }
 
-pub(super) fn cut<V: Cell>(grouped: &KGroupedStream<Value, V>, windows: Windows, retention: Option<i64>) -> Cut<V> {
+pub(super) fn cut<V: Cell>(
+    grouped: &KGroupedStream<Value, V>,
+    windows: Windows,
+    emit: Emit,
+    retention: Option<i64>,
+) -> Cut<V> {
     let stream = match windows {
         Windows::Time { size, advance, grace } => Stream::Time(
             grouped.windowed_by(TimeWindows::of_size_and_grace(ms(size), ms(grace)).advance_by(ms(advance))),
@@ -54,6 +59,13 @@ pub(super) fn cut<V: Cell>(grouped: &KGroupedStream<Value, V>, windows: Windows,
         }
         Windows::Session { gap, grace } => {
             Stream::Session(grouped.windowed_by(SessionWindows::of_inactivity_gap_and_grace(ms(gap), ms(grace))))
+        }
+    };
+    let stream = match (emit, stream) {
+        (Emit::WindowUpdate, stream) => stream,
+        (Emit::WindowClose, Stream::Time(stream)) => Stream::Time(stream.emit_strategy(EmitStrategy::OnWindowClose)),
+        (Emit::WindowClose, Stream::Session(stream)) => {
+            Stream::Session(stream.emit_strategy(EmitStrategy::OnWindowClose))
         }
     };
     Cut { stream, windows, retention }

@@ -4,7 +4,7 @@
 
 use millrace_differential::bytes;
 use millrace_differential::case::{
-    Branch, Case, Clock, DefaultBranch, Event, Header, Join, Operator, Punctuation, Record,
+    Branch, Case, Clock, DefaultBranch, Emit, Event, Header, Join, Operator, Punctuation, Record,
 };
 use millrace_differential::case::{Step, Store, Topic, Windows};
 use millrace_differential::value::{Type, Value};
@@ -97,6 +97,8 @@ pub(crate) fn cases() -> Vec<Known> {
     all.extend(processors());
     all.extend(caches());
     all.extend(windows());
+    all.extend(closed_windows());
+    all.extend(window_stores());
     all.extend(joins());
     all.extend(foreign_key_joins());
     all.extend(stream_joins());
@@ -583,7 +585,7 @@ fn in_windows(windows: Windows, aggregate: impl Fn(usize) -> Operator) -> Vec<Op
     vec![
         stream(&["in"]),
         group_by_key(0),
-        Operator::WindowedBy { from: 1, windows, retention: None },
+        Operator::WindowedBy { from: 1, windows, emit: Emit::WindowUpdate, retention: None },
         aggregate(2),
         Operator::Unwindow { from: 3, key: Text },
     ]
@@ -633,6 +635,15 @@ fn stream_joins() -> Vec<Sketch> {
                 "out",
                 &["\"a\" -> \"x&~\" @ 5", "\"a\" -> \"x2&~\" @ 5", "\"c\" -> \"z&met\" @ 22", "\"b\" -> \"y&~\" @ 21"],
             ),
+        sketch(
+            "a window may lie before or after a record, and its changelogs have headers and nulls",
+            stream_join(Join::Inner, -5, 10, 0),
+        )
+        .record("in", "a", "x", 10, &[("h", "1")])
+        .record("in", "a", "", 11, &[])
+        .record("other", "a", "y", 14, &[])
+        .record("other", "a", "z", 15, &[])
+        .writes("out", &["\"a\" -> \"x&z\" @ 15"]),
         sketch("an outer join does not wait for what is late", stream_join(Join::Outer, 10, 10, 0))
             .pipe("a", "x", 50)
             .record("other", "a", "y", 5, &[])
@@ -654,7 +665,7 @@ fn suppressions() -> Vec<Sketch> {
         vec![
             stream(&["in"]),
             group_by_key(0),
-            Operator::WindowedBy { from: 1, windows, retention: None },
+            Operator::WindowedBy { from: 1, windows, emit: Emit::WindowUpdate, retention: None },
             count(2, "counts"),
             suppress(3, None, None),
             Operator::Unwindow { from: 4, key: Text },
@@ -762,6 +773,122 @@ fn windows() -> Vec<Sketch> {
         .pipe("a", "x", 20)
         .pipe("a", "y", 25)
         .writes("out", &["\"a@10/20\" -> \"x\" @ 20", "\"a@21/31\" -> \"y\" @ 25", "\"a@15/25\" -> \"x+y\" @ 25"]),
+    ]
+}
+
+fn closed_windows() -> Vec<Sketch> {
+    let closing = |windows| {
+        vec![
+            stream(&["in"]),
+            group_by_key(0),
+            Operator::WindowedBy { from: 1, windows, emit: Emit::WindowClose, retention: None },
+            count(2, "counts"),
+            Operator::Unwindow { from: 3, key: Text },
+            to(4, "out", Long),
+        ]
+    };
+    vec![
+        sketch(
+            "a window goes on once, when its grace period is over, with the headers of the record that closes it",
+            closing(Windows::Time { size: 10, advance: 10, grace: 5 }),
+        )
+        .pipe("b", "x", 3)
+        .pipe("a", "x", 14)
+        .pipe("a", "x", 9)
+        .record("in", "b", "x", 15, &[("h", "1")])
+        .pipe("a", "x", 9)
+        .pipe("b", "x", 25)
+        .writes(
+            "out",
+            &[
+                "\"a@0/10\" -> 1L @ 9 [h=\"1\"]",
+                "\"b@0/10\" -> 1L @ 3 [h=\"1\"]",
+                "\"a@10/20\" -> 1L @ 14",
+                "\"b@10/20\" -> 1L @ 15",
+            ],
+        ),
+        sketch(
+            "a session goes on once, when nothing can join it any more",
+            closing(Windows::Session { gap: 10, grace: 0 }),
+        )
+        .pipe("a", "x", 0)
+        .pipe("a", "x", 10)
+        .pipe("b", "x", 12)
+        .pipe("b", "x", 21)
+        .pipe("b", "x", 23)
+        .pipe("c", "x", 34)
+        .writes("out", &["\"a@0/10\" -> 2L @ 10", "\"b@12/23\" -> 3L @ 23"]),
+        sketch(
+            "a sliding window goes on once, but not by a record that has no left window of its own",
+            closing(Windows::Sliding { difference: 10, grace: 0 }),
+        )
+        .pipe("a", "x", 3)
+        .pipe("a", "x", 9)
+        .pipe("a", "x", 16)
+        .pipe("a", "x", 28)
+        .writes(
+            "out",
+            &["\"a@0/10\" -> 2L @ 9", "\"a@4/14\" -> 1L @ 9", "\"a@6/16\" -> 2L @ 16", "\"a@10/20\" -> 1L @ 16"],
+        ),
+    ]
+}
+
+fn window_stores() -> Vec<Sketch> {
+    let kept = |name| Store { cached: false, ..store(name).expect("a store") };
+    let minutes = |name, duplicates| {
+        let (store, key) = (kept(name), Text);
+        let operator = Operator::Minutes { from: 0, key, store, size: 10, retention: 30, duplicates };
+        vec![stream(&["in"]), operator, to(1, "out", Text)]
+    };
+    vec![
+        sketch("a window store is read by key, by keys and by time, and forgets", minutes("minutes", false))
+            .pipe("a", "x", 5)
+            .pipe("b", "xx", 12)
+            .pipe("a", "xxx", 19)
+            .pipe("a", "x", 39)
+            .writes(
+                "out",
+                &[
+                    "\"a\" -> \"0=1|0=1|a@0/10=1|a@0/10=1|a@0/10=1|a@0/10=1\" @ 5",
+                    "\"b\" -> \"10=2|10=2|b@10/20=2|a@0/10=1 b@10/20=2|a@0/10=1 b@10/20=2|a@0/10=1 b@10/20=2\" @ 12",
+                    "\"a\" -> \"0=1 10=3|10=3 0=1|a@0/10=1 a@10/20=3 b@10/20=2|a@0/10=1 a@10/20=3|\
+                     a@0/10=1 a@10/20=3 b@10/20=2|a@0/10=1 a@10/20=3 b@10/20=2\" @ 19",
+                    "\"a\" -> \"10=3 30=1|30=1 10=3|a@10/20=3 a@30/40=1 b@10/20=2|a@10/20=3 a@30/40=1|\
+                     a@10/20=3 a@30/40=1 b@10/20=2|a@10/20=3 a@30/40=1 b@10/20=2\" @ 39",
+                ],
+            ),
+        sketch("duplicates stand side by side, and a deletion is but logged", minutes("duplicates", true))
+            .pipe("a", "x", 5)
+            .pipe("a", "", 6)
+            .pipe("a", "xx", 7)
+            .writes(
+                "out",
+                &[
+                    "\"a\" -> \"0=1|0=1|a@0/10=1|a@0/10=1|a@0/10=1|a@0/10=1\" @ 5",
+                    "\"a\" -> \"0=1|0=1|a@0/10=1|a@0/10=1|a@0/10=1|a@0/10=1\" @ 6",
+                    "\"a\" -> \"0=1 0=2|0=2 0=1|a@0/10=1 a@0/10=2|a@0/10=1 a@0/10=2|\
+                     a@0/10=1 a@0/10=2|a@0/10=1 a@0/10=2\" @ 7",
+                ],
+            ),
+        sketch(
+            "a session store finds what lies near",
+            vec![
+                stream(&["in"]),
+                Operator::Visits { from: 0, key: Text, store: kept("visits"), gap: 10, retention: 100 },
+                to(1, "out", Text),
+            ],
+        )
+        .pipe("a", "x", 0)
+        .pipe("a", "xx", 20)
+        .pipe("a", "x", 10)
+        .writes(
+            "out",
+            &[
+                "\"a\" -> \"1|a@0/0=1|a@0/0=1|a@0/0=1|a@0/0=1\" @ 0",
+                "\"a\" -> \"2|a@0/0=1 a@20/20=2|a@20/20=2 a@0/0=1|a@20/20=2|a@0/0=1 a@20/20=2\" @ 20",
+                "\"a\" -> \"4|a@0/20=4|a@0/20=4|a@0/20=4|a@0/20=4\" @ 10",
+            ],
+        ),
     ]
 }
 

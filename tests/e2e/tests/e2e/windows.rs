@@ -187,3 +187,49 @@ fn windows_change_hands_and_survive_kills_and_lost_disks() -> Result<()> {
     ensure!(visits.iter().any(|found| found.record.text().1 == "Ada visits page"), "nobody has met the table");
     same_changelogs(&kafka, &app)
 }
+
+/// The time of the last look at closed windows is with the group's offsets, where both sides find it.
+#[test]
+fn closed_windows_go_on_once_whoever_has_them() -> Result<()> {
+    let mut app = App::new(&Kafka::shared()?, "closing")?;
+    app.environment("COUNTS_MODE", "closing");
+    app.leave_on_stop();
+    let (group, times) = (app.group()?, Times::new()?);
+    let write = |numbers: &[i64]| {
+        let records: Vec<_> = numbers.iter().map(|number| Record::new("a", "x").at(times.of(*number))).collect();
+        app.write(&records)
+    };
+    // With a grace period of a second, a window is closed two seconds after its start.
+    write(&[0, 0, 2])?;
+    let mut millrace = app.run("a")?;
+    app.outputs(1)?;
+    group.caught_up()?;
+    millrace.stop()?;
+
+    write(&[3, 4])?;
+    let mut millrace = app.run("a")?;
+    app.outputs(2)?;
+    group.caught_up()?;
+    millrace.stop()?;
+
+    // Kafka Streams looks once a second.
+    write(&[5])?;
+    let mut java = app.peer()?.option("closing", "true").start()?;
+    app.outputs(3)?;
+    group.caught_up()?;
+    java.stop()?;
+
+    // On another disk.
+    write(&[7])?;
+    app.remove_state("a")?;
+    let mut millrace = app.run("a")?;
+    let found = app.outputs(5)?;
+    group.caught_up()?;
+    millrace.stop()?;
+    let found: Vec<(String, String)> = found.iter().map(|found| found.record.text()).collect();
+    let closed = [(0, "2"), (2, "1"), (3, "1"), (4, "1"), (5, "1")];
+    let closed = closed.map(|(number, count)| (format!("a@{}", times.of(number)), count.to_owned()));
+    ensure!(found == closed, "{found:?}, not {closed:?}");
+    ensure!(records::read(&app.kafka, &app.output)?.len() == closed.len(), "a window has gone on twice");
+    Ok(())
+}

@@ -5,6 +5,7 @@
 mod faults;
 
 use std::env;
+use std::time::Duration;
 
 use millrace::prelude::*;
 
@@ -27,6 +28,9 @@ fn topology(builder: &mut StreamsBuilder) {
         },
         "faults" => return faults::topology(builder),
         "names" => return names(builder),
+        "windows" => return windows(builder, EmitStrategy::OnWindowUpdate),
+        "closing" => return windows(builder, EmitStrategy::OnWindowClose),
+        "join" => return join(builder),
         _ => {}
     }
     let name = if version() == "renamed" { "tally-store" } else { "count-store" };
@@ -55,13 +59,45 @@ fn topology(builder: &mut StreamsBuilder) {
         .to(variable("COUNTS_OUTPUT", "counts-topic"), Produced::with(StringSerde, StringSerde));
 }
 
+fn texts(topic: &str) -> (String, Consumed<String, String>) {
+    (variable("COUNTS_INPUT", "input-topic") + topic, Consumed::with(StringSerde, StringSerde))
+}
+
+/// The same in windows of a second, which are part of the output's keys. They are kept for longer than they can change.
+fn windows(builder: &mut StreamsBuilder, emit: EmitStrategy) {
+    let (topic, consumed) = texts("");
+    let second = Duration::from_secs(1);
+    builder
+        .stream(topic, consumed)
+        .group_by_key(Grouped::default())
+        .windowed_by(TimeWindows::of_size_and_grace(second, second))
+        .emit_strategy(emit)
+        .count(Materialized::as_("count-store").with_retention(Duration::from_secs(60)))
+        .to_stream()
+        .select_key(|key, _| key.map(|key| format!("{}@{}", key.key, key.window.start)))
+        .map_values(|count| count.to_string())
+        .to(variable("COUNTS_OUTPUT", "counts-topic"), Produced::with(StringSerde, StringSerde));
+}
+
+/// Two streams that have each key once: 1 for what has met its like.
+fn join(builder: &mut StreamsBuilder) {
+    let (topic, consumed) = texts("");
+    let stream = builder.stream(topic, consumed);
+    let (topic, consumed) = texts(".other");
+    let other = builder.stream(topic, consumed);
+    let minute = JoinWindows::of_time_difference_with_no_grace(Duration::from_secs(60));
+    stream
+        .join(&other, |one, other| u8::from(one == other).to_string(), minute, StreamJoined::default())
+        .to(variable("COUNTS_OUTPUT", "counts-topic"), Produced::with(StringSerde, StringSerde));
+}
+
 /// Each record with the last name that its key has in a second topic.
 fn names(builder: &mut StreamsBuilder) {
-    let input = variable("COUNTS_INPUT", "input-topic");
-    let names =
-        builder.table(format!("{input}.names"), Consumed::with(StringSerde, StringSerde), Materialized::as_("names"));
+    let (topic, consumed) = texts(".names");
+    let names = builder.table(topic, consumed, Materialized::as_("names"));
+    let (topic, consumed) = texts("");
     builder
-        .stream(input, Consumed::with(StringSerde, StringSerde))
+        .stream(topic, consumed)
         .left_join_table(
             &names,
             |value, name| format!("{value} {}", name.map_or("nobody", String::as_str)),

@@ -84,6 +84,7 @@ final class Cases {
             case "split" -> split(step);
             case "branch" -> ((List<?>) results.get(step.get("from").intValue())).get(step.get("index").intValue());
             case "stamp", "tally" -> process(step);
+            case "minutes", "visits" -> processTimes(step);
             case "to", "forEach" -> end(step);
             case "windowedTo" -> {
                 Windowing.write((Windowing.WindowTable) from(step), step);
@@ -190,6 +191,17 @@ final class Cases {
         final ProcessorSupplier<Object, Object, Object, Object> tally =
             () -> new Processors.Tally(store, clock, intervalMs);
         return named == null ? from.process(tally, store) : from.process(tally, named, store);
+    }
+
+    private KStream<Object, Object> processTimes(final JsonNode step) {
+        final Named named = named(step);
+        final String store = text(step.get("store"), "name");
+        builder.addStateStore(text(step, "op").equals("minutes") ? Steps.windowStore(step) : Steps.sessionStore(step));
+        final ProcessorSupplier<Object, Object, Object, Object> processor = text(step, "op").equals("minutes")
+            ? () -> new Processors.Minutes(store, step.get("size").longValue(), step.get("duplicates").booleanValue())
+            : () -> new Processors.Visits(store, step.get("gap").longValue());
+        final KStream<Object, Object> from = stream(step, "from");
+        return named == null ? from.process(processor, store) : from.process(processor, named, store);
     }
 
     private KGroupedStream<Object, Object> group(final JsonNode step) {

@@ -85,8 +85,12 @@ final class Joins {
 
     static KStream<Object, Object> streams(
             final KStream<Object, Object> left, final KStream<Object, Object> right, final JsonNode step) {
+        // One of the two may be negative, but not their sum, and neither may it be in between.
+        final JsonNode larger =
+            step.get("before").longValue() > step.get("after").longValue() ? step.get("before") : step.get("after");
         final JoinWindows windows = JoinWindows
-            .ofTimeDifferenceAndGrace(ms(step.get("before")), ms(step.get("grace")))
+            .ofTimeDifferenceAndGrace(ms(larger), ms(step.get("grace")))
+            .before(ms(step.get("before")))
             .after(ms(step.get("after")));
         StreamJoined<Object, Object, Object> joined =
             StreamJoined.with(key(step), value(step), Values.serde(text(step, "otherValue")));

@@ -5,16 +5,22 @@ import static millrace.differential.Values.weight;
 import java.nio.charset.StandardCharsets;
 import java.time.Duration;
 import java.util.ArrayList;
+import java.util.Collections;
 import java.util.List;
+import java.util.function.Function;
 import org.apache.kafka.common.header.Headers;
 import org.apache.kafka.common.header.internals.RecordHeaders;
 import org.apache.kafka.streams.KeyValue;
+import org.apache.kafka.streams.kstream.Windowed;
+import org.apache.kafka.streams.kstream.internals.SessionWindow;
 import org.apache.kafka.streams.processor.PunctuationType;
 import org.apache.kafka.streams.processor.api.ContextualProcessor;
 import org.apache.kafka.streams.processor.api.ProcessorContext;
 import org.apache.kafka.streams.processor.api.Record;
 import org.apache.kafka.streams.state.KeyValueIterator;
 import org.apache.kafka.streams.state.KeyValueStore;
+import org.apache.kafka.streams.state.SessionStore;
+import org.apache.kafka.streams.state.WindowStore;
 
 /** The fixed processors of the Processor API: {@code processors.rs}, in Java. */
 final class Processors {
@@ -90,6 +96,118 @@ final class Processors {
                     store.delete(entry.key);
                 }
             }
+        }
+    }
+
+    /** One entry after the other. */
+    private static <K, V> String told(final KeyValueIterator<K, V> entries, final Function<K, String> tell, final boolean sorts) {
+        final List<String> told = new ArrayList<>();
+        try (entries) {
+            entries.forEachRemaining(entry -> told.add(tell.apply(entry.key) + "=" + entry.value));
+        }
+        if (sorts) {
+            Collections.sort(told);
+        }
+        return String.join(" ", told);
+    }
+
+    private static String windowed(final Windowed<Object> key) {
+        return Values.text(key.key()) + "@" + key.window().start() + "/" + key.window().end();
+    }
+
+    /** Sums the weights of each key in windows, and tells what the store has around the record. */
+    static final class Minutes extends ContextualProcessor<Object, Object, Object, Object> {
+        private final String storeName;
+        private final long size;
+        private final boolean duplicates;
+        private WindowStore<Object, Long> store;
+
+        Minutes(final String storeName, final long size, final boolean duplicates) {
+            this.storeName = storeName;
+            this.size = size;
+            this.duplicates = duplicates;
+        }
+
+        @Override
+        public void init(final ProcessorContext<Object, Object> context) {
+            super.init(context);
+            store = context.getStateStore(storeName);
+        }
+
+        @Override
+        public void process(final Record<Object, Object> record) {
+            final Object key = record.key();
+            if (key == null) {
+                context().forward(record.withValue(null));
+                return;
+            }
+            final long start = record.timestamp() - record.timestamp() % size;
+            if (record.value() == null) {
+                store.put(key, null, start);
+            } else {
+                final Long old = duplicates ? null : store.fetch(key, start);
+                store.put(key, (old == null ? 0 : old) + weight(record.value()), start);
+            }
+            final long from = start - 3 * size;
+            final long to = start + size;
+            context().forward(record.withValue(String.join("|",
+                told(store.fetch(key, from, to), time -> time.toString(), false),
+                told(store.backwardFetch(key, from, to), time -> time.toString(), false),
+                told(store.fetch(key, null, from, to), Processors::windowed, true),
+                told(store.fetch(null, key, from, to), Processors::windowed, true),
+                told(store.fetchAll(from, to), Processors::windowed, true),
+                told(store.all(), Processors::windowed, true))));
+        }
+    }
+
+    /** Sums the weights of each key in sessions, and tells which those are. */
+    static final class Visits extends ContextualProcessor<Object, Object, Object, Object> {
+        private final String storeName;
+        private final long gap;
+        private SessionStore<Object, Long> store;
+
+        Visits(final String storeName, final long gap) {
+            this.storeName = storeName;
+            this.gap = gap;
+        }
+
+        @Override
+        public void init(final ProcessorContext<Object, Object> context) {
+            super.init(context);
+            store = context.getStateStore(storeName);
+        }
+
+        @Override
+        public void process(final Record<Object, Object> record) {
+            final Object key = record.key();
+            if (key == null) {
+                context().forward(record.withValue(null));
+                return;
+            }
+            final long time = record.timestamp();
+            final List<KeyValue<Windowed<Object>, Long>> near = new ArrayList<>();
+            try (KeyValueIterator<Windowed<Object>, Long> found = store.findSessions(key, time - gap, time + gap)) {
+                found.forEachRemaining(near::add);
+            }
+            long start = time;
+            long end = time;
+            long sum = weight(record.value());
+            for (final KeyValue<Windowed<Object>, Long> session : near) {
+                store.remove(session.key);
+                start = Math.min(start, session.key.window().start());
+                end = Math.max(end, session.key.window().end());
+                sum += session.value;
+            }
+            if (record.value() != null) {
+                store.put(new Windowed<>(key, new SessionWindow(start, end)), sum);
+            }
+            final Long found = store.fetchSession(key, start, end);
+            context().forward(record.withValue(String.join("|",
+                found == null ? "~" : found.toString(),
+                told(store.fetch(key), Processors::windowed, false),
+                told(store.backwardFindSessions(key, time - 3 * gap, time), Processors::windowed, false),
+                told(store.findSessions(key, null, time - gap, time + gap), Processors::windowed, true),
+                told(store.fetch(null, key), Processors::windowed, true))));
         }
     }
 }

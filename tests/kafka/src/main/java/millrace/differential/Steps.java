@@ -3,6 +3,7 @@ package millrace.differential;
 import static millrace.differential.Values.serde;
 
 import com.fasterxml.jackson.databind.JsonNode;
+import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
 import org.apache.kafka.common.serialization.Serde;
@@ -14,8 +15,10 @@ import org.apache.kafka.streams.kstream.Named;
 import org.apache.kafka.streams.kstream.Predicate;
 import org.apache.kafka.streams.state.KeyValueBytesStoreSupplier;
 import org.apache.kafka.streams.state.KeyValueStore;
+import org.apache.kafka.streams.state.SessionBytesStoreSupplier;
 import org.apache.kafka.streams.state.StoreBuilder;
 import org.apache.kafka.streams.state.Stores;
+import org.apache.kafka.streams.state.WindowBytesStoreSupplier;
 
 /** Reads the steps of a case: names, types, functions, stores. {@code case.rs} has the same fields. */
 final class Steps {
@@ -108,13 +111,37 @@ final class Steps {
         return node.path(field).textValue();
     }
 
+    static StoreBuilder<?> windowStore(final JsonNode step) {
+        final JsonNode store = step.get("store");
+        final Duration retention = Duration.ofMillis(step.get("retention").longValue());
+        final Duration size = Duration.ofMillis(step.get("size").longValue());
+        final boolean duplicates = step.get("duplicates").booleanValue();
+        final WindowBytesStoreSupplier supplier = store.get("persistent").booleanValue()
+            ? Stores.persistentWindowStore(text(store, "name"), retention, size, duplicates)
+            : Stores.inMemoryWindowStore(text(store, "name"), retention, size, duplicates);
+        return logged(store, Stores.windowStoreBuilder(supplier, key(step), serde("long")));
+    }
+
+    static StoreBuilder<?> sessionStore(final JsonNode step) {
+        final JsonNode store = step.get("store");
+        final Duration retention = Duration.ofMillis(step.get("retention").longValue());
+        final SessionBytesStoreSupplier supplier = store.get("persistent").booleanValue()
+            ? Stores.persistentSessionStore(text(store, "name"), retention)
+            : Stores.inMemorySessionStore(text(store, "name"), retention);
+        return logged(store, Stores.sessionStoreBuilder(supplier, key(step), serde("long")));
+    }
+
+    private static StoreBuilder<?> logged(final JsonNode store, final StoreBuilder<?> builder) {
+        return store.get("logged").booleanValue() ? builder : builder.withLoggingDisabled();
+    }
+
     static StoreBuilder<?> storeBuilder(final JsonNode store, final String keyType) {
         final String name = text(store, "name");
         final KeyValueBytesStoreSupplier supplier = store.get("persistent").booleanValue()
             ? Stores.persistentKeyValueStore(name)
             : Stores.inMemoryKeyValueStore(name);
         final StoreBuilder<?> builder = Stores.keyValueStoreBuilder(supplier, serde(keyType), serde("long"));
-        final StoreBuilder<?> logged = store.get("logged").booleanValue() ? builder : builder.withLoggingDisabled();
+        final StoreBuilder<?> logged = logged(store, builder);
         return store.get("cached").booleanValue() ? logged.withCachingEnabled() : logged.withCachingDisabled();
     }
 }

@@ -13,6 +13,7 @@ import java.time.Instant;
 import org.apache.kafka.common.serialization.Serde;
 import org.apache.kafka.common.utils.Bytes;
 import org.apache.kafka.streams.kstream.Aggregator;
+import org.apache.kafka.streams.kstream.EmitStrategy;
 import org.apache.kafka.streams.kstream.Initializer;
 import org.apache.kafka.streams.kstream.KGroupedStream;
 import org.apache.kafka.streams.kstream.KStream;
@@ -53,20 +54,27 @@ final class Windowing {
         final JsonNode windows = step.get("windows");
         final Duration grace = ms(windows.path("grace"));
         final JsonNode retention = step.get("retention");
+        final EmitStrategy emit = text(step, "emit").equals("windowClose")
+            ? EmitStrategy.onWindowClose()
+            : EmitStrategy.onWindowUpdate();
         return switch (text(windows, "kind")) {
             case "time" -> new Cut(
-                grouped.windowedBy(
-                    TimeWindows.ofSizeAndGrace(ms(windows.get("size")), grace).advanceBy(ms(windows.get("advance")))),
+                grouped
+                    .windowedBy(TimeWindows.ofSizeAndGrace(ms(windows.get("size")), grace)
+                        .advanceBy(ms(windows.get("advance"))))
+                    .emitStrategy(emit),
                 null, windows, retention);
             case "unlimited" -> new Cut(
                 grouped.windowedBy(UnlimitedWindows.of().startOn(Instant.ofEpochMilli(windows.get("start").longValue()))),
                 null, windows, retention);
             case "sliding" -> new Cut(
-                grouped.windowedBy(SlidingWindows.ofTimeDifferenceAndGrace(ms(windows.get("difference")), grace)),
+                grouped.windowedBy(SlidingWindows.ofTimeDifferenceAndGrace(ms(windows.get("difference")), grace))
+                    .emitStrategy(emit),
                 null, windows, retention);
             default -> new Cut(
                 null,
-                grouped.windowedBy(SessionWindows.ofInactivityGapAndGrace(ms(windows.get("gap")), grace)),
+                grouped.windowedBy(SessionWindows.ofInactivityGapAndGrace(ms(windows.get("gap")), grace))
+                    .emitStrategy(emit),
                 windows, retention);
         };
     }

@@ -19,19 +19,26 @@ import org.apache.kafka.streams.StreamsConfig;
 import org.apache.kafka.streams.Topology;
 import org.apache.kafka.streams.errors.StreamsUncaughtExceptionHandler;
 import org.apache.kafka.streams.kstream.Consumed;
+import org.apache.kafka.streams.kstream.EmitStrategy;
 import org.apache.kafka.streams.kstream.Grouped;
+import org.apache.kafka.streams.kstream.JoinWindows;
 import org.apache.kafka.streams.kstream.Materialized;
 import org.apache.kafka.streams.kstream.Produced;
+import org.apache.kafka.streams.kstream.StreamJoined;
+import org.apache.kafka.streams.kstream.TimeWindows;
 import org.apache.kafka.streams.processor.StateRestoreListener;
 import org.apache.kafka.streams.state.KeyValueStore;
 import org.apache.kafka.streams.state.Stores;
+import org.apache.kafka.streams.state.WindowStore;
 
 /**
  * The peer: the reference topology, counts per key, in Kafka Streams.
  *
  * <p>Options (see {@link Opts}): bootstrap, application.id, input, output, state.dir, store (rocksdb|memory),
  * processing.guarantee, num.stream.threads, commit.interval.ms, statestore.cache.max.bytes, instance.id, leave.group
- * (1: leaves the group on close, which Kafka Streams does not do by itself), expect (prints a line when that many
+ * (1: leaves the group on close, which Kafka Streams does not do by itself), windows (counts in windows of a second),
+ * closing (the same, each window once),
+ * join (the input with the topic of that name and .other), expect (prints a line when that many
  * records are processed), describe (prints the topology and ends). Every option "streams.X" becomes the Streams setting
  * X, for example --streams.producer.linger.ms=0. Unset ones keep Kafka's defaults.
  *
@@ -47,6 +54,9 @@ public final class CountsApp {
     static Topology topology(Opts o) {
         if (o.flag("clicks")) return ClicksTopology.topology();
         if (o.flag("orders")) return OrdersTopology.topology();
+        if (o.flag("windows")) return windows(o, EmitStrategy.onWindowUpdate());
+        if (o.flag("closing")) return windows(o, EmitStrategy.onWindowClose());
+        if (o.flag("join")) return join(o);
         StreamsBuilder builder = new StreamsBuilder();
         Materialized<String, Long, KeyValueStore<Bytes, byte[]>> store =
             o.get("store", "rocksdb").equals("memory")
@@ -58,6 +68,36 @@ public final class CountsApp {
             .toStream()
             .mapValues(count -> String.valueOf(count))
             .to(o.get("output", "counts-topic"), Produced.with(Serdes.String(), Serdes.String()));
+        return builder.build();
+    }
+
+    /** The same in windows of a second, which are part of the output's keys. They are kept for longer than they can change. */
+    private static Topology windows(Opts o, EmitStrategy emit) {
+        StreamsBuilder builder = new StreamsBuilder();
+        Duration second = Duration.ofSeconds(1);
+        builder.stream(o.get("input"), Consumed.with(Serdes.String(), Serdes.String()))
+            .groupByKey(Grouped.with(Serdes.String(), Serdes.String()))
+            .windowedBy(TimeWindows.ofSizeAndGrace(second, second))
+            .emitStrategy(emit)
+            .count(Materialized.<String, Long, WindowStore<Bytes, byte[]>>as("count-store")
+                .withRetention(Duration.ofMinutes(1)))
+            .toStream((key, count) -> key.key() + "@" + key.window().start())
+            .mapValues(count -> String.valueOf(count))
+            .to(o.get("output"), Produced.with(Serdes.String(), Serdes.String()));
+        return builder.build();
+    }
+
+    /** Two streams that have each key once: 1 for what has met its like. */
+    private static Topology join(Opts o) {
+        StreamsBuilder builder = new StreamsBuilder();
+        Consumed<String, String> texts = Consumed.with(Serdes.String(), Serdes.String());
+        builder.stream(o.get("input"), texts)
+            .join(
+                builder.stream(o.get("input") + ".other", texts),
+                (one, other) -> one.equals(other) ? "1" : "0",
+                JoinWindows.ofTimeDifferenceWithNoGrace(Duration.ofSeconds(60)),
+                StreamJoined.with(Serdes.String(), Serdes.String(), Serdes.String()))
+            .to(o.get("output"), Produced.with(Serdes.String(), Serdes.String()));
         return builder.build();
     }
 
