@@ -334,8 +334,9 @@ impl Generator {
         let kind = *self.random.pick(&[Join::Inner, Join::Left, Join::Outer]);
         let (joiner, key, value) = (self.function(JOINERS), from.key, from.value);
         let before = *self.random.pick(&[-10, 0, 10, 100, 700]);
-        let least = if before < 0 { 10 } else { 1 };
-        let after = *self.random.pick(&[-before, least, 10, 100, 700]);
+        // Kafka Streams takes windows without a length, but can't show the stores of their records.
+        let least = (1 - before).max(1);
+        let after = *self.random.pick(&[1 - before, least, least.max(10), 100, 700]);
         let grace = *self.random.pick(&[0, 0, 30, 400]);
         let stores = self.random.chance(25).then(|| format!("joined-{}", self.steps.len()));
         let from = from.step;
