@@ -276,7 +276,8 @@ impl Audit {
                 // What another instance has left in one changelog may have made old what the next one lacks.
                 let all = (0..self.kind.stores().len()).flat_map(|store| self.logged(&cluster, store, partition, None));
                 let all: Vec<Vec<u8>> = all.map(|(key, _)| key).collect();
-                let latest = self.kind.expiry().and_then(|expiry| expiry.latest(all.iter().map(Vec::as_slice)));
+                let latest =
+                    self.kind.expiry().and_then(|expiry| expiry.latest(all.iter().map(|key| (key.as_slice(), true))));
                 self.compare_at(latest, "what is committed is in the changelog", &logged, &model, exact);
             }
             for (key, (count, _)) in &model {

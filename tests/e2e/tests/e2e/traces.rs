@@ -1,6 +1,6 @@
 //! A record's trace goes through the application, and a collector is told of it, and of what an operator asks about.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
 use std::thread;
