@@ -8,6 +8,7 @@ pub mod partitioner;
 pub mod topology;
 pub mod assignment;
 pub mod task;
+pub mod global;
 pub mod quarantine;
 pub mod context;
 pub mod overlay;

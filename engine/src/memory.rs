@@ -3,9 +3,10 @@
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::expiry::Expiry;
-use crate::ports::{Database, Error, Positions, StoreIndex, Write};
+use crate::ports::{Database, Error, GlobalState, Positions, StoreIndex, Write};
 use crate::task::StoreSpec;
 
 /// State that ends with its owner.
@@ -157,6 +158,77 @@ impl Database for Memory {
         known.positions.observed.retain(|(name, _)| stays(name));
         self.positions = known.positions;
         Ok(true)
+    }
+}
+
+/// State in memory that others read while its owner writes it: global stores of native tests. Cloning shares.
+#[derive(Debug, Clone, Default)]
+pub struct Shared(Arc<RwLock<Memory>>);
+
+impl Shared {
+    #[must_use]
+    pub fn new(memory: Memory) -> Self {
+        Self(Arc::new(RwLock::new(memory)))
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Memory> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Memory> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl GlobalState for Shared {
+    fn get(&self, store: StoreIndex, keys: &[&[u8]], found: &mut dyn FnMut(usize, &[u8])) -> Result<(), Error> {
+        self.read().get(store, keys, found)
+    }
+
+    fn scan(
+        &self,
+        store: StoreIndex,
+        range: (Option<&[u8]>, Option<&[u8]>),
+        reverse: bool,
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<(), Error> {
+        self.read().scan(store, range, reverse, visit)
+    }
+}
+
+impl Database for Shared {
+    fn get(&self, store: StoreIndex, keys: &[&[u8]], found: &mut dyn FnMut(usize, &[u8])) -> Result<(), Error> {
+        self.read().get(store, keys, found)
+    }
+
+    fn scan(
+        &self,
+        store: StoreIndex,
+        range: (Option<&[u8]>, Option<&[u8]>),
+        reverse: bool,
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<(), Error> {
+        self.read().scan(store, range, reverse, visit)
+    }
+
+    fn write(&mut self, write: Write<'_>) -> Result<(), Error> {
+        Self::write(self).write(write)
+    }
+
+    fn positions(&self) -> Result<Positions, Error> {
+        self.read().positions()
+    }
+
+    fn clear(&mut self, store: StoreIndex) -> Result<(), Error> {
+        Self::write(self).clear(store)
+    }
+
+    fn forget_inputs(&mut self) -> Result<(), Error> {
+        Self::write(self).forget_inputs()
+    }
+
+    fn set_stores(&mut self, stores: &[StoreSpec]) -> Result<bool, Error> {
+        Self::write(self).set_stores(stores)
     }
 }
 

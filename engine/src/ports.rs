@@ -183,6 +183,21 @@ pub trait Database: Send {
     fn set_stores(&mut self, stores: &[StoreSpec]) -> Result<bool, Error>;
 }
 
+/// The committed state of global stores: written by the task that fills them, on a thread of its own, and read by all
+/// others meanwhile. The stores are in the order of that task.
+pub trait GlobalState: Send + Sync {
+    /// As [`Database::get`].
+    fn get(&self, store: StoreIndex, keys: &[&[u8]], found: &mut dyn FnMut(usize, &[u8])) -> Result<(), Error>;
+    /// As [`Database::scan`].
+    fn scan(
+        &self,
+        store: StoreIndex,
+        range: (Option<&[u8]>, Option<&[u8]>),
+        reverse: bool,
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<(), Error>;
+}
+
 /// A record the log refused for itself (too large, invalid), which says nothing of its neighbours.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rejected {

@@ -58,7 +58,7 @@ use crate::commit::{Guarantee, Metadata};
 use crate::overlay::stored;
 use crate::ports::{Change, Committed, Error, Positions, StoreIndex, Write};
 use crate::record::{Offset, TopicPartition};
-use crate::task::{Chunk, Start, StoreSpec, Task, TaskSpec};
+use crate::task::{Chunk, InputSpec, Start, StoreSpec, Task, TaskSpec};
 
 mod standby;
 
@@ -118,7 +118,8 @@ pub fn plan(facts: &Facts<'_>) -> Plan {
     let Facts { guarantee, spec, stored, committed, changelogs } = facts;
     let own = |input: usize| {
         let mut inputs = stored.inputs.iter();
-        let named = inputs.find(|(at, _)| at.topic == spec.inputs[input].topic && at.partition == spec.id.partition);
+        let InputSpec { topic, partition, .. } = &spec.inputs[input];
+        let named = inputs.find(|(at, _)| at.topic == *topic && at.partition == *partition);
         named.map(|&(_, offset)| offset)
     };
     let theirs = |input: usize| committed.get(input).and_then(Option::as_ref);

@@ -36,8 +36,8 @@ const ENGINE: Rule = Rule {
 const HOMES: &[(&[&str], &[&str], &str)] = &[
     (
         &["rdkafka", "rdkafka_sys"],
-        &["kafka", "source", "sink", "module", "config"],
-        "Kafka's client has one home: go through kafka, source, sink or module",
+        &["kafka", "source", "sink", "module", "global", "config"],
+        "Kafka's client has one home: go through kafka, source, sink, module or global",
     ),
     (&["rocksdb"], &["store"], "RocksDB has one home: go through store"),
     (&["wasmtime", "wasmtime_wasi"], &["guest"], "wasmtime has one home: go through guest"),
@@ -55,6 +55,7 @@ const HOMES: &[(&[&str], &[&str], &str)] = &[
     (&["rustls", "rustls_platform_verifier"], &["tls"], "certificates have one home: go through tls"),
     (&["crate::registry"], &["registry", "app"], "adapters don't import each other"),
     (&["crate::source"], &["source", "app"], "adapters don't import each other"),
+    (&["crate::global"], &["global", "app"], "adapters don't import each other"),
     (&["crate::guest"], &["guest", "app", "cli"], "adapters don't import each other"),
     (&["crate::store"], &["store", "app", "cli"], "adapters don't import each other"),
     (&["crate::module"], &["module", "app", "cli"], "adapters don't import each other"),

@@ -8,22 +8,25 @@ mod registry;
 mod follower;
 mod queries;
 mod tasks;
+mod globals;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail};
+use millrace_engine::global::GlobalStores;
 use millrace_engine::ports::Error;
 use millrace_engine::task::BufferLimits;
 use millrace_engine::topology::{Layout, PartitionCounts, Partitioning, Plan, Topology, TopologyError};
 
 use crate::api::{self, Catalog, Catalogs, Facts, Server, Tls};
 use crate::config::{Config, GroupProtocol, Guarantee};
+use crate::global::{Following, Globals};
 use crate::guest::Module;
 use crate::kafka::{Clients, Membership, Topics};
 use crate::module::Activation;
@@ -32,8 +35,9 @@ use crate::source::{Farewell, Settings as SourceSettings, Source};
 use crate::status::{Identity, Status};
 use crate::store::{Budget as StoreBudget, Resources, StateDirectory};
 use crate::traces::Traces;
-use crate::worker::{Budget, Handle, Meter, Pace, Worker};
+use crate::worker::{Budget, Handle, Meter, Pace, Report, Worker};
 use follower::Follower;
+use globals::Fillers;
 use queries::{Group, OpenStores};
 use registry::Registry;
 use tasks::Tasks;
@@ -95,12 +99,16 @@ impl Application {
 
     /// Refuses what the configuration or the topology may ask for and this version does not do.
     pub fn check_offered(&self) -> anyhow::Result<()> {
-        if let Some(global) = self.plan.global_stores().first() {
-            bail!(
-                "global store {} can't be filled yet: read topic {} as a table",
-                global.store.name,
-                global.filled.topic
-            );
+        for global in self.plan.global_stores() {
+            if global.store.layout != Layout::KeyValue {
+                bail!(
+                    "global store {} must be a key-value store: windows and versions don't age there",
+                    global.store.name
+                );
+            }
+        }
+        if self.plan.subtopologies().is_empty() {
+            bail!("the topology fills global stores, and nothing reads them: give it a stream");
         }
         let stores = self.plan.subtopologies().iter().flat_map(|subtopology| &subtopology.stores);
         if let Some(store) = stores.into_iter().find(|store| matches!(store.layout, Layout::Versioned(_))) {
@@ -117,6 +125,7 @@ impl Application {
     fn start_on(self, base: Base, config: &Config) -> anyhow::Result<Running> {
         self.check_offered()?;
         let Base { state, process_id, status, catalogs, registry, server } = base;
+        let state = Arc::new(state);
         let other_inputs = self.check_state(state.path(), config)?;
         status.runs(self.module.digest());
         tracing::info!(
@@ -142,8 +151,20 @@ impl Application {
         let versions = Arc::new(Versions::new(version, activation.is_some().then_some(told)));
         let ends = Ends::default();
         let traces = status.traces.clone();
-        let shared = (membership, status, catalogs);
-        let source = Self::wire(config, &clients, state, &versions, other_inputs, ends.clone(), shared)?;
+        let resources = Arc::new(Resources::new(store_budget(config)));
+        let settings = tasks::settings(config, &versions);
+        let (reports, received) = channel();
+        let fillers = Fillers::new(&versions, &state, &resources, &settings, &status);
+        let (readable, following) = fill_globals(&clients, fillers, &status, &reports)?;
+        let tasks = Tasks::new(
+            Arc::clone(&versions),
+            (state, resources, readable),
+            settings,
+            config,
+            (Arc::clone(&status), Arc::clone(&catalogs)),
+        );
+        let shared = (membership, status, (reports, received));
+        let source = Self::wire(config, &clients, tasks, &versions, other_inputs, ends.clone(), shared)?;
         if let Some(activation) = activation {
             let follower = Follower {
                 config: config.clone(),
@@ -161,7 +182,12 @@ impl Application {
         }
         let thread = std::thread::Builder::new()
             .name("source".to_owned())
-            .spawn(move || source.run().map_err(|error| anyhow!("{error}")))
+            .spawn(move || {
+                let ended = source.run();
+                // Who starts anew opens their database again.
+                following.into_iter().for_each(Following::stop);
+                ended.map_err(|error| anyhow!("{error}"))
+            })
             .context("start the source thread")?;
         Ok(Running { ends, thread, server, traces })
     }
@@ -180,13 +206,12 @@ impl Application {
     fn wire(
         config: &Config,
         clients: &Clients,
-        state: StateDirectory,
+        tasks: Tasks,
         versions: &Arc<Versions>,
         other_inputs: bool,
         ends: Ends,
-        (membership, status, catalogs): (Arc<Membership>, Arc<Status>, Arc<Catalogs>),
+        (membership, status, (reports, received)): (Arc<Membership>, Arc<Status>, (Sender<Report>, Receiver<Report>)),
     ) -> anyhow::Result<Source> {
-        let (reports, received) = channel();
         let guarantee = engine_guarantee(config.guarantee);
         let pace = Pace {
             guarantee,
@@ -211,15 +236,6 @@ impl Application {
                 .context("start a worker thread")?;
             workers.push(handle);
         }
-        let resources = Resources::new(StoreBudget {
-            block_cache_bytes: config.rocksdb.block_cache_bytes,
-            write_buffer_bytes: config.rocksdb.write_buffer_bytes,
-            background_threads: 2,
-            // A killed process finds its last commit again, state and input offsets together: under
-            // at-least-once that is what makes its counts exact.
-            write_ahead_log: true,
-        });
-        let tasks = Tasks::new(Arc::clone(versions), state, resources, config, (Arc::clone(&status), catalogs));
         let settings = SourceSettings {
             clients: clients.clone(),
             guarantee,
@@ -422,11 +438,39 @@ fn farewell(config: &Config) -> Farewell {
     }
 }
 
+fn store_budget(config: &Config) -> StoreBudget {
+    StoreBudget {
+        block_cache_bytes: config.rocksdb.block_cache_bytes,
+        write_buffer_bytes: config.rocksdb.write_buffer_bytes,
+        background_threads: 2,
+        // A killed process finds its last commit again, state and input offsets together: under
+        // at-least-once that is what makes its counts exact.
+        write_ahead_log: true,
+    }
+}
+
 fn engine_guarantee(guarantee: Guarantee) -> millrace_engine::commit::Guarantee {
     match guarantee {
         Guarantee::AtLeastOnce => millrace_engine::commit::Guarantee::AtLeastOnce,
         Guarantee::ExactlyOnce => millrace_engine::commit::Guarantee::ExactlyOnce,
     }
+}
+
+/// Fills the global stores, if there are any, before anything is processed, and has them kept up to date.
+fn fill_globals(
+    clients: &Clients,
+    fillers: Fillers,
+    status: &Status,
+    reports: &Sender<Report>,
+) -> anyhow::Result<(GlobalStores, Option<Following>)> {
+    if fillers.are_idle() {
+        return Ok((GlobalStores::default(), None));
+    }
+    let globals = Globals::fill(clients, Box::new(fillers), status).context("fill the global stores")?;
+    let (stores, reports) = (globals.stores(), reports.clone());
+    // Nobody takes it: the process is ending.
+    let following = globals.follow(move |error| drop(reports.send(Report::Globals(error))));
+    Ok((stores, Some(following.context("start the thread that keeps the global stores up to date")?)))
 }
 
 /// Finds the source topics, and sees that the internal ones exist. Brokers and topics that are not

@@ -7,6 +7,7 @@ pub mod traces;
 pub mod status;
 pub mod tls;
 pub mod kafka;
+pub mod global;
 pub mod source;
 pub mod worker;
 pub mod guest;

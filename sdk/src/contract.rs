@@ -26,7 +26,10 @@ pub(crate) use bindings::{
     exports::millrace::streams::module::{Changes, Input, Output},
     millrace::streams::{
         context::Clock,
-        graph::{Format, Layout, OffsetReset, Processor, Repartition, Sink, Source, Store, Topology as Graph, Windows},
+        graph::{
+            Format, GlobalStore, Layout, OffsetReset, Processor, Repartition, Sink, Source, Store, Topology as Graph,
+            Windows,
+        },
         records::{Batch, Column, Header},
         state::Entries,
     },
@@ -36,7 +39,10 @@ pub(crate) use bindings::{
 pub(crate) use millrace_engine::{
     context::{Clock, Entries},
     record::{Batch, Changes, Column, Header, Input, Output},
-    topology::{Format, Layout, OffsetReset, Processor, Repartition, Sink, Source, Store, Topology as Graph, Windows},
+    topology::{
+        Format, GlobalStore, Layout, OffsetReset, Processor, Repartition, Sink, Source, Store, Topology as Graph,
+        Windows,
+    },
 };
 
 /// The task an instance was made for.

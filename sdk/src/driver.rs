@@ -14,7 +14,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millrace_engine::commit::{Guarantee, commit};
-use millrace_engine::memory::Memory;
+use millrace_engine::global::{Filler, GlobalStores};
+use millrace_engine::memory::{Memory, Shared};
 use millrace_engine::ports::Error;
 use millrace_engine::quarantine::Policies;
 use millrace_engine::record::{Batch, Header, Offset, TaskId};
@@ -193,7 +194,9 @@ impl TopologyTestDriver {
     /// The stores of the topology, in its order.
     #[must_use]
     pub fn state_store_names(&self) -> Vec<String> {
-        self.inner.borrow().task.spec().stores.iter().map(|store| store.name.clone()).collect()
+        let driver = self.inner.borrow();
+        let globals = driver.plan.global_stores().iter().map(|global| global.store.name.clone());
+        driver.task.spec().stores.iter().map(|store| store.name.clone()).chain(globals).collect()
     }
 
     /// The key-value store of that name; none if there is no such store with these types.
@@ -225,10 +228,12 @@ struct Driver {
     topology: Arc<Topology>,
     plan: Plan,
     task: Task,
+    globals: Option<Filler>,
     log: Collected,
     now_ms: i64,
-    /// Of each input, the next offset.
+    /// Of each input, the next offset, also of those of global stores.
     offsets: Vec<i64>,
+    global_offsets: Vec<i64>,
     batch_records: usize,
     produced: BTreeMap<String, std::collections::VecDeque<RawRecord>>,
 }
@@ -237,7 +242,8 @@ impl Driver {
     fn new(topology: Topology, config: TestDriverConfig) -> Result<Self, TestDriverError> {
         let topology = Arc::new(topology.checked().map_err(TestDriverError::new)?);
         let plan = Plan::new(&config.application_id, topology.graph()).map_err(TestDriverError::new)?;
-        let spec = Arc::new(whole(&plan, &config)?);
+        let (spec, global_spec) = whole(&plan, &config)?;
+        let spec = Arc::new(spec);
         let settings = Settings {
             batch_records: config.batch_records.max(1),
             max_task_idle_ms: None,
@@ -247,7 +253,18 @@ impl Driver {
         let database = Memory::of(&spec.stores);
         let guest = NativeGuest::new(Arc::clone(&topology), &spec);
         let offsets = vec![0; spec.inputs.len()];
-        let mut task = Task::new(spec, Arc::new(settings), Box::new(guest), Box::new(database));
+        let (mut globals, mut readable, mut global_offsets) = (None, GlobalStores::default(), Vec::new());
+        if let Some(global) = global_spec.map(Arc::new) {
+            let state = Shared::new(Memory::of(&global.stores));
+            readable = GlobalStores::new(&global, Arc::new(state.clone()));
+            global_offsets = vec![0; global.inputs.len()];
+            let guest = Box::new(NativeGuest::new(Arc::clone(&topology), &global));
+            let begins = vec![Offset(0); global.inputs.len()];
+            let mut filler = Filler::new(global, settings.clone(), guest, Box::new(state));
+            filler.start(&begins, config.wall_clock_ms).map_err(TestDriverError::new)?;
+            globals = Some(filler);
+        }
+        let mut task = Task::new(spec, Arc::new(settings), Box::new(guest), Box::new(database)).reading(readable);
         let starts = vec![Start { offset: Some(Offset(0)), partition_time: None }; offsets.len()];
         task.restoring()
             .and_then(|()| task.start(&starts, None, config.wall_clock_ms))
@@ -256,17 +273,24 @@ impl Driver {
             topology,
             plan,
             task,
+            globals,
             log: Collected::default(),
             now_ms: config.wall_clock_ms,
             offsets,
+            global_offsets,
             batch_records: config.batch_records.max(1),
             produced: BTreeMap::new(),
         })
     }
 
     fn pipe(&mut self, topic: &str, records: Vec<RawRecord>) -> Result<(), TestDriverError> {
+        if self.fill(topic, &records)? {
+            return Ok(());
+        }
         let input = self.input(topic).ok_or_else(|| {
-            let known: Vec<&str> = self.task.spec().inputs.iter().map(|input| &*input.topic).collect();
+            let globals = self.plan.global_stores().iter().map(|global| global.filled.topic.as_str());
+            let inputs = self.task.spec().inputs.iter().map(|input| &*input.topic);
+            let known: Vec<&str> = inputs.chain(globals).collect();
             TestDriverError::new(format!("the topology does not read topic {topic}, only {}", known.join(", ")))
         })?;
         for some in records.chunks(self.batch_records) {
@@ -280,17 +304,24 @@ impl Driver {
         self.task.spec().inputs.iter().position(|input| *input.topic == *topic)
     }
 
+    /// Takes records of a topic that fills a global store; says whether it is one.
+    fn fill(&mut self, topic: &str, records: &[RawRecord]) -> Result<bool, TestDriverError> {
+        let Some(filler) = &mut self.globals else { return Ok(false) };
+        let read = |input: &InputSpec| *input.topic == *topic;
+        let Some(input) = filler.task().spec().inputs.iter().position(read) else { return Ok(false) };
+        for record in records {
+            let chunk = chunk(record, &mut self.global_offsets[input]);
+            let filled = filler.fill(input, chunk, self.now_ms);
+            if matches!(filled, Err(Error::Guest(_))) {
+                filler.task().resume().map_err(TestDriverError::new)?;
+            }
+            filled.map_err(TestDriverError::new)?;
+        }
+        Ok(true)
+    }
+
     fn enqueue(&mut self, input: usize, record: &RawRecord) {
-        let mut records = Batch::default();
-        records.push(record.key.as_deref(), record.value.as_deref(), record.timestamp);
-        records.headers.extend(record.headers.iter().map(|(key, value)| Header {
-            index: 0,
-            key: key.to_owned(),
-            value: value.map(<[u8]>::to_vec),
-        }));
-        let offset = self.offsets[input];
-        self.offsets[input] += 1;
-        self.task.add(input, Chunk { offsets: vec![offset], records });
+        self.task.add(input, chunk(record, &mut self.offsets[input]));
     }
 
     fn advance(&mut self, by: Duration) -> Result<(), TestDriverError> {
@@ -303,12 +334,12 @@ impl Driver {
 
     /// Processes all there is, a commit after each step.
     fn complete(&mut self) -> Result<(), TestDriverError> {
-        self.capture();
+        self.capture()?;
         while self.task.is_isolating() || (0..self.offsets.len()).any(|input| self.task.buffered_records(input) > 0) {
             let processed = self.task.process(self.now_ms, &mut self.log);
             let processed = self.survive(processed)?;
             self.commit()?;
-            self.capture();
+            self.capture()?;
             if processed == Processed::default() {
                 break;
             }
@@ -330,18 +361,33 @@ impl Driver {
     }
 
     /// Takes what was written; what the topology reads itself goes back into it.
-    fn capture(&mut self) {
+    fn capture(&mut self) -> Result<(), TestDriverError> {
         for (topic, record) in self.log.take() {
             if let Some(input) = self.input(&topic) {
                 self.enqueue(input, &record);
             }
+            self.fill(&topic, std::slice::from_ref(&record))?;
             self.produced.entry(topic).or_default().push_back(record);
         }
+        Ok(())
     }
 }
 
-/// One task for the whole topology, with one partition of every topic.
-fn whole(plan: &Plan, config: &TestDriverConfig) -> Result<TaskSpec, TestDriverError> {
+/// A record, at the next offset.
+fn chunk(record: &RawRecord, next: &mut i64) -> Chunk {
+    let mut records = Batch::default();
+    records.push(record.key.as_deref(), record.value.as_deref(), record.timestamp);
+    records.headers.extend(record.headers.iter().map(|(key, value)| Header {
+        index: 0,
+        key: key.to_owned(),
+        value: value.map(<[u8]>::to_vec),
+    }));
+    let offset = std::mem::replace(next, *next + 1);
+    Chunk { offsets: vec![offset], records }
+}
+
+/// One task for the whole topology, with one partition of every topic, and the one that fills the global stores.
+fn whole(plan: &Plan, config: &TestDriverConfig) -> Result<(TaskSpec, Option<TaskSpec>), TestDriverError> {
     let read = plan.external_topics().into_iter().map(str::to_owned).chain(config.pattern_topics.iter().cloned());
     let sinks = plan.subtopologies().iter().flat_map(|subtopology| &subtopology.sinks);
     let written = sinks.filter_map(|sink| sink.topic.clone()).filter(|topic| !plan.is_repartition(topic));
@@ -362,7 +408,8 @@ fn whole(plan: &Plan, config: &TestDriverConfig) -> Result<TaskSpec, TestDriverE
             }
         }
     }
-    whole.ok_or_else(|| TestDriverError::new("the topology reads no topic: give it a source"))
+    let whole = whole.ok_or_else(|| TestDriverError::new("the topology reads no topic: give it a source"))?;
+    Ok((whole, partitioning.global_spec(plan)))
 }
 
 /// The task as the module is told of it.

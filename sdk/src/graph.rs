@@ -367,7 +367,7 @@ pub(crate) fn stored_as<K: Data, V: Data, O>(
 /// let topology = builder.build().unwrap();
 /// ```
 pub struct StreamsBuilder {
-    graph: SharedGraph,
+    pub(crate) graph: SharedGraph,
 }
 
 impl Default for StreamsBuilder {

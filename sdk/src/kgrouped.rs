@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::graph::{Origins, SharedGraph, resolve, store_definition};
-use crate::kstream::{Repartition, repartition_source};
+use crate::kstream::{Repartition, RepartitionNode, repartition_source};
 use crate::ktable::{KTable, Lineage};
 use crate::kwindowed::WindowedBy;
 use crate::logic::{Aggregate, Count, Fold, Logic, Step, StoreView, TableState, TableStore, View};
@@ -25,10 +25,10 @@ pub struct KGroupedStream<K, V> {
     pub(crate) serdes: Serdes<K, V>,
     /// The name of the repartition topic.
     name: Option<String>,
-    repartition: bool,
+    pub(crate) repartition: bool,
     node: usize,
     /// The node of a repartition topic with a name, shared by all aggregations of this group.
-    repartitioned: Rc<Cell<Option<usize>>>,
+    pub(crate) repartitioned: Rc<Cell<Option<usize>>>,
     next_name: Option<String>,
     origins: Origins,
 }
@@ -213,13 +213,7 @@ impl<K: Data, V: Data> KGroupedStream<K, V> {
         if !self.repartition {
             return (self.node, Rc::clone(&self.origins));
         }
-        let wanted = Repartition {
-            prefix: self.name.clone().unwrap_or_else(|| store.to_owned()),
-            serdes: self.serdes.clone(),
-            partitioner: None,
-            partitions: None,
-        };
-        let created = repartition_source(&self.graph, wanted);
+        let created = self.repartition_source(store);
         let origins = Rc::clone(&created.origins);
         if let (Some(node), Some(_)) = (self.repartitioned.get(), &self.name) {
             self.graph.borrow_mut().adopt(self.node, node);
@@ -228,6 +222,29 @@ impl<K: Data, V: Data> KGroupedStream<K, V> {
         let node = created.add(&self.graph, self.node);
         self.repartitioned.set(Some(node));
         (node, origins)
+    }
+
+    /// The node that the aggregation hangs on where the group is one of several, which share no repartition topic with
+    /// other aggregations of the group: the one known, or a new one.
+    pub(crate) fn own_parent(&self, store: &str, known: Option<(usize, Origins)>) -> (usize, Origins) {
+        if !self.repartition {
+            return (self.node, Rc::clone(&self.origins));
+        }
+        let created = self.repartition_source(store);
+        known.unwrap_or_else(|| {
+            let origins = Rc::clone(&created.origins);
+            (created.add(&self.graph, self.node), origins)
+        })
+    }
+
+    fn repartition_source(&self, store: &str) -> RepartitionNode {
+        let wanted = Repartition {
+            prefix: self.name.clone().unwrap_or_else(|| store.to_owned()),
+            serdes: self.serdes.clone(),
+            partitioner: None,
+            partitions: None,
+        };
+        repartition_source(&self.graph, wanted)
     }
 }
 

@@ -23,7 +23,7 @@ use crate::rows::{Data, Rows};
 use crate::topology::{Kind, Shape};
 
 pub use branch::{Branched, BranchedKStream};
-pub(crate) use repartition::{Repartition, repartition_source};
+pub(crate) use repartition::{Repartition, RepartitionNode, repartition_source};
 
 /// A stream of records, each for itself.
 ///

@@ -5,16 +5,18 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use crate::contract::{Layout, Windows};
-use crate::graph::stored_as;
+use crate::graph::{SharedGraph, stored_as};
+use crate::kcogrouped::{CogroupedKStream, SessionWindowedCogroupedKStream, TimeWindowedCogroupedKStream};
 use crate::kgrouped::{AGGREGATE, Aggregation, KGroupedStream, REDUCE, never_null, reducing};
 use crate::ktable::KTable;
 use crate::logic::{
     Aggregate, AggregateSessions, AggregateSliding, AggregateWindows, Closes, Count, Fold, Logic, Step, StoreView,
-    TableState, TableStore,
+    TableState, TableStore, View,
 };
 use crate::options::{Materialized, Named, Serdes};
 use crate::rows::Data;
 use crate::serdes::{SessionWindowedSerde, SharedSerde, TimeWindowedSerde};
+use crate::topology::StoreDefinition;
 use crate::windows::{
     EmitStrategy, FixedWindows, SessionWindows, SlidingWindows, TimeWindows, UnlimitedWindows, Windowed,
 };
@@ -23,8 +25,12 @@ use crate::windows::{
 pub trait WindowedBy<K, V>: sealed::Sealed {
     /// What comes of it.
     type Stream;
+    /// What comes of several grouped streams with one aggregate.
+    type Cogrouped;
     #[doc(hidden)]
     fn cut(self, grouped: &KGroupedStream<K, V>) -> Self::Stream;
+    #[doc(hidden)]
+    fn cut_cogrouped(self, cogrouped: &CogroupedKStream<K, V>) -> Self::Cogrouped;
 }
 
 mod sealed {
@@ -38,25 +44,30 @@ mod sealed {
 }
 
 macro_rules! windowed_by {
-    ($($windows:ident => $stream:ident of $kind:expr),* $(,)?) => {$(
+    ($($windows:ident => $stream:ident, $cogrouped:ident of $kind:expr),* $(,)?) => {$(
         impl<K: Data, V: Data> WindowedBy<K, V> for $windows {
             type Stream = $stream<K, V>;
+            type Cogrouped = $cogrouped<K, V>;
 
             fn cut(self, grouped: &KGroupedStream<K, V>) -> Self::Stream {
                 $stream { grouped: grouped.clone(), windows: $kind(self), emit: EmitStrategy::default() }
+            }
+
+            fn cut_cogrouped(self, cogrouped: &CogroupedKStream<K, V>) -> Self::Cogrouped {
+                $cogrouped { cogrouped: cogrouped.clone(), windows: $kind(self) }
             }
         }
     )*};
 }
 windowed_by!(
-    TimeWindows => TimeWindowedKStream of |windows| Kind::Fixed(FixedWindows::from(windows)),
-    UnlimitedWindows => TimeWindowedKStream of |windows| Kind::Fixed(FixedWindows::from(windows)),
-    SlidingWindows => TimeWindowedKStream of Kind::Sliding,
-    SessionWindows => SessionWindowedKStream of std::convert::identity,
+    TimeWindows => TimeWindowedKStream, TimeWindowedCogroupedKStream of |windows| Kind::Fixed(FixedWindows::from(windows)),
+    UnlimitedWindows => TimeWindowedKStream, TimeWindowedCogroupedKStream of |windows| Kind::Fixed(FixedWindows::from(windows)),
+    SlidingWindows => TimeWindowedKStream, TimeWindowedCogroupedKStream of Kind::Sliding,
+    SessionWindows => SessionWindowedKStream, SessionWindowedCogroupedKStream of std::convert::identity,
 );
 
 #[derive(Debug, Clone, Copy)]
-enum Kind {
+pub(crate) enum Kind {
     Fixed(FixedWindows),
     Sliding(SlidingWindows),
 }
@@ -197,11 +208,7 @@ impl<K: Data, V: Data> TimeWindowedKStream<K, V> {
         start: impl Fn() -> Option<A> + Send + Sync + 'static,
         step: impl Step<Windowed<K>, V, A> + 'static,
     ) -> KTable<Windowed<K>, A> {
-        let span = Span {
-            size_ms: windows.size_ms,
-            least_ms: windows.size_ms.saturating_add(windows.grace_ms),
-            grace_ms: windows.grace_ms,
-        };
+        let span = Span::from(windows);
         let closes = self.emit.closes(Closes::Fixed(windows));
         let made = |_, store, state| {
             let aggregate = Aggregate { store, state, start, step, types: PhantomData };
@@ -219,15 +226,12 @@ impl<K: Data, V: Data> TimeWindowedKStream<K, V> {
         start: impl Fn() -> Option<A> + Send + Sync + 'static,
         step: impl Step<K, V, A> + 'static,
     ) -> KTable<Windowed<K>, A> {
-        let SlidingWindows { difference_ms, grace_ms } = windows;
-        let least_ms = difference_ms.saturating_mul(2).saturating_add(grace_ms);
         let closes = self.emit.closes(Closes::Sliding(windows));
         let made = |inner, store, state| {
             let types = PhantomData;
             Arc::new(AggregateSliding { windows, inner, store, state, start, step, closes, types }) as Arc<dyn Logic>
         };
-        let span = Span { size_ms: difference_ms, least_ms, grace_ms };
-        self.attach(prefix, windows.check(), span, inherited, materialized, made)
+        self.attach(prefix, windows.check(), Span::from(windows), inherited, materialized, made)
     }
 
     fn attach<A: Data>(
@@ -242,16 +246,12 @@ impl<K: Data, V: Data> TimeWindowedKStream<K, V> {
         let materialized = self.emit.kept(materialized);
         let Aggregation { store, node, serdes, keys, values } =
             self.grouped.name_aggregation(prefix, inherited, &materialized);
-        let retention_ms = retention(&self.grouped, &node, checked, span.least_ms, &materialized);
-        let layout = Layout::Window(Windows { size_ms: span.size_ms, retention_ms, retain_duplicates: false });
-        let stored: SharedSerde<Windowed<K>> = Arc::new(TimeWindowedSerde::of_store(keys.clone(), span.size_ms));
-        let definition = stored_as(layout, &store, &stored, &values, &materialized);
-        let state = Arc::new(TableState::default());
-        let view = StoreView::of(&store, &stored, &values);
-        let kept = TableStore { name: store, keys: stored, values, cached: materialized.cached };
-        let written: SharedSerde<Windowed<K>> = Arc::new(TimeWindowedSerde::of_topic(keys.clone(), span.size_ms));
+        let retention_ms = retention(&self.grouped.graph, &node, checked, span.least_ms, &materialized);
+        let Kept { store, definition, view, written } =
+            Kept::in_windows(span.size_ms, retention_ms, store, (&keys, values), &materialized);
         let serdes = Serdes { keys: Some(written), values: serdes.values };
-        let logic = made(keys, kept, Arc::clone(&state));
+        let state = Arc::new(TableState::default());
+        let logic = made(keys, store, Arc::clone(&state));
         self.grouped.attach(node, definition, (state, Some(span.grace_ms)), logic, serdes, view)
     }
 }
@@ -267,16 +267,76 @@ impl EmitStrategy {
     }
 }
 
+/// How a table of windows is kept.
+pub(crate) struct Kept<K, A> {
+    pub(crate) store: TableStore<Windowed<K>, A>,
+    pub(crate) definition: StoreDefinition,
+    pub(crate) view: Arc<dyn View<Windowed<K>, A>>,
+    /// The form of its keys in topics.
+    pub(crate) written: SharedSerde<Windowed<K>>,
+}
+
+impl<K: Data, A: Data> Kept<K, A> {
+    /// In windows that are all so long.
+    pub(crate) fn in_windows(
+        size_ms: i64,
+        retention_ms: i64,
+        store: String,
+        (keys, values): (&SharedSerde<K>, SharedSerde<A>),
+        materialized: &Materialized<K, A>,
+    ) -> Self {
+        let layout = Layout::Window(Windows { size_ms, retention_ms, retain_duplicates: false });
+        let stored: SharedSerde<Windowed<K>> = Arc::new(TimeWindowedSerde::of_store(keys.clone(), size_ms));
+        let written = Arc::new(TimeWindowedSerde::of_topic(keys.clone(), size_ms));
+        Self::kept(layout, store, (stored, values), written, materialized)
+    }
+
+    pub(crate) fn in_sessions(
+        retention_ms: i64,
+        store: String,
+        (keys, values): (&SharedSerde<K>, SharedSerde<A>),
+        materialized: &Materialized<K, A>,
+    ) -> Self {
+        let written: SharedSerde<Windowed<K>> = Arc::new(SessionWindowedSerde::of(keys.clone()));
+        Self::kept(Layout::Session(retention_ms), store, (Arc::clone(&written), values), written, materialized)
+    }
+
+    fn kept(
+        layout: Layout,
+        name: String,
+        (keys, values): (SharedSerde<Windowed<K>>, SharedSerde<A>),
+        written: SharedSerde<Windowed<K>>,
+        materialized: &Materialized<K, A>,
+    ) -> Self {
+        let definition = stored_as(layout, &name, &keys, &values, materialized);
+        let view = StoreView::of(&name, &keys, &values);
+        let store = TableStore { name, keys, values, cached: materialized.cached };
+        Self { store, definition, view, written }
+    }
+}
+
 /// How long a window is, how long it can change at most from its start on, and how long from its end on.
-struct Span {
-    size_ms: i64,
-    least_ms: i64,
-    grace_ms: i64,
+pub(crate) struct Span {
+    pub(crate) size_ms: i64,
+    pub(crate) least_ms: i64,
+    pub(crate) grace_ms: i64,
+}
+
+impl From<FixedWindows> for Span {
+    fn from(FixedWindows { size_ms, grace_ms, .. }: FixedWindows) -> Self {
+        Self { size_ms, least_ms: size_ms.saturating_add(grace_ms), grace_ms }
+    }
+}
+
+impl From<SlidingWindows> for Span {
+    fn from(SlidingWindows { difference_ms, grace_ms }: SlidingWindows) -> Self {
+        Self { size_ms: difference_ms, least_ms: difference_ms.saturating_mul(2).saturating_add(grace_ms), grace_ms }
+    }
 }
 
 /// How long the store keeps entries.
-fn retention<K: Data, V: Data, A>(
-    grouped: &KGroupedStream<K, V>,
+pub(crate) fn retention<K, A>(
+    graph: &SharedGraph,
     node: &str,
     checked: Result<(), String>,
     least_ms: i64,
@@ -289,7 +349,7 @@ fn retention<K: Data, V: Data, A>(
         Ok(())
     };
     if let Err(message) = checked.and(kept) {
-        grouped.graph.borrow_mut().fail(format!("node {node}: {message}"));
+        graph.borrow_mut().fail(format!("node {node}: {message}"));
     }
     retention_ms
 }
@@ -392,18 +452,16 @@ impl<K: Data, V: Data> SessionWindowedKStream<K, V> {
             self.grouped.name_aggregation(prefix, inherited, &materialized);
         let SessionWindows { gap_ms, grace_ms } = self.windows;
         let least_ms = gap_ms.saturating_add(grace_ms);
-        let kept_ms = retention(&self.grouped, &node, self.windows.check(), least_ms, &materialized);
+        let kept_ms = retention(&self.grouped.graph, &node, self.windows.check(), least_ms, &materialized);
         // A session is closed one millisecond after that.
         let retention_ms = if self.emit == EmitStrategy::OnWindowClose { kept_ms.max(least_ms + 1) } else { kept_ms };
-        let written: SharedSerde<Windowed<K>> = Arc::new(SessionWindowedSerde::of(keys.clone()));
-        let definition = stored_as(Layout::Session(retention_ms), &store, &written, &values, &materialized);
+        let Kept { store, definition, view, written } =
+            Kept::in_sessions(retention_ms, store, (&keys, values), &materialized);
         let state = Arc::new(TableState::default());
-        let view = StoreView::of(&store, &written, &values);
-        let kept = TableStore { name: store, keys: written.clone(), values, cached: materialized.cached };
         let logic = Arc::new(AggregateSessions {
             windows: self.windows,
             inner: keys,
-            store: kept,
+            store,
             state: Arc::clone(&state),
             start,
             step,

@@ -66,7 +66,9 @@ mod stores;
 mod kgrouped;
 mod kgrouped_table;
 mod kwindowed;
+mod kcogrouped;
 mod ktable;
+mod global_table;
 mod topology;
 #[cfg(not(target_arch = "wasm32"))]
 mod driver;
@@ -78,7 +80,9 @@ pub use driver::{
     RawRecord, StoreEntry, TestDriverConfig, TestDriverError, TestInputTopic, TestKeyValueStore, TestOutputTopic,
     TestRecord, TestSessionStore, TestWindowStore, TopologyTestDriver,
 };
+pub use global_table::GlobalKTable;
 pub use graph::{StreamsBuilder, TopologyError};
+pub use kcogrouped::{CogroupedKStream, SessionWindowedCogroupedKStream, TimeWindowedCogroupedKStream};
 pub use kgrouped::KGroupedStream;
 pub use kgrouped_table::KGroupedTable;
 pub use kstream::{Branched, BranchedKStream, KStream};
@@ -107,11 +111,12 @@ pub use windows::{
 /// What a topology needs, in one `use`.
 pub mod prelude {
     pub use crate::{
-        Branched, BufferConfig, BytesSerde, Consumed, DoubleSerde, EmitStrategy, Grouped, Headers, IntegerSerde,
-        JoinWindows, Joined, JsonSerde, KGroupedStream, KGroupedTable, KStream, KTable, LongSerde, Materialized, Named,
-        OffsetReset, ProcessError, ProcessResult, Processor, ProcessorContext, Produced, PunctuationType, Record,
-        Repartitioned, Schedule, Serde, SessionWindowedKStream, SessionWindowedSerde, SessionWindows, SlidingWindows,
-        Stores, StreamJoined, StreamsBuilder, StringSerde, Suppressed, TableJoined, TimeWindowedKStream,
-        TimeWindowedSerde, TimeWindows, Topology, UnlimitedWindows, Window, Windowed,
+        Branched, BufferConfig, BytesSerde, CogroupedKStream, Consumed, DoubleSerde, EmitStrategy, GlobalKTable,
+        Grouped, Headers, IntegerSerde, JoinWindows, Joined, JsonSerde, KGroupedStream, KGroupedTable, KStream, KTable,
+        LongSerde, Materialized, Named, OffsetReset, ProcessError, ProcessResult, Processor, ProcessorContext,
+        Produced, PunctuationType, Record, Repartitioned, Schedule, Serde, SessionWindowedKStream,
+        SessionWindowedSerde, SessionWindows, SlidingWindows, Stores, StreamJoined, StreamsBuilder, StringSerde,
+        Suppressed, TableJoined, TimeWindowedKStream, TimeWindowedSerde, TimeWindows, Topology, UnlimitedWindows,
+        Window, Windowed,
     };
 }

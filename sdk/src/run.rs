@@ -158,6 +158,13 @@ impl Instance {
         Ok(run.outputs)
     }
 
+    /// The partition of one of its topics: a topic that stands there several times is read by partitions, in their order.
+    fn partition(&self, topic: u32) -> u32 {
+        let topics = &self.topics[..(topic as usize).min(self.topics.len())];
+        let before = self.topics.get(topics.len()).map_or(0, |own| topics.iter().filter(|other| *other == own).count());
+        self.task.partition + contract::index(before)
+    }
+
     fn source(&self, topic: u32) -> Result<usize, Failure> {
         self.sources.get(topic as usize).copied().ok_or_else(|| Failure {
             fault: Fault::Processing,
@@ -235,7 +242,7 @@ impl<'a> Run<'a> {
         let topic = *input.topics.get(origin as usize)?;
         Some(RecordMetadata {
             topic: self.instance.topics.get(topic as usize)?,
-            partition: self.instance.task.partition,
+            partition: self.instance.partition(topic),
             offset: *input.offsets.get(origin as usize)?,
         })
     }

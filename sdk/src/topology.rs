@@ -48,6 +48,17 @@ impl Node {
     }
 }
 
+/// What fills a global store: a source of one topic, and the processor below it.
+pub(crate) struct GlobalNodes {
+    pub(crate) source: String,
+    pub(crate) read: Arc<dyn SourceLogic>,
+    pub(crate) topic: String,
+    pub(crate) processor: String,
+    pub(crate) logic: Arc<dyn Logic>,
+    /// What the source gives.
+    pub(crate) gives: Shape,
+}
+
 /// A store as it is declared, and what a processor needs to use it.
 #[derive(Clone)]
 pub(crate) struct StoreDefinition {
@@ -65,6 +76,7 @@ pub struct Topology {
     /// The node to which a table's store belongs, by the position of the store.
     owners: Vec<Option<usize>>,
     repartitions: Vec<contract::Repartition>,
+    globals: Vec<contract::GlobalStore>,
     /// Topics of streams and tables that are joined.
     copartitioned: Vec<Vec<String>>,
     /// The first mistake, told when the topology is used.
@@ -201,11 +213,40 @@ impl Topology {
         Ok(())
     }
 
+    /// Adds a store that every instance of the application fills: the nodes that do, and the store. The processor hands
+    /// on nothing.
+    pub(crate) fn insert_global(&mut self, filled: GlobalNodes, store: StoreDefinition) -> Result<(), String> {
+        let GlobalNodes { source, read, topic, processor, logic, gives } = filled;
+        let sources = self.nodes.iter().filter(|node| matches!(node.kind, Kind::Source { .. })).count();
+        let position = contract::index(sources - self.globals.len());
+        let kind = Kind::Source { logic: read, topics: vec![topic.clone()], pattern: None, reset: None };
+        self.insert_source(&source, kind, gives)?;
+        self.insert_below(&processor, Kind::Inner { logic }, gives, None, std::slice::from_ref(&source))?;
+        let mut store = store;
+        // The topic is its changelog, and nothing waits for its flushes.
+        (store.declared.logged, store.declared.cached) = (false, false);
+        let name = store.declared.name.clone();
+        self.insert_store(store)?;
+        self.connect(&processor, &name)?;
+        self.globals.push(contract::GlobalStore { store: name, source, topic, processor, position });
+        Ok(())
+    }
+
+    /// Whether a store is one that all processors may read.
+    pub(crate) fn is_global(&self, store: &str) -> bool {
+        self.globals.iter().any(|global| global.store == store)
+    }
+
     pub(crate) fn connect(&mut self, node: &str, store: &str) -> Result<(), String> {
         if self.store(store).is_none() {
             return Err(format!("processor {node} uses the store {store}, which is unknown: add it first"));
         }
         let position = self.find(node).ok_or_else(|| format!("there is no processor {node} to use store {store}"))?;
+        if self.is_global(store) {
+            return Err(format!(
+                "processor {node} names the global store {store}: every processor can read it, don't name it"
+            ));
+        }
         let node = &mut self.nodes[position];
         if !matches!(node.kind, Kind::Inner { .. }) {
             return Err(format!("{} is a source or a sink, which can't use the store {store}", node.name));
@@ -235,7 +276,9 @@ impl Topology {
     /// What the host is told. Stores that no processor uses are left out.
     pub(crate) fn graph(&self) -> Graph {
         let (mut sources, mut processors, mut sinks) = (Vec::new(), Vec::new(), Vec::new());
-        for node in &self.nodes {
+        let fills =
+            |node: &Node| self.globals.iter().any(|global| [&global.source, &global.processor].contains(&&node.name));
+        for node in self.nodes.iter().filter(|node| !fills(node)) {
             let parents = node.parents.iter().map(|&parent| self.nodes[parent].name.clone()).collect();
             let name = node.name.clone();
             match &node.kind {
@@ -264,7 +307,7 @@ impl Topology {
             sinks,
             repartitions: self.repartitions.clone(),
             stores: self.stores.iter().zip(&self.owners).filter(|(store, _)| used(store)).map(declared).collect(),
-            global_stores: Vec::new(),
+            global_stores: self.globals.clone(),
             copartitioned: self.copartitioned.clone(),
         }
     }

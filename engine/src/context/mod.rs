@@ -9,6 +9,7 @@ mod schedule;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::global::GlobalStores;
 use crate::overlay::{Overlay, StoreKind};
 use crate::ports::{Database, Error, StoreIndex};
 use crate::record::{Column, Header};
@@ -63,6 +64,8 @@ pub struct CallLimits {
 pub struct Context {
     overlay: Overlay,
     stores: Arc<[String]>,
+    /// Their indices follow those of the task's own stores.
+    globals: GlobalStores,
     partitions: Arc<BTreeMap<String, u32>>,
     limits: CallLimits,
     pub(crate) schedules: Schedules,
@@ -106,27 +109,41 @@ impl Context {
         }
     }
 
-    /// A store of the running subtopology.
+    pub(crate) fn read_globals(&mut self, globals: GlobalStores) {
+        self.globals = globals;
+    }
+
+    /// A store of the running subtopology, or a global one.
     #[must_use]
     pub fn store(&self, name: &str) -> Option<StoreIndex> {
-        self.stores.iter().position(|store| store == name)
+        let own = self.stores.iter().position(|store| store == name);
+        own.or_else(|| Some(self.stores.len() + self.globals.store(name)?))
+    }
+
+    /// The index of a global store among these.
+    fn global(&self, store: StoreIndex) -> Option<StoreIndex> {
+        store.checked_sub(self.stores.len())
     }
 
     /// The value and timestamp of each key, in the order asked; the keys of the answer are empty.
     pub fn get(&mut self, store: StoreIndex, keys: &Column) -> Result<Entries, Misuse> {
-        self.check_store(store)?;
+        self.check_readable(store)?;
         check_keys(keys)?;
         let mut answer = Entries::default();
         answer.timestamps.reserve(keys.len());
         answer.values.lengths.reserve(keys.len());
         let limit = self.limits.answer_bytes;
         let mut full = false;
-        let read = self.overlay.get(store, keys, |found| {
+        let found = |found: Option<(i64, &[u8])>| {
             full |= answer.values.bytes.len() + found.map_or(0, |(_, value)| value.len()) > limit;
             let found = found.filter(|_| !full);
             answer.values.push(found.map(|(_, value)| value));
             answer.timestamps.push(found.map_or(0, |(timestamp, _)| timestamp));
-        });
+        };
+        let read = match self.global(store) {
+            None => self.overlay.get(store, keys, found),
+            Some(global) => self.globals.get(global, keys, found),
+        };
         self.answered(read, full)?;
         Ok(answer)
     }
@@ -138,7 +155,7 @@ impl Context {
 
     /// The same with headers of the entries by their indices, which a cached store keeps for its flush.
     pub fn put_with_headers(&mut self, store: StoreIndex, entries: &Entries, headers: &[Header]) -> Result<(), Misuse> {
-        self.check_store(store)?;
+        self.check_writable(store)?;
         check_keys(&entries.keys)?;
         if !entries.values.check() {
             return Err(Misuse("malformed column of values".to_owned()));
@@ -170,7 +187,7 @@ impl Context {
 
     /// What each record with a value gets as headers in the store's changelog from now on.
     pub fn set_changelog_headers(&mut self, store: StoreIndex, headers: &[Header]) -> Result<(), Misuse> {
-        self.check_store(store)?;
+        self.check_writable(store)?;
         self.overlay.set_changelog_headers(store, headers);
         Ok(())
     }
@@ -183,14 +200,14 @@ impl Context {
         reverse: bool,
         limit: u32,
     ) -> Result<Entries, Misuse> {
-        self.check_store(store)?;
+        self.check_readable(store)?;
         let mut answer = Entries::default();
         if limit == 0 {
             return Ok(answer);
         }
         let bytes_max = self.limits.answer_bytes;
         let mut full = false;
-        let read = self.overlay.scan(store, range, reverse, |key, timestamp, value| {
+        let visit = |key: &[u8], timestamp: i64, value: &[u8]| {
             full = answer.keys.bytes.len() + answer.values.bytes.len() + key.len() + value.len() > bytes_max;
             if full {
                 return false;
@@ -199,7 +216,11 @@ impl Context {
             answer.values.push(Some(value));
             answer.timestamps.push(timestamp);
             answer.timestamps.len() < limit as usize
-        });
+        };
+        let read = match self.global(store) {
+            None => self.overlay.scan(store, range, reverse, visit),
+            Some(global) => self.globals.scan(global, range, reverse, visit),
+        };
         self.answered(read, full)?;
         Ok(answer)
     }
@@ -334,8 +355,21 @@ impl Context {
         }
     }
 
-    fn check_store(&self, store: StoreIndex) -> Result<(), Misuse> {
-        if store < self.stores.len() { Ok(()) } else { Err(Misuse(format!("there is no store {store} in this task"))) }
+    fn check_readable(&self, store: StoreIndex) -> Result<(), Misuse> {
+        match self.global(store) {
+            Some(global) if self.globals.name(global).is_none() => {
+                Err(Misuse(format!("there is no store {store} in this task")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn check_writable(&self, store: StoreIndex) -> Result<(), Misuse> {
+        self.check_readable(store)?;
+        match self.global(store).and_then(|global| self.globals.name(global)) {
+            None => Ok(()),
+            Some(name) => Err(Misuse(format!("{name} is a global store, which only its own processor writes"))),
+        }
     }
 
     fn answered(&mut self, done: Result<(), Error>, full: bool) -> Result<(), Misuse> {

@@ -2,7 +2,7 @@
 //! inputs, who is to blame for a row, and what becomes of that one as a dead letter. Must not know how a call is made.
 
 use crate::ports::Fault;
-use crate::record::{Batch, Changes, Column, Cursor, Header, Input, Offset};
+use crate::record::{Batch, Changes, Column, Cursor, Header, Input, Offset, TopicPartition};
 use crate::task::Task;
 
 /// What a call is about, in parts.
@@ -92,8 +92,8 @@ pub(crate) trait Blame: Rows {
 impl Blame for Input {
     fn culprit(&self, task: &Task, row: usize) -> Culprit {
         let Self { topics, offsets, records } = self.part(row, 1);
-        let topic = task.spec.inputs[topics[0] as usize].topic.to_string();
-        Culprit { source: Some((topic, Some(offsets[0]))), partition: task.spec.id.partition, record: records }
+        let TopicPartition { topic, partition } = task.partition(topics[0] as usize);
+        Culprit { source: Some((topic.to_string(), Some(offsets[0]))), partition, record: records }
     }
 
     fn is_sent_whole(&self) -> bool {

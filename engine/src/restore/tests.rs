@@ -13,7 +13,7 @@ use crate::task::{InputSpec, Phase, StoreSpec};
 fn spec(inputs: usize, logged: bool) -> TaskSpec {
     let input = |index: usize| {
         let name = format!("input-{index}");
-        InputSpec { topic: name.as_str().into(), name, extracts_timestamps: false }
+        InputSpec { topic: name.as_str().into(), name, partition: 3, extracts_timestamps: false }
     };
     let changelog = Some(Arc::from("changelog")).filter(|_| logged);
     TaskSpec {

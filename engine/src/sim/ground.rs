@@ -85,6 +85,7 @@ impl Ground {
         let behaviour = Behaviour { cached: self.kind.cached, ..Behaviour::default() };
         let mut spec = crate::task::tests::spec(self.kind.inputs, &behaviour);
         spec.id = TaskId { subtopology: 0, partition };
+        spec.inputs.iter_mut().for_each(|input| input.partition = partition);
         let stores = self.kind.of_version(self.version).map(|store| StoreSpec {
             name: STORES[store].to_owned(),
             cached: self.kind.cached && store == 0,

@@ -45,6 +45,7 @@ pub use spec::{InputSpec, Settings, StoreSpec, TaskSpec};
 pub use swap::{Fit, Successor};
 
 use crate::context::{Clock, Context, Dropped};
+use crate::global::GlobalStores;
 use crate::overlay::{Lookups, StoreKind};
 use crate::ports::{Database, Error, Guest, Log, Positions, Write};
 use crate::quarantine::{Incident, Pieces, Stamping};
@@ -186,6 +187,13 @@ impl Task {
         }
     }
 
+    /// The same, with global stores that its module may read.
+    #[must_use]
+    pub fn reading(mut self, globals: GlobalStores) -> Self {
+        self.context.read_globals(globals);
+        self
+    }
+
     #[must_use]
     pub fn id(&self) -> TaskId {
         self.spec.id
@@ -204,7 +212,8 @@ impl Task {
     /// The partition of an input.
     #[must_use]
     pub fn partition(&self, input: usize) -> TopicPartition {
-        TopicPartition::new(self.spec.inputs[input].topic.clone(), self.spec.id.partition)
+        let InputSpec { topic, partition, .. } = &self.spec.inputs[input];
+        TopicPartition::new(topic.clone(), *partition)
     }
 
     /// How far the task has come in an input: the next record to process.

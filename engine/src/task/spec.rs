@@ -9,13 +9,15 @@ use crate::expiry::Expiry;
 use crate::quarantine::Policies;
 use crate::record::TaskId;
 
-/// A topic the task reads, in the partition of its number.
+/// A partition of a topic the task reads.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InputSpec {
     /// As in the graph: internal topics without the application id.
     pub name: String,
     /// As in Kafka.
     pub topic: Arc<str>,
+    /// That of the task's number; but for the task that fills global stores, which reads all.
+    pub partition: u32,
     pub extracts_timestamps: bool,
 }
 

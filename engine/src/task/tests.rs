@@ -14,6 +14,7 @@ pub(crate) fn spec(inputs: usize, behaviour: &Behaviour) -> TaskSpec {
     let input = |index: usize| InputSpec {
         name: format!("input-{index}"),
         topic: format!("input-{index}").into(),
+        partition: 0,
         extracts_timestamps: behaviour.extract,
     };
     TaskSpec {

@@ -37,4 +37,4 @@ pub use internal::{InternalTopic, Purpose};
 pub use names::BadName;
 pub use partitioning::{InputTopic, PartitionCounts, Partitioned, Partitioning};
 pub use plan::{FilledStore, Plan, Subtopology};
-pub use upgrade::{Difference, Effect, Part, Shape, StoreShape, differences};
+pub use upgrade::{Difference, Effect, GlobalShape, Part, Shape, StoreShape, differences};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::graph::Store;
 use super::partitioning::{Partitioned, Partitioning};
-use super::plan::{Plan, Subtopology};
+use super::plan::{FilledStore, Plan, Subtopology};
 use crate::record::TaskId;
 use crate::task::{InputSpec, StoreSpec, TaskSpec};
 
@@ -30,6 +30,40 @@ impl Partitioning {
             caching,
         })
     }
+
+    /// The spec of the task that fills the global stores, which reads all partitions of their topics. It has the number of
+    /// the first of them. `None` if there is no global store.
+    #[must_use]
+    pub fn global_spec(&self, plan: &Plan) -> Option<TaskSpec> {
+        let globals = plan.global_stores();
+        let inputs = globals.iter().flat_map(|global| {
+            let topic: Arc<str> = global.filled.topic.as_str().into();
+            let partitions = self.partition_counts().get(&*topic).copied().unwrap_or_default();
+            (0..partitions).map(move |partition| InputSpec {
+                name: topic.to_string(),
+                topic: Arc::clone(&topic),
+                partition,
+                extracts_timestamps: false,
+            })
+        });
+        let stores = globals.iter().map(|FilledStore { store, .. }| StoreSpec {
+            name: store.name.clone(),
+            cached: false,
+            persistent: store.persistent,
+            changelog: None,
+            expiry: None,
+        });
+        Some(TaskSpec {
+            id: TaskId { subtopology: globals.first()?.id, partition: 0 },
+            application_id: plan.application_id().to_owned(),
+            inputs: inputs.collect(),
+            stores: stores.collect(),
+            outputs: BTreeMap::new(),
+            dynamic_sinks: false,
+            partition_counts: self.partition_counts().clone(),
+            caching: false,
+        })
+    }
 }
 
 fn input_specs(partitioned: &Partitioned, id: TaskId, inputs: &[usize]) -> Option<Vec<InputSpec>> {
@@ -38,6 +72,7 @@ fn input_specs(partitioned: &Partitioned, id: TaskId, inputs: &[usize]) -> Optio
         Some(InputSpec {
             name: topic.name.to_string(),
             topic: topic.full_name.clone(),
+            partition: id.partition,
             extracts_timestamps: topic.extracts_timestamps,
         })
     };

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use super::graph::{Layout, Store};
-use super::plan::Plan;
+use super::plan::{FilledStore, Plan};
 
 /// What of a topology lasts: all that is named on disk, in Kafka and in the group.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -14,6 +14,8 @@ pub struct Shape {
     pub subtopologies: BTreeMap<u32, Part>,
     /// Internal topics between subtopologies, by their full names: the partitions that were asked for.
     pub repartitions: BTreeMap<String, Option<u32>>,
+    /// Global stores by their names.
+    pub globals: BTreeMap<String, GlobalShape>,
 }
 
 /// What of a subtopology lasts.
@@ -36,6 +38,14 @@ pub struct StoreShape {
     pub changelog: Option<String>,
 }
 
+/// What of a global store lasts.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct GlobalShape {
+    /// That it is filled from.
+    pub topic: String,
+    pub store: StoreShape,
+}
+
 /// What a difference asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Effect {
@@ -43,6 +53,8 @@ pub enum Effect {
     None,
     /// A task goes on with it once its stores are opened anew.
     Reopen,
+    /// The application starts anew with it.
+    Restart,
     /// State or records would be orphaned, or members of the group would disagree: refused unless it is allowed by name.
     Refused,
 }
@@ -78,6 +90,10 @@ impl Plan {
                 subtopology.stores.iter().map(|store| (store.name.clone(), store_shape(self, store))).collect();
             shape.subtopologies.insert(subtopology.id, Part { inputs, outputs, stores });
         }
+        for FilledStore { filled, store, .. } in self.global_stores() {
+            let global = GlobalShape { topic: filled.topic.clone(), store: store_shape(self, store) };
+            shape.globals.insert(store.name.clone(), global);
+        }
         let repartitions = self.repartitions().iter();
         shape.repartitions =
             repartitions.map(|each| (self.full_name(&each.topic).to_owned(), each.partitions)).collect();
@@ -108,6 +124,7 @@ pub fn differences(running: &Shape, next: &Shape) -> Vec<Difference> {
     compare_inputs(running, next, &mut found);
     compare_repartitions(running, next, &mut found);
     compare_stores(running, next, &mut found);
+    compare_globals(running, next, &mut found);
     compare_outputs(running, next, &mut found);
     found.sort_by(|a, b| (b.effect, &a.name).cmp(&(a.effect, &b.name)));
     found
@@ -235,6 +252,23 @@ fn compare_stores(running: &Shape, next: &Shape, found: &mut Vec<Difference>) {
     }
 }
 
+/// Whatever becomes of them is safe: they are read anew from their topics, before anything is processed.
+fn compare_globals(running: &Shape, next: &Shape, found: &mut Vec<Difference>) {
+    let names: BTreeSet<&String> = running.globals.keys().chain(next.globals.keys()).collect();
+    for name in names {
+        let what = match (running.globals.get(name), next.globals.get(name)) {
+            (Some(_), None) => "it is gone".to_owned(),
+            (None, Some(new)) => format!("it is new, and is filled from {} first", new.topic),
+            (Some(old), Some(new)) if old.topic != new.topic => {
+                format!("it would be filled from {}, not {}", new.topic, old.topic)
+            }
+            (Some(old), Some(new)) if old != new => "it is kept in another way, and is filled anew".to_owned(),
+            _ => continue,
+        };
+        found.push(Difference { name: format!("global-store:{name}"), effect: Effect::Restart, what });
+    }
+}
+
 fn compare_outputs(running: &Shape, next: &Shape, found: &mut Vec<Difference>) {
     let outputs = |shape: &Shape| -> BTreeSet<String> {
         let outputs = shape.subtopologies.values().flat_map(|part| &part.outputs);
@@ -250,7 +284,7 @@ fn compare_outputs(running: &Shape, next: &Shape, found: &mut Vec<Difference>) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::graph::{Format, Processor, Repartition, Sink, Source, Topology};
+    use super::super::graph::{Format, GlobalStore, Processor, Repartition, Sink, Source, Topology};
     use super::*;
 
     fn store(name: &str) -> Store {
@@ -335,6 +369,32 @@ mod tests {
         check(|graph| graph.stores[0].format.value = "f64".to_owned(), &[(Effect::Refused, "store:counts")]);
         check(|graph| graph.stores[0].persistent = false, &[(Effect::Reopen, "store:counts")]);
         check(|graph| graph.stores[0].cached = true, &[(Effect::Reopen, "store:counts")]);
+    }
+
+    #[test]
+    fn global_stores_come_and_go_with_a_restart() {
+        let global = |topic: &str| {
+            let topic = topic.to_owned();
+            move |graph: &mut Topology| {
+                let name = |text: &str| text.to_owned();
+                let (store, source, processor) = (name("rates"), name("read-rates"), name("fill"));
+                graph.stores.push(self::store("rates"));
+                // Declared after all sources, it takes no number from what is there.
+                graph.global_stores.push(GlobalStore { store, source, topic, processor, position: 2 });
+            }
+        };
+        check(global("rates"), &[(Effect::Restart, "global-store:rates")]);
+        let shape = |change: &dyn Fn(&mut Topology)| {
+            let mut graph = graph();
+            change(&mut graph);
+            Plan::new("app", graph).unwrap().shape()
+        };
+        let with = |topic: &'static str| shape(&move |graph| global(topic)(graph));
+        let names = |found: Vec<Difference>| found.into_iter().map(|each| (each.effect, each.name)).collect::<Vec<_>>();
+        let changed = vec![(Effect::Restart, "global-store:rates".to_owned())];
+        assert_eq!(names(differences(&with("rates"), &with("rates"))), []);
+        assert_eq!(names(differences(&with("rates"), &with("prices"))), changed);
+        assert_eq!(names(differences(&with("rates"), &shape(&|_| {}))), changed);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use millrace_engine::partitioner::partition;
 use millrace_engine::ports::Error;
 use millrace_engine::record::TaskId;
-use millrace_engine::topology::{Partitioning, Plan, Store};
+use millrace_engine::topology::{FilledStore, Partitioning, Plan, Store};
 
 use crate::format::Format;
 
@@ -99,13 +99,30 @@ pub(super) struct Known<'a> {
     pub(super) subtopology: u32,
     /// How many partitions it has, and so tasks.
     pub(super) partitions: u32,
+    /// Every instance has all of it. Then it counts as the one task of its subtopology.
+    pub(super) global: bool,
     pub(super) key: Format,
     pub(super) value: Format,
 }
 
 impl Catalog {
-    /// All stores of tasks, in the order of the topology.
+    /// All stores, in the order of the topology, then the global ones.
     pub(super) fn all(&self) -> impl Iterator<Item = Known<'_>> {
+        self.of_tasks().chain(self.globals())
+    }
+
+    pub(super) fn globals(&self) -> impl Iterator<Item = Known<'_>> {
+        self.plan.global_stores().iter().map(|FilledStore { id, store, .. }| Known {
+            store,
+            subtopology: *id,
+            partitions: 1,
+            global: true,
+            key: Format::named(&store.format.key),
+            value: Format::named(&store.format.value),
+        })
+    }
+
+    pub(super) fn of_tasks(&self) -> impl Iterator<Item = Known<'_>> {
         self.plan.subtopologies().iter().flat_map(|subtopology| {
             let mut partitioned = self.partitioning.subtopologies().iter();
             let partitions = partitioned.find(|of| of.subtopology == subtopology.id).map_or(0, |of| of.tasks);
@@ -113,6 +130,7 @@ impl Catalog {
                 store,
                 subtopology: subtopology.id,
                 partitions,
+                global: false,
                 key: Format::named(&store.format.key),
                 value: Format::named(&store.format.value),
             })
@@ -127,6 +145,11 @@ impl Catalog {
 impl Known<'_> {
     pub(super) fn task(&self, partition: u32) -> TaskId {
         TaskId { subtopology: self.subtopology, partition }
+    }
+
+    /// What its task is called.
+    pub(super) fn name(&self, task: TaskId) -> String {
+        if self.global { "global".to_owned() } else { task.to_string() }
     }
 
     /// The task that has a key, if it was written where Kafka's default partitioner puts it.

@@ -18,8 +18,8 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::Served;
-use super::catalog::{Blocks, Catalogs, Sizes};
-use crate::status::{Stage, State, Status, TaskStatus};
+use super::catalog::{Blocks, Catalog, Catalogs, Known, Sizes};
+use crate::status::{GlobalStatus, Stage, State, Status, TaskStatus};
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -65,6 +65,25 @@ const LAG: Metric = metric("records_lag", Gauge, None, "Records of a partition t
 /// Of each kind of fault.
 const FAULTS: Metric =
     metric("faults", Counter, None, "Records that the module failed on, by the kind of failure, whatever the policy");
+
+/// Of each global store.
+type OfGlobal = (Metric, fn(&GlobalStatus) -> u64);
+
+const OF_GLOBALS: [OfGlobal; 2] = [
+    (
+        metric("global_store_records", Counter, None, "Records of its topic that were read for a global store"),
+        |status| status.records(),
+    ),
+    (
+        metric(
+            "global_store_remaining_records",
+            Gauge,
+            None,
+            "Records of its topic that a global store lacks, at most",
+        ),
+        |status| status.remaining(),
+    ),
+];
 
 /// Of each store of a task that is on disk.
 type OfStore = (Metric, fn(Sizes) -> u64);
@@ -232,19 +251,22 @@ impl Collector for Reader {
         });
         write(&mut encoder, &FAULTS, faults)?;
         let catalog = self.catalogs.get();
-        let sizes: Vec<(TaskId, &str, Sizes)> = catalog.as_ref().map_or_else(Vec::new, |catalog| {
+        let sizes: Vec<(String, &str, Sizes)> = catalog.as_ref().map_or_else(Vec::new, |catalog| {
             let of_task = |id: TaskId| {
-                let stores = catalog.all().filter(move |known| known.subtopology == id.subtopology);
-                stores.filter_map(move |known| {
-                    let name = known.store.name.as_str();
-                    Some((id, name, catalog.stores.sizes(id, name)?))
-                })
+                let stores = catalog.of_tasks().filter(move |known| known.subtopology == id.subtopology);
+                stores.filter_map(move |known| size(catalog, &known, id))
             };
-            tasks.iter().flat_map(|(id, ..)| of_task(*id)).collect()
+            let of_globals = catalog.globals().filter_map(|known| size(catalog, &known, known.task(0)));
+            tasks.iter().flat_map(|(id, ..)| of_task(*id)).chain(of_globals).collect()
         });
         for (metric, value) in &OF_STORES {
-            let labels = |id: TaskId, store: &str| vec![("task", id.to_string()), ("store", store.to_owned())];
-            let values = sizes.iter().map(|(id, store, sizes)| (labels(*id, store), float(value(*sizes))));
+            let labels = |task: &String, store: &str| vec![("task", task.clone()), ("store", store.to_owned())];
+            let values = sizes.iter().map(|(task, store, sizes)| (labels(task, store), float(value(*sizes))));
+            write(&mut encoder, metric, values)?;
+        }
+        let globals = status.globals();
+        for (metric, value) in &OF_GLOBALS {
+            let values = globals.iter().map(|(store, status)| (vec![("store", store.clone())], float(value(status))));
             write(&mut encoder, metric, values)?;
         }
         for (metric, value) in &OF_DISKS {
@@ -256,6 +278,11 @@ impl Collector for Reader {
         }
         Ok(())
     }
+}
+
+/// The name of the task, that of the store, and how large it is there.
+fn size<'a>(catalog: &Catalog, known: &Known<'a>, id: TaskId) -> Option<(String, &'a str, Sizes)> {
+    Some((known.name(id), known.store.name.as_str(), catalog.stores.sizes(id, &known.store.name)?))
 }
 
 fn write(

@@ -17,11 +17,11 @@ use millrace_engine::record::TaskId;
 use tokio::sync::Mutex;
 
 use super::Served;
-use super::catalog::{Catalog, Stores};
+use super::catalog::{Catalog, Known, Stores};
 use super::refusal::Refusal;
 use super::tls::Tls;
 use crate::config::INSTANCE;
-use crate::status::Stage;
+use crate::status::{Stage, State};
 use crate::tls::{self, Trust};
 
 /// Stands in what one instance asks another: it is not passed on again.
@@ -117,6 +117,17 @@ impl Served {
             Some(Stage::Suspended) => Place::Here { stale: true },
             Some(Stage::Restoring | Stage::Standby) if stale => Place::Here { stale: true },
             _ => Place::Elsewhere,
+        }
+    }
+
+    /// Whether a store can be asked here for what a task has; a global one is here as soon as it is filled.
+    pub(super) fn place_of(&self, known: &Known<'_>, task: TaskId, stale: bool) -> Result<Place, Refusal> {
+        if !known.global {
+            return Ok(self.place(task, stale));
+        }
+        match self.status.state() {
+            State::Created if !stale => Err(Refusal::later("the global stores are being filled")),
+            state => Ok(Place::Here { stale: state == State::Created }),
         }
     }
 

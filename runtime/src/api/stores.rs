@@ -18,8 +18,9 @@ use super::catalog::{Catalog, Known, Stores};
 use super::refusal::Refusal;
 use super::routing::Place;
 use crate::format::{Format, after_prefix, hex, show_key, unhex};
-use crate::status::Stage;
 
+/// Where a global store is: filled, on every instance.
+const GLOBAL: &str = "GLOBAL";
 const PAGE_ENTRIES: usize = 100;
 const PAGE_ENTRIES_MAX: usize = 1000;
 /// Keys and values of one page, but for the last entry.
@@ -43,6 +44,8 @@ pub(super) struct StoreOverview {
     logged: bool,
     /// Its updates are forwarded at commits, the last one of each key.
     cached: bool,
+    /// Every instance has all of it.
+    global: bool,
     /// What this instance has of it.
     tasks: Vec<StoreOfTask>,
 }
@@ -77,20 +80,22 @@ pub(super) async fn list(State(served): State<Served>) -> Result<Json<Vec<StoreO
         persistent: known.store.persistent,
         logged: known.store.logged,
         cached: known.store.cached,
-        tasks: here
-            .iter()
-            .filter(|(id, ..)| id.subtopology == known.subtopology)
-            .map(|(id, stage, _)| of_task(&catalog, &known, *id, *stage))
-            .collect(),
+        global: known.global,
+        tasks: if known.global {
+            vec![of_task(&catalog, &known, known.task(0), GLOBAL)]
+        } else {
+            let own = here.iter().filter(|(id, ..)| id.subtopology == known.subtopology);
+            own.map(|(id, stage, _)| of_task(&catalog, &known, *id, stage.name())).collect()
+        },
     };
     Ok(Json(catalog.all().map(overview).collect()))
 }
 
-fn of_task(catalog: &Catalog, known: &Known<'_>, id: TaskId, stage: Stage) -> StoreOfTask {
+fn of_task(catalog: &Catalog, known: &Known<'_>, id: TaskId, state: &'static str) -> StoreOfTask {
     let sizes = catalog.stores.sizes(id, &known.store.name);
     StoreOfTask {
-        task: id.to_string(),
-        state: stage.name(),
+        task: known.name(id),
+        state,
         entries: sizes.map(|sizes| sizes.entries),
         file_bytes: sizes.map(|sizes| sizes.file_bytes),
         memtable_bytes: sizes.map(|sizes| sizes.memtable_bytes),
@@ -166,7 +171,7 @@ pub(super) async fn get(
         Some(partition) => checked(&known, partition)?,
         None => known.task_of(&bytes),
     };
-    let stale = match served.place(task, stale) {
+    let stale = match served.place_of(&known, task, stale)? {
         Place::Here { stale } => stale,
         Place::Elsewhere => return served.pass_on(task, &uri, &headers).await,
     };
@@ -174,10 +179,11 @@ pub(super) async fn get(
     let asked = bytes.clone();
     let found = served.read(move |stores| stores.get(task, &name, &asked)).await?;
     let Some(found) = found else {
+        let task = known.name(task);
         return Err(Refusal::absent(format!("there is no key {key} in task {task} of store {store}")));
     };
     let entry = entry(&Layout::KeyValue, formats, &bytes, &found);
-    Ok(Json(Found { store, task: task.to_string(), stale, entry }).into_response())
+    Ok(Json(Found { store, task: known.name(task), stale, entry }).into_response())
 }
 
 #[derive(Deserialize, IntoParams)]
@@ -238,7 +244,7 @@ pub(super) async fn scan(
     let known = known(&catalog, &store)?;
     let plan = Scan::of(&known, &query)?;
     let task = plan.task;
-    let stale = match served.place(task, query.stale) {
+    let stale = match served.place_of(&known, task, query.stale)? {
         Place::Here { stale } => stale,
         Place::Elsewhere => return served.pass_on(task, &uri, &headers).await,
     };
@@ -250,7 +256,7 @@ pub(super) async fn scan(
     let all = query.partition.is_none() && query.key.is_none();
     let next = next.or_else(|| (all && further < partitions).then_some(Cursor { partition: further, key: None }));
     let next = next.map(|cursor| cursor.to_string());
-    Ok(Json(Page { store, task: task.to_string(), stale, entries, next }).into_response())
+    Ok(Json(Page { store, task: known.name(task), stale, entries, next }).into_response())
 }
 
 fn known<'a>(catalog: &'a Catalog, store: &str) -> Result<Known<'a>, Refusal> {

@@ -244,8 +244,12 @@ impl<'a> Changes<'a> {
             }
         };
         let found = differences(&running.plan().shape(), &next.plan().shape());
-        let inputs = |each: &&Difference| each.effect == Effect::Refused && !each.name.starts_with("store:");
-        if let (Some(other), Some(_)) = (found.iter().find(inputs), terms.canary) {
+        let apart = |each: &&Difference| match each.effect {
+            Effect::Restart => true,
+            Effect::Refused => !each.name.starts_with("store:"),
+            Effect::None | Effect::Reopen => false,
+        };
+        if let (Some(other), Some(_)) = (found.iter().find(apart), terms.canary) {
             let why = anyhow!("{other}; so it can't run on some tasks beside version {number}: leave out the canary");
             return Err(Denied::Conflict(why));
         }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use millrace_engine::ports::Error;
-use millrace_engine::topology::{Partitioning, differences};
+use millrace_engine::topology::{Effect, Partitioning, differences};
 
 use super::load::{cache, refuse};
 use super::registry::Registry;
@@ -169,7 +169,8 @@ impl Follower {
             Instant::now() + TOPICS_PATIENCE,
         )?;
         let ms = began.elapsed().as_millis();
-        let alike = read_alike(&partitioning, &running.partitioning);
+        let restarts = differences.iter().any(|difference| difference.effect == Effect::Restart);
+        let alike = read_alike(&partitioning, &running.partitioning) && !restarts;
         if !alike && next.canary.is_some() {
             bail!("it reads other topics than the version before, so it can't run beside it on some tasks");
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use millrace_engine::context::CallLimits;
+use millrace_engine::global::GlobalStores;
 use millrace_engine::ports::{Error, Fault};
 use millrace_engine::quarantine::{Policies, Policy};
 use millrace_engine::record::TaskId;
@@ -25,8 +26,10 @@ const CACHE_BYTES: usize = 32 << 20;
 
 pub(super) struct Tasks {
     versions: Arc<Versions>,
-    state: StateDirectory,
-    resources: Resources,
+    state: Arc<StateDirectory>,
+    resources: Arc<Resources>,
+    /// What all tasks may read.
+    globals: GlobalStores,
     settings: Arc<Settings>,
     /// Cached stores are flushed at commits; else every update is forwarded.
     caching: bool,
@@ -39,25 +42,15 @@ pub(super) struct Tasks {
 impl Tasks {
     pub(super) fn new(
         versions: Arc<Versions>,
-        state: StateDirectory,
-        resources: Resources,
+        (state, resources, globals): (Arc<StateDirectory>, Arc<Resources>, GlobalStores),
+        settings: Settings,
         config: &Config,
         (status, catalogs): (Arc<Status>, Arc<Catalogs>),
     ) -> Self {
-        let settings = Settings {
-            batch_records: config.batch_records,
-            batch_bytes: config.batch_bytes,
-            overlay_bytes: config.overlay_bytes / config.threads.max(1),
-            cache_bytes: CACHE_BYTES / versions.current().partitioning.tasks().count().max(1),
-            call: CallLimits { state_bytes: config.module.state_bytes, answer_bytes: config.module.state_bytes },
-            output_bytes: config.module.output_bytes,
-            max_task_idle_ms: config.max_task_idle_ms,
-            policies: policies(&config.faults),
-        };
         let caching = config.store_cache_bytes > 0;
         let cleanup_delay = Duration::from_millis(config.state_cleanup_delay_ms);
         let settings = Arc::new(settings);
-        Self { versions, state, resources, settings, caching, cleanup_delay, status, catalogs }
+        Self { versions, state, resources, globals, settings, caching, cleanup_delay, status, catalogs }
     }
 
     fn spec(&self, version: &Version, id: TaskId, inputs: &[usize]) -> Result<TaskSpec, Error> {
@@ -72,7 +65,8 @@ impl TaskFactory for Tasks {
     fn make(&self, id: TaskId, inputs: &[usize]) -> Result<Task, Error> {
         let Successor { spec, guest, .. } = self.successor(id, inputs)?;
         let database = self.state.open_task(id, &spec.stores, &self.resources)?;
-        Ok(Task::new(spec, Arc::clone(&self.settings), guest, Box::new(database)))
+        let task = Task::new(spec, Arc::clone(&self.settings), guest, Box::new(database));
+        Ok(task.reading(self.globals.clone()))
     }
 
     fn set_aside(&self, id: TaskId, inputs: &[usize], why: &str) -> Result<(), Error> {
@@ -129,6 +123,20 @@ impl TaskFactory for Tasks {
 
     fn condemn(&self, task: TaskId, fault: &Fault) -> bool {
         self.versions.condemn(task, fault)
+    }
+}
+
+/// What tasks are told of limits and policies.
+pub(super) fn settings(config: &Config, versions: &Versions) -> Settings {
+    Settings {
+        batch_records: config.batch_records,
+        batch_bytes: config.batch_bytes,
+        overlay_bytes: config.overlay_bytes / config.threads.max(1),
+        cache_bytes: CACHE_BYTES / versions.current().partitioning.tasks().count().max(1),
+        call: CallLimits { state_bytes: config.module.state_bytes, answer_bytes: config.module.state_bytes },
+        output_bytes: config.module.output_bytes,
+        max_task_idle_ms: config.max_task_idle_ms,
+        policies: policies(&config.faults),
     }
 }
 

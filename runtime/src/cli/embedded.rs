@@ -80,7 +80,11 @@ impl Embedded {
     }
 
     pub(super) fn feeder(&self) -> anyhow::Result<Feeder> {
-        Ok(Feeder::new(&self.broker.bootstrap_servers(), &self.config.application_id, &self.inputs)?)
+        // How far global topics were read is not told to the group.
+        let globals = self.application.plan().global_stores();
+        let is_global = |topic: &String| globals.iter().any(|global| global.filled.topic == *topic);
+        let inputs: Vec<String> = self.inputs.iter().filter(|topic| !is_global(topic)).cloned().collect();
+        Ok(Feeder::new(&self.broker.bootstrap_servers(), &self.config.application_id, &inputs)?)
     }
 
     pub(super) fn tail(&self) -> anyhow::Result<Tail> {

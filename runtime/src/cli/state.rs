@@ -7,7 +7,7 @@ use std::io::{BufWriter, ErrorKind, Write as _};
 use anyhow::{Context, bail};
 use millrace_engine::overlay;
 use millrace_engine::ports::Positions;
-use millrace_engine::record::{Offset, TaskId};
+use millrace_engine::record::Offset;
 use millrace_engine::topology::{Layout, Store};
 use serde_json::{Value, json};
 
@@ -17,7 +17,7 @@ use super::{ConfigArgs, LogArgs, print};
 use crate::app::Application;
 use crate::config::Config;
 use crate::format::{Format, after_prefix, show_key};
-use crate::store::{Inspection, Snapshot};
+use crate::store::{DatabaseId, Inspection, Snapshot};
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum StateCommand {
@@ -75,7 +75,7 @@ pub(super) struct Range {
     /// From the last key to the first
     #[arg(long)]
     reverse: bool,
-    /// Only this task, as 0_1
+    /// Only this task, as 0_1, or `global`
     #[arg(long)]
     task: Option<String>,
     /// Most entries of each task
@@ -98,7 +98,7 @@ pub(super) fn run(log: &LogArgs, command: &StateCommand) -> anyhow::Result<()> {
 /// A state directory, and what is known of its stores.
 pub(super) struct State {
     inspection: Inspection,
-    tasks: Vec<TaskId>,
+    databases: Vec<DatabaseId>,
     known: BTreeMap<String, Store>,
 }
 
@@ -127,7 +127,7 @@ impl Shown {
         self.layout.expiry().is_some_and(|expiry| expiry.is_over(key, observed))
     }
 
-    fn entry(&self, task: TaskId, store: &str, key: &[u8], stored: &[u8]) -> Value {
+    fn entry(&self, task: DatabaseId, store: &str, key: &[u8], stored: &[u8]) -> Value {
         let (timestamp, value) = overlay::parse(stored).unwrap_or((0, stored));
         json!({
             "task": task.to_string(),
@@ -146,8 +146,8 @@ impl State {
 
     pub(super) fn of(config: &Config) -> anyhow::Result<Self> {
         let inspection = Inspection::of(&config.state_dir, &config.application_id)?;
-        let tasks = inspection.tasks()?;
-        Ok(Self { inspection, tasks, known: stores(config) })
+        let databases = inspection.databases()?;
+        Ok(Self { inspection, databases, known: stores(config) })
     }
 
     pub(super) fn shown(&self, store: &str) -> Shown {
@@ -159,16 +159,19 @@ impl State {
         }
     }
 
-    pub(super) fn snapshots(&self) -> impl Iterator<Item = anyhow::Result<(TaskId, Snapshot)>> {
-        self.tasks.iter().map(|&task| {
-            let opened = self.inspection.open(task).with_context(|| format!("read the state of task {task}"));
-            Ok((task, opened?))
+    pub(super) fn snapshots(&self) -> impl Iterator<Item = anyhow::Result<(DatabaseId, Snapshot)>> {
+        self.databases.iter().map(|&database| {
+            let opened = self.inspection.open(database).with_context(|| match database {
+                DatabaseId::Task(task) => format!("read the state of task {task}"),
+                DatabaseId::Global => "read the global stores".to_owned(),
+            });
+            Ok((database, opened?))
         })
     }
 
     /// Those of one store; it is an error if no task has it.
-    pub(super) fn of_store(&self, store: &str) -> anyhow::Result<Vec<(TaskId, Snapshot)>> {
-        let all: Vec<(TaskId, Snapshot)> = self.snapshots().collect::<Result<_, _>>()?;
+    pub(super) fn of_store(&self, store: &str) -> anyhow::Result<Vec<(DatabaseId, Snapshot)>> {
+        let all: Vec<(DatabaseId, Snapshot)> = self.snapshots().collect::<Result<_, _>>()?;
         let mut names: Vec<String> = all.iter().flat_map(|(_, snapshot)| snapshot.stores().to_vec()).collect();
         names.sort_unstable();
         names.dedup();
@@ -179,9 +182,9 @@ impl State {
         Ok(of_store)
     }
 
-    fn task(&self, name: &str) -> anyhow::Result<TaskId> {
-        let names = || self.tasks.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-        let found = self.tasks.iter().find(|task| task.to_string() == name);
+    fn database(&self, name: &str) -> anyhow::Result<DatabaseId> {
+        let names = || self.databases.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        let found = self.databases.iter().find(|database| database.to_string() == name);
         found.copied().with_context(|| format!("there is no task {name} on disk; there are: {}", names()))
     }
 }
@@ -271,7 +274,7 @@ fn scan(state: &State, store: &str, range: &Range, as_json: bool) -> anyhow::Res
         Some(prefix) => (Some(prefix.clone()), after_prefix(&prefix)),
         None => (read(&range.from)?, read(&range.to)?),
     };
-    let only = range.task.as_deref().map(|task| state.task(task)).transpose()?;
+    let only = range.task.as_deref().map(|name| state.database(name)).transpose()?;
     let mut entries = Vec::new();
     for (task, snapshot) in of_store.iter().filter(|(task, _)| only.is_none_or(|only| only == *task)) {
         let Some(index) = snapshot.store(store) else { continue };

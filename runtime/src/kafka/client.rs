@@ -91,6 +91,9 @@ const STANDBY: &[(&str, &str)] = &[
     ("queued.max.messages.kbytes", "8192"),
 ];
 
+/// The same for global stores, of which an update is to be seen soon.
+const GLOBAL: &[(&str, &str)] = &[("fetch.wait.max.ms", "100"), ("queued.max.messages.kbytes", "8192")];
+
 const PRODUCER: &[(&str, &str)] = &[
     ("enable.idempotence", "true"),
     ("acks", "all"),
@@ -167,13 +170,7 @@ impl Clients {
             OffsetReset::None => "error",
         };
         settings.set("auto.offset.reset", reset);
-        settings.set(
-            "isolation.level",
-            match self.guarantee {
-                Guarantee::AtLeastOnce => "read_uncommitted",
-                Guarantee::ExactlyOnce => "read_committed",
-            },
-        );
+        settings.set("isolation.level", self.isolation());
         if let Some(instance) = &self.instance_id {
             settings.set("group.instance.id", instance);
         }
@@ -211,6 +208,24 @@ impl Clients {
             settings.set(*key, *value);
         }
         settings
+    }
+
+    /// A reader of what fills global stores: from where it is told, on and on. Under exactly-once it sees what is committed.
+    #[must_use]
+    pub fn global(&self) -> ClientConfig {
+        let mut settings = self.restore();
+        for (key, value) in GLOBAL {
+            settings.set(*key, *value);
+        }
+        settings.set("isolation.level", self.isolation());
+        settings
+    }
+
+    fn isolation(&self) -> &'static str {
+        match self.guarantee {
+            Guarantee::AtLeastOnce => "read_uncommitted",
+            Guarantee::ExactlyOnce => "read_committed",
+        }
     }
 
     #[must_use]

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 use std::path::Path;
 
-use millrace_engine::topology::{Part, Shape, StoreShape};
+use millrace_engine::topology::{GlobalShape, Part, Shape, StoreShape};
 use serde::{Deserialize, Serialize};
 
 const FILE: &str = "topology.json";
@@ -18,6 +18,16 @@ pub struct Recorded {
     pub digest: String,
     subtopologies: BTreeMap<u32, RecordedPart>,
     repartitions: BTreeMap<String, Option<u32>>,
+    /// Those of before there were any say nothing of them.
+    #[serde(default)]
+    globals: BTreeMap<String, RecordedGlobal>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct RecordedGlobal {
+    topic: String,
+    #[serde(flatten)]
+    store: RecordedStore,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -36,33 +46,49 @@ struct RecordedStore {
     changelog: Option<String>,
 }
 
+impl From<&StoreShape> for RecordedStore {
+    fn from(shape: &StoreShape) -> Self {
+        let StoreShape { layout, format, persistent, cached, changelog } = shape.clone();
+        Self { layout, format, persistent, cached, changelog }
+    }
+}
+
+impl From<RecordedStore> for StoreShape {
+    fn from(recorded: RecordedStore) -> Self {
+        let RecordedStore { layout, format, persistent, cached, changelog } = recorded;
+        Self { layout, format, persistent, cached, changelog }
+    }
+}
+
 impl Recorded {
     #[must_use]
     pub fn of(shape: &Shape, digest: &str) -> Self {
-        let store = |(name, store): (&String, &StoreShape)| {
-            let StoreShape { layout, format, persistent, cached, changelog } = store.clone();
-            (name.clone(), RecordedStore { layout, format, persistent, cached, changelog })
-        };
+        let store = |(name, store): (&String, &StoreShape)| (name.clone(), store.into());
         let part = |(&id, part): (&u32, &Part)| {
             let stores = part.stores.iter().map(store).collect();
             (id, RecordedPart { inputs: part.inputs.clone(), outputs: part.outputs.clone(), stores })
         };
         let subtopologies = shape.subtopologies.iter().map(part).collect();
-        Self { format: FORMAT, digest: digest.to_owned(), subtopologies, repartitions: shape.repartitions.clone() }
+        let global = |(name, global): (&String, &GlobalShape)| {
+            (name.clone(), RecordedGlobal { topic: global.topic.clone(), store: (&global.store).into() })
+        };
+        let globals = shape.globals.iter().map(global).collect();
+        let repartitions = shape.repartitions.clone();
+        Self { format: FORMAT, digest: digest.to_owned(), subtopologies, repartitions, globals }
     }
 
     #[must_use]
     pub fn shape(self) -> Shape {
-        let store = |(name, store): (String, RecordedStore)| {
-            let RecordedStore { layout, format, persistent, cached, changelog } = store;
-            (name, StoreShape { layout, format, persistent, cached, changelog })
-        };
+        let store = |(name, store): (String, RecordedStore)| (name, store.into());
         let part = |(id, part): (u32, RecordedPart)| {
             let stores = part.stores.into_iter().map(store).collect();
             (id, Part { inputs: part.inputs, outputs: part.outputs, stores })
         };
         let subtopologies = self.subtopologies.into_iter().map(part).collect();
-        Shape { subtopologies, repartitions: self.repartitions }
+        let global =
+            |(name, RecordedGlobal { topic, store })| (name, GlobalShape { topic, store: StoreShape::from(store) });
+        let globals = self.globals.into_iter().map(global).collect();
+        Shape { subtopologies, repartitions: self.repartitions, globals }
     }
 
     /// What is recorded in a directory. One that can't be read, or was written by a later millrace, says nothing.

@@ -365,6 +365,9 @@ impl Source {
                 Ok(Report::Swapped(swapped)) => self.swapped(swapped)?,
                 Ok(Report::Task { task, error: Error::Guest(fault) }) => self.condemn(task, fault)?,
                 Ok(Report::Task { task, error }) => self.task_failed(task, error)?,
+                Ok(Report::Globals(error)) => {
+                    return Err(Error::Fatal(format!("the global stores can't be kept up to date: {error}")));
+                }
                 Ok(Report::Worker { tasks, culprit, error }) => self.worker_failed(&tasks, culprit, error)?,
                 Err(TryRecvError::Empty) => break,
                 Err(TryRecvError::Disconnected) => {

@@ -4,9 +4,11 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use millrace_engine::record::{Header, TaskId, TopicPartition};
+use millrace_engine::record::{TaskId, TopicPartition};
 use millrace_engine::task::Chunk;
-use rdkafka::message::{BorrowedMessage, Headers, Message};
+use rdkafka::message::{BorrowedMessage, Message};
+
+use crate::kafka::push;
 
 use crate::traces::Traces;
 use crate::worker::Spans;
@@ -47,9 +49,6 @@ pub(super) struct Routes {
     /// Routes with gathered records.
     open: Vec<usize>,
 }
-
-/// What a record weighs beside its bytes: its timestamp, offset and lengths.
-const RECORD_OVERHEAD: usize = 24;
 
 impl Routes {
     pub(super) fn new(bounds: Bounds, traces: Traces) -> Self {
@@ -123,25 +122,4 @@ impl Route {
             spans: std::mem::take(&mut self.spans),
         }
     }
-}
-
-/// Appends a message to a chunk; gives back its weight in bytes.
-pub(super) fn push(chunk: &mut Chunk, message: &BorrowedMessage<'_>) -> usize {
-    let (key, value) = (message.key(), message.payload());
-    let records = &mut chunk.records;
-    let mut bytes = RECORD_OVERHEAD + key.map_or(0, <[u8]>::len) + value.map_or(0, <[u8]>::len);
-    if let Some(headers) = message.headers() {
-        let index = u32::try_from(records.timestamps.len()).expect("a chunk has few records");
-        for header in headers.iter() {
-            bytes += header.key.len() + header.value.map_or(0, <[u8]>::len);
-            let value = header.value.map(<[u8]>::to_vec);
-            records.headers.push(Header { index, key: header.key.to_owned(), value });
-        }
-    }
-    records.keys.push(key);
-    records.values.push(value);
-    // Records without a timestamp come from producers of before Kafka 0.10; -1 is what Kafka calls it.
-    records.timestamps.push(message.timestamp().to_millis().unwrap_or(-1));
-    chunk.offsets.push(message.offset());
-    bytes
 }

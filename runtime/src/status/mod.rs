@@ -3,6 +3,7 @@
 
 mod task;
 mod log;
+mod global;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,6 +17,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 
 use crate::traces::Traces;
+pub use global::GlobalStatus;
 pub use log::{Cut, GuestLine, GuestLog};
 pub use task::{GuestUsage, InputProgress, Progress, Restored, TaskStatus};
 
@@ -111,6 +113,8 @@ struct Known {
     /// SHA-256 of the module that tasks are made of.
     module: String,
     tasks: BTreeMap<TaskId, (Option<Stage>, Arc<TaskStatus>)>,
+    /// Of each global store, by its name.
+    globals: BTreeMap<String, Arc<GlobalStatus>>,
 }
 
 /// A worker thread, as a label.
@@ -155,7 +159,12 @@ impl Status {
             swaps: AtomicU64::default(),
             swap_pause_us: AtomicU64::default(),
             paused: AtomicBool::default(),
-            known: Mutex::new(Known { state: State::Created, module: String::new(), tasks: BTreeMap::new() }),
+            known: Mutex::new(Known {
+                state: State::Created,
+                module: String::new(),
+                tasks: BTreeMap::new(),
+                globals: BTreeMap::new(),
+            }),
         }
     }
 
@@ -262,6 +271,17 @@ impl Status {
         Arc::clone(&self.known().tasks.entry(id).or_default().1)
     }
 
+    /// What is said of a global store.
+    #[must_use]
+    pub fn global(&self, store: &str) -> Arc<GlobalStatus> {
+        Arc::clone(self.known().globals.entry(store.to_owned()).or_default())
+    }
+
+    #[must_use]
+    pub fn globals(&self) -> Vec<(String, Arc<GlobalStatus>)> {
+        self.known().globals.iter().map(|(store, status)| (store.clone(), Arc::clone(status))).collect()
+    }
+
     /// Where a task is, if it is here.
     #[must_use]
     pub fn stage(&self, id: TaskId) -> Option<Stage> {
@@ -280,7 +300,7 @@ impl Status {
     #[must_use]
     pub fn unready(&self, acceptable_lag: u64) -> Option<String> {
         match self.state() {
-            State::Created => return Some("waiting for brokers and source topics".to_owned()),
+            State::Created => return Some(self.unready_globals()),
             State::PendingShutdown => return Some("stopping".to_owned()),
             State::Rebalancing | State::Running => {}
         }
@@ -300,6 +320,17 @@ impl Status {
         let first = tasks.iter().find_map(behind);
         let assigned = tasks.iter().any(|(_, stage, _)| stage.is_active()) || self.state() == State::Running;
         first.or_else(|| (!assigned).then(|| "waiting for an assignment of the group".to_owned()))
+    }
+}
+
+impl Status {
+    /// What is waited for before anything is processed.
+    fn unready_globals(&self) -> String {
+        let lacking = self.globals().into_iter().find(|(_, status)| status.remaining() > 0);
+        lacking.map_or_else(
+            || "waiting for brokers and source topics".to_owned(),
+            |(store, status)| format!("global store {store} lacks {} records", status.remaining()),
+        )
     }
 }
 
@@ -327,6 +358,10 @@ mod tests {
             let found = status.unready(10).unwrap_or_else(|| "ready".to_owned());
             assert!(found.contains(why), "{found}, not {why}");
         };
+        unready("waiting for brokers");
+        status.global("rates").read(5, 7);
+        unready("global store rates lacks 7 records");
+        status.global("rates").read(7, 0);
         unready("waiting for brokers");
         status.enter(State::Rebalancing);
         unready("waiting for an assignment");

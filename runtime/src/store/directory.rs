@@ -2,6 +2,7 @@
 //! database is opened, rebuilt and cleaned up. Must not know which tasks this process owns.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -23,6 +24,24 @@ use super::task::{TaskDatabase, View};
 /// Holds the process id, as `kafka-streams-process-metadata` does for Kafka Streams.
 const PROCESS_ID: &str = "process-id";
 
+/// Whose database it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum DatabaseId {
+    Task(TaskId),
+    /// That of all global stores.
+    Global,
+}
+
+impl fmt::Display for DatabaseId {
+    /// The name of its directory.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Task(task) => task.fmt(f),
+            Self::Global => f.write_str("global"),
+        }
+    }
+}
+
 /// The databases that are open, for those who read them. Cloning shares.
 #[derive(Clone, Default)]
 pub struct Views(Arc<Mutex<BTreeMap<TaskId, View>>>);
@@ -34,7 +53,7 @@ impl Views {
         self.lock().get(&task).cloned()
     }
 
-    fn put(&self, task: TaskId, view: View) {
+    pub(super) fn put(&self, task: TaskId, view: View) {
         self.lock().insert(task, view);
     }
 
@@ -90,6 +109,10 @@ impl StateDirectory {
         &self.path
     }
 
+    pub(super) fn application_id(&self) -> &str {
+        &self.application_id
+    }
+
     /// A name that is this directory's alone, for an instance that was given none: made up at the first
     /// start and kept.
     pub fn process_id(&self) -> Result<String, Error> {
@@ -118,8 +141,9 @@ impl StateDirectory {
         let path = self.database_path(task);
         fs::create_dir_all(&path).map_err(|e| from_io("create the task's directory", &path, &e))?;
         greet_kafka_streams(&path, stores)?;
-        let identity = Identity { application_id: &self.application_id, task };
-        let open = || Rocks::open(&path, &identity, &persistent, resources);
+        let identity = Identity { application_id: self.application_id(), database: DatabaseId::Task(task) };
+        let unlogged = stores.iter().any(is_irreplaceable);
+        let open = || Rocks::open(&path, &identity, &persistent, unlogged, resources);
         let rocks = match open() {
             Err(Error::Corrupt(why)) => {
                 self.set_aside(task, stores, &why)?;
@@ -206,12 +230,12 @@ impl StateDirectory {
     }
 
     fn database_path(&self, task: TaskId) -> PathBuf {
-        database_path(&self.path, task)
+        database_path(&self.path, DatabaseId::Task(task))
     }
 }
 
-pub(super) fn database_path(application: &Path, task: TaskId) -> PathBuf {
-    application.join(task.to_string()).join("rocksdb")
+pub(super) fn database_path(application: &Path, database: DatabaseId) -> PathBuf {
+    application.join(database.to_string()).join("rocksdb")
 }
 
 /// Tasks that have a database in an application's directory.
@@ -220,7 +244,7 @@ pub(super) fn tasks_in(application: &Path) -> Result<Vec<TaskId>, Error> {
     for entry in fs::read_dir(application).map_err(|e| from_io("read state directory", application, &e))? {
         let entry = entry.map_err(|e| from_io("read state directory", application, &e))?;
         if let Some(task) = entry.file_name().to_str().and_then(parse_task)
-            && database_path(application, task).join("CURRENT").exists()
+            && database_path(application, DatabaseId::Task(task)).join("CURRENT").exists()
         {
             tasks.push(task);
         }
@@ -230,7 +254,7 @@ pub(super) fn tasks_in(application: &Path) -> Result<Vec<TaskId>, Error> {
 }
 
 /// No changelog can bring it back.
-fn is_irreplaceable(store: &StoreSpec) -> bool {
+pub(super) fn is_irreplaceable(store: &StoreSpec) -> bool {
     store.persistent && store.changelog.is_none()
 }
 

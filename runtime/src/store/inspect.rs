@@ -5,10 +5,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use millrace_engine::ports::{Error, Positions, StoreIndex};
-use millrace_engine::record::TaskId;
 use tempfile::TempDir;
 
-use super::directory::{database_path, tasks_in};
+use super::directory::{DatabaseId, database_path, tasks_in};
 use super::error::from_io;
 use super::rocks::{Rocks, Sizes};
 
@@ -34,14 +33,18 @@ impl Inspection {
         }
     }
 
-    /// Tasks that have a database there, in their order.
-    pub fn tasks(&self) -> Result<Vec<TaskId>, Error> {
-        tasks_in(&self.path)
+    /// The databases there, those of tasks in their order.
+    pub fn databases(&self) -> Result<Vec<DatabaseId>, Error> {
+        let mut found: Vec<DatabaseId> = tasks_in(&self.path)?.into_iter().map(DatabaseId::Task).collect();
+        if database_path(&self.path, DatabaseId::Global).join("CURRENT").exists() {
+            found.push(DatabaseId::Global);
+        }
+        Ok(found)
     }
 
-    /// The database of a task as it is now.
-    pub fn open(&self, task: TaskId) -> Result<Snapshot, Error> {
-        let path = database_path(&self.path, task);
+    /// A database as it is now.
+    pub fn open(&self, database: DatabaseId) -> Result<Snapshot, Error> {
+        let path = database_path(&self.path, database);
         let mut attempt = 1;
         loop {
             let scratch = tempfile::tempdir()

@@ -5,6 +5,7 @@
 //! <state.dir>/<application.id>/.lock                 one process at a time, Kafka Streams included
 //!                             /0_1/rocksdb/          the database of task 0_1
 //!                             /0_1/rocksdb.corrupt-1/  one that could not be trusted, set aside
+//!                             /global/rocksdb/       the database of the global stores
 //! ```
 //!
 //! A database has one column family per store (`store/<name>`) and the default one, which holds
@@ -23,13 +24,14 @@ mod ageing;
 mod blocks;
 mod rocks;
 mod task;
+mod global;
 mod inspect;
 mod scratch;
 #[cfg(test)]
 mod tests;
 
 pub use blocks::Blocks;
-pub use directory::{StateDirectory, Views};
+pub use directory::{DatabaseId, StateDirectory, Views};
 pub use inspect::{Inspection, Snapshot};
 pub use resources::{Budget, Resources};
 pub use rocks::Sizes;

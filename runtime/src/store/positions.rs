@@ -6,7 +6,8 @@
 //! | key | value |
 //! |---|---|
 //! | `version` | 4-byte format |
-//! | `identity` | `<application.id>/<task>` |
+//! | `identity` | `<application.id>/<task>`, or `/global` |
+//! | `filled` | of global stores: what they are filled from |
 //! | `c` + store name | 8-byte changelog offset |
 //! | `i` + 4-byte partition + topic | 8-byte input offset |
 //! | `t` | 8-byte stream time |
@@ -20,6 +21,8 @@ pub(super) const VERSION: u32 = 1;
 
 pub(super) const VERSION_KEY: &[u8] = b"version";
 pub(super) const IDENTITY_KEY: &[u8] = b"identity";
+
+pub(super) const FILLED_KEY: &[u8] = b"filled";
 
 const CHANGELOG: u8 = b'c';
 const INPUT: u8 = b'i';
@@ -54,7 +57,7 @@ pub(super) fn encode(positions: &Positions) -> Vec<(Vec<u8>, [u8; 8])> {
 
 /// Takes one stored entry up; says whether it is one of format 1.
 pub(super) fn decode(positions: &mut Positions, key: &[u8], value: &[u8]) -> bool {
-    if key == VERSION_KEY || key == IDENTITY_KEY {
+    if [VERSION_KEY, IDENTITY_KEY, FILLED_KEY].contains(&key) {
         return true;
     }
     let Ok(value) = <[u8; 8]>::try_from(value) else { return false };

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use millrace_engine::ports::{Error, Positions, StoreIndex, Write};
-use millrace_engine::record::TaskId;
 use millrace_engine::task::StoreSpec;
 use rocksdb::{
     ColumnFamily, ColumnFamilyDescriptor, DB, LogLevel, Options, ReadOptions, ReadTier, WriteBatch, WriteOptions,
@@ -14,8 +13,9 @@ use rocksdb::{
 
 use super::ageing::Ageing;
 use super::blocks::{BlockReads, Blocks};
+use super::directory::{DatabaseId, is_irreplaceable};
 use super::error::from_rocksdb;
-use super::positions::{self, IDENTITY_KEY, VERSION, VERSION_KEY};
+use super::positions::{self, FILLED_KEY, IDENTITY_KEY, VERSION, VERSION_KEY};
 use super::resources::Resources;
 
 /// Keys looked up in one call of RocksDB, which pins the block of each until it is copied.
@@ -24,7 +24,7 @@ const GET_CHUNK: usize = 256;
 /// Whose database it is: written at creation and compared at every opening.
 pub(super) struct Identity<'a> {
     pub(super) application_id: &'a str,
-    pub(super) task: TaskId,
+    pub(super) database: DatabaseId,
 }
 
 pub(super) struct Rocks {
@@ -73,10 +73,6 @@ fn family_options(resources: &Resources, ageing: Option<&Ageing>) -> Options {
     options
 }
 
-fn has_unlogged(stores: &[&StoreSpec]) -> bool {
-    stores.iter().any(|store| store.changelog.is_none())
-}
-
 impl Rocks {
     /// Opens or creates the database at `path` with a family for each of `stores`. Families of
     /// stores that are no longer in the topology stay as they are.
@@ -84,6 +80,7 @@ impl Rocks {
         path: &Path,
         identity: &Identity<'_>,
         stores: &[&StoreSpec],
+        unlogged: bool,
         resources: &Resources,
     ) -> Result<Self, Error> {
         let options = resources.database_options();
@@ -100,7 +97,6 @@ impl Rocks {
             .map(|(name, ageing)| ColumnFamilyDescriptor::new(name, family_options(resources, ageing.as_ref())));
         let db = DB::open_cf_descriptors(&options, path, descriptors)
             .map_err(|e| from_rocksdb("open the task's database", path, &e))?;
-        let unlogged = has_unlogged(stores);
         let write_options = resources.write_options(unlogged);
         let (families, ageing) = (Vec::new(), Vec::new());
         let blocks = BlockReads::default();
@@ -119,7 +115,7 @@ impl Rocks {
             known.is_none_or(|ageing| ageing.as_ref().map(Ageing::expiry) == store.expiry)
         };
         // How it is written, and what compactions delete, is decided when it is opened.
-        if (has_unlogged(stores) && !self.unlogged) || !stores.iter().all(ages_alike) {
+        if (stores.iter().any(|store| is_irreplaceable(store)) && !self.unlogged) || !stores.iter().all(ages_alike) {
             return Ok(false);
         }
         for store in stores {
@@ -183,7 +179,7 @@ impl Rocks {
     }
 
     fn check_identity(&self, identity: &Identity<'_>) -> Result<(), Error> {
-        let ours = format!("{}/{}", identity.application_id, identity.task);
+        let ours = format!("{}/{}", identity.application_id, identity.database);
         let read = |key| self.db.get(key).map_err(|e| self.failed("read the format", &e));
         let Some(version) = self.version()? else { return self.stamp(&ours) };
         self.check_version(version)?;
@@ -231,6 +227,19 @@ impl Rocks {
         batch.put(IDENTITY_KEY, identity);
         self.db.write_opt(batch, &self.write_options).map_err(|e| self.failed("write the format", &e))?;
         self.db.flush().map_err(|e| self.failed("write the format", &e))
+    }
+
+    /// Whether it was filled from there; a new one will have been.
+    pub(super) fn is_filled_from(&self, sources: &str) -> Result<bool, Error> {
+        let stored = self.db.get(FILLED_KEY).map_err(|e| self.failed("read what fills the stores", &e))?;
+        match stored {
+            Some(stored) => Ok(stored == sources.as_bytes()),
+            None => {
+                let mut batch = WriteBatch::default();
+                batch.put(FILLED_KEY, sources);
+                self.commit(batch, "write what fills the stores").map(|()| true)
+            }
+        }
     }
 
     fn failed(&self, action: &str, error: &rocksdb::Error) -> Error {

@@ -4,7 +4,7 @@
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use millrace_engine::memory::Memory;
-use millrace_engine::ports::{Database, Error, Positions, StoreIndex, Write};
+use millrace_engine::ports::{Database, Error, GlobalState, Positions, StoreIndex, Write};
 use millrace_engine::task::StoreSpec;
 
 use super::blocks::Blocks;
@@ -52,7 +52,9 @@ impl TaskDatabase {
         Self(Arc::new(Open { stores, resources: resources.clone() }))
     }
 
-    pub(super) fn view(&self) -> View {
+    /// What others read of it.
+    #[must_use]
+    pub fn view(&self) -> View {
         View(Arc::clone(&self.0))
     }
 
@@ -124,6 +126,23 @@ impl View {
     #[must_use]
     pub fn blocks(&self) -> Option<Blocks> {
         self.0.with(|stores| Ok(stores.disk.as_ref().map(Rocks::blocks))).ok().flatten()
+    }
+}
+
+/// The stores that all tasks read are those of one task.
+impl GlobalState for View {
+    fn get(&self, store: StoreIndex, keys: &[&[u8]], found: &mut dyn FnMut(usize, &[u8])) -> Result<(), Error> {
+        self.0.with(|stores| stores.get(stores.place(store)?.1, keys, found))
+    }
+
+    fn scan(
+        &self,
+        store: StoreIndex,
+        range: (Option<&[u8]>, Option<&[u8]>),
+        reverse: bool,
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<(), Error> {
+        self.0.with(|stores| stores.scan(stores.place(store)?.1, range, reverse, visit))
     }
 }
 

@@ -56,6 +56,8 @@ pub enum Report {
     Faults { task: TaskId, count: u32, example: String },
     /// A swap is through.
     Swapped(Swapped),
+    /// The global stores can't be kept up to date any more.
+    Globals(Error),
     /// None of the worker's tasks can go on: they were all dropped. `culprit` is the one that failed, if it was one.
     Worker { tasks: Vec<TaskId>, culprit: Option<TaskId>, error: Error },
 }

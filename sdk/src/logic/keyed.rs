@@ -7,6 +7,7 @@ use crate::run::Run;
 use crate::serdes::SharedSerde;
 
 /// A table's store as its nodes use it.
+#[derive(Clone)]
 pub(crate) struct TableStore<K, V> {
     pub(crate) name: String,
     pub(crate) keys: SharedSerde<K>,

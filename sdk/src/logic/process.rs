@@ -219,9 +219,9 @@ impl<K: Data, V: Data> Services for Session<'_, '_, K, V> {
     }
 
     fn open(&mut self, store: &str) -> ProcessResult<(usize, &StoreDefinition)> {
-        let node = self.run.current();
-        let used = node.stores.iter().any(|name| name == store);
-        match self.run.topology().store(store) {
+        let (node, topology) = (self.run.current(), self.run.topology());
+        let used = node.stores.iter().any(|name| name == store) || topology.is_global(store);
+        match topology.store(store) {
             Some(position) if used => Ok((self.run.host.open(store)?, &self.run.topology().stores[position])),
             _ => Err(ProcessError::new(format!(
                 "processor {} was not given the store {store}: name it where the processor is added",

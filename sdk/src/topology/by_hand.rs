@@ -3,7 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::{Kind, Shape, Topology};
+use super::{GlobalNodes, Kind, Shape, Topology};
+use crate::global_table::check_consumed;
 use crate::logic::{Destination, Process, Produce, RecordSource};
 use crate::options::{Consumed, Produced, RecordContext};
 use crate::processor::Processor;
@@ -100,6 +101,32 @@ impl Topology {
             let kind = Kind::Inner { logic: Arc::new(Process::new(supplier)) };
             let (takes, gives) = (Shape::of::<Rows<K, V>>(), Shape::of::<Rows<K2, V2>>());
             topology.insert_below(name, kind, takes, Some(gives), &owned(parents))
+        })
+    }
+
+    /// Adds a store that every instance has whole, with the source that reads all partitions of a topic and the processor
+    /// that fills the store with their records. All other processors may read it.
+    pub fn add_global_store<K: Data, V: Data, SK: Data, SV: Data, P: Processor<K, V, (), ()>>(
+        &mut self,
+        store: StoreBuilder<SK, SV>,
+        source: &str,
+        topic: impl Into<String>,
+        consumed: Consumed<K, V>,
+        processor: &str,
+        supplier: impl Fn() -> P + Send + Sync + 'static,
+    ) -> &mut Self {
+        self.attempt(|topology| {
+            check_consumed(source, &consumed)?;
+            let (keys, values) = (consumed.serdes.keys_of(source)?, consumed.serdes.values_of(source)?);
+            let nodes = GlobalNodes {
+                source: source.to_owned(),
+                read: Arc::new(RecordSource { keys, values, extractor: None }),
+                topic: topic.into(),
+                processor: processor.to_owned(),
+                logic: Arc::new(Process::new(supplier)),
+                gives: Shape::of::<Rows<K, V>>(),
+            };
+            topology.insert_global(nodes, store.definition())
         })
     }
 

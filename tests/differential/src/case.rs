@@ -50,6 +50,13 @@ pub enum Operator {
         value: Type,
         store: Option<Store>,
     },
+    /// Its store, if it is said how that is kept, has a name.
+    GlobalTable {
+        topic: String,
+        key: Type,
+        value: Type,
+        store: Option<Store>,
+    },
     // From a stream to a stream.
     Filter {
         from: StepId,
@@ -188,6 +195,19 @@ pub enum Operator {
         value: Type,
         store: Option<Store>,
     },
+    /// From two grouped streams to a table, with windowed keys if there are windows.
+    Cogroup {
+        from: StepId,
+        other: StepId,
+        combiner: String,
+        #[serde(rename = "otherCombiner")]
+        other_combiner: String,
+        windows: Option<Windows>,
+        retention: Option<i64>,
+        key: Type,
+        value: Type,
+        store: Option<Store>,
+    },
     // From a table.
     TableFilter {
         from: StepId,
@@ -259,6 +279,15 @@ pub enum Operator {
         joiner: String,
         key: Type,
         value: Type,
+    },
+    /// From a stream and a global table, whose keys are of the type given, to a stream of strings. The kind is not outer.
+    GlobalJoin {
+        from: StepId,
+        other: StepId,
+        kind: Join,
+        selector: String,
+        key: Type,
+        joiner: String,
     },
     /// From two streams to a stream of strings; the types are those of the streams. Times are in milliseconds.
     StreamJoin {
@@ -451,11 +480,13 @@ impl Operator {
     /// The same, to be renumbered.
     pub fn inputs_mut(&mut self) -> Vec<&mut StepId> {
         match self {
-            Self::Stream { .. } | Self::Table { .. } => Vec::new(),
+            Self::Stream { .. } | Self::Table { .. } | Self::GlobalTable { .. } => Vec::new(),
             Self::Merge { from, other }
+            | Self::Cogroup { from, other, .. }
             | Self::TableJoin { from, other, .. }
             | Self::ForeignKeyJoin { from, other, .. }
             | Self::StreamTableJoin { from, other, .. }
+            | Self::GlobalJoin { from, other, .. }
             | Self::StreamJoin { from, other, .. } => vec![from, other],
             Self::Filter { from, .. }
             | Self::FilterNot { from, .. }

@@ -23,9 +23,13 @@ pub fn case(seed: u64) -> Case {
         steps: Vec::new(),
         live: Vec::new(),
         topics: Vec::new(),
+        globals: Vec::new(),
         sinks: Vec::new(),
     };
     generator.sources();
+    if generator.random.chance(25) {
+        generator.global_table();
+    }
     for _ in 0..2 + generator.random.below(7) {
         generator.grow();
     }
@@ -63,6 +67,8 @@ struct Generator {
     steps: Vec<Step>,
     live: Vec<Live>,
     topics: Vec<SourceTopic>,
+    /// Global tables with the types of their keys.
+    globals: Vec<(StepId, Type)>,
     /// Topics written so far, with their types.
     sinks: Vec<SourceTopic>,
 }
@@ -94,12 +100,14 @@ impl Generator {
             | Operator::FlatMapValues { .. }
             | Operator::TableMapValues { .. }
             | Operator::Aggregate { .. }
+            | Operator::Cogroup { .. }
             | Operator::TableGroupBy { .. }
             | Operator::TableReduce { .. }
             | Operator::TableAggregate { .. }
             | Operator::TableJoin { .. }
             | Operator::ForeignKeyJoin { .. }
             | Operator::StreamTableJoin { .. }
+            | Operator::GlobalJoin { .. }
             | Operator::StreamJoin { .. }
             | Operator::Tally { .. }
             | Operator::Minutes { .. }
@@ -184,6 +192,16 @@ impl Generator {
         }
     }
 
+    fn global_table(&mut self) {
+        let (key, value) = (self.key_type(), self.value_type());
+        let topic = format!("global-{}", self.topics.len());
+        self.topics.push((topic.clone(), key, value));
+        let id = self.steps.len();
+        let store = self.maybe_view_store().map(|store| Store { name: Some(format!("s{id}")), ..store });
+        let step = self.push(Operator::GlobalTable { topic, key, value, store });
+        self.globals.push((step, key));
+    }
+
     /// One stream of the topics, or two, whose sources become one.
     fn streams(&mut self, topics: Vec<String>, key: Type, value: Type) {
         let extractor = if self.random.chance(15) { Some(self.function(EXTRACTORS)) } else { None };
@@ -207,9 +225,11 @@ impl Generator {
     }
 
     fn grow_stream(&mut self, from: Live) {
-        match self.random.below(24) {
+        match self.random.below(29) {
             18..=20 => self.join_stream(from),
             21..=23 => self.join_streams(from),
+            24 | 25 => self.cogroup(from),
+            26..=28 => self.join_global(from),
             0 => self.filter(from),
             1 => self.map(from),
             2 | 3 => self.map_values(from),
@@ -322,6 +342,15 @@ impl Generator {
         let (key, value) = (from.key, from.value);
         let operator = Operator::StreamTableJoin { from: from.step, other, kind, joiner, key, value };
         self.result(operator, Kind::Stream, key, Type::String);
+    }
+
+    /// With a global table; a filter if there is none.
+    fn join_global(&mut self, from: Live) {
+        let Some(&(other, key)) = self.globals.last() else { return self.filter(from) };
+        let (kind, selector) = (*self.random.pick(&[Join::Inner, Join::Left]), self.function(SELECTORS));
+        let joiner = self.function(JOINERS);
+        let operator = Operator::GlobalJoin { from: from.step, other, kind, selector, key, joiner };
+        self.result(operator, Kind::Stream, from.key, Type::String);
     }
 
     /// With a stream, which may be the one given.
@@ -468,6 +497,56 @@ impl Generator {
         }
     }
 
+    /// With a stream of a topic, which may be the one given; a filter if there is none. Both behind repartition topics would
+    /// be in an order that is up to the layout of Kafka Streams' heap, see [`Self::has_internal_topics`].
+    fn cogroup(&mut self, from: Live) {
+        let is_source = |live: &&mut Live| matches!(self.steps[live.step].operator, Operator::Stream { .. });
+        let Some(other) = self.live.iter_mut().rfind(is_source) else { return self.filter(from) };
+        other.used = true;
+        let (other, key) = (*other, other.key);
+        let windows = if self.random.chance(50) { Some(self.windows()) } else { None };
+        let [from, other] = [(from, false), (other, true)].map(|(live, direct)| {
+            // Kafka Streams gives null values to functions that aggregate in windows, the SDK does not.
+            let mut step = live.step;
+            if windows.is_some() {
+                step = self.push(Operator::Filter { from: step, predicate: "presentValue".to_owned() });
+            }
+            let (value, id) = (live.value, self.steps.len());
+            let topic = Some(format!("t{id}"));
+            if direct || (live.key == key && self.random.chance(40)) {
+                return self.push(Operator::GroupByKey { from: step, key, value, topic });
+            }
+            let selector = self.function(SELECTORS);
+            self.push(Operator::GroupBy { from: step, selector, key, value, topic })
+        });
+        let session = matches!(windows, Some(Windows::Session { .. }));
+        let combiners = if session { &COMBINERS[..3] } else { COMBINERS };
+        let (combiner, other_combiner) = (self.function(combiners), self.function(combiners));
+        let kept = if self.random.chance(50) { Some(*self.random.pick(&[0, 50, 1000])) } else { None };
+        let retention = windows.and_then(least).zip(kept).map(|(least, more)| least + more);
+        let (value, store) = (self.value_type(), self.store());
+        let operator = Operator::Cogroup {
+            from,
+            other,
+            combiner,
+            other_combiner,
+            windows,
+            retention,
+            key,
+            value,
+            store: Some(store),
+        };
+        if windows.is_none() {
+            return self.result(operator, Kind::Table, key, value);
+        }
+        let table = self.push(operator);
+        if self.random.chance(70) {
+            self.push(Operator::WindowedTo { from: table, topic: format!("windows-{table}"), key, value });
+        } else {
+            self.result(Operator::Unwindow { from: table, key }, Kind::Stream, Type::String, value);
+        }
+    }
+
     fn windows(&mut self) -> Windows {
         let size = *self.random.pick(&[1, 10, 100, 700]);
         let grace = *self.random.pick(&[0, 0, 30, 400]);
@@ -482,13 +561,8 @@ impl Generator {
 
     fn aggregate_windows(&mut self, grouped: StepId, key: Type, value: Type, nulls: bool) {
         let windows = self.windows();
-        let least = match windows {
-            Windows::Time { size, grace, .. } => Some(size + grace),
-            Windows::Sliding { difference, grace } => Some(2 * difference + grace),
-            Windows::Session { gap, grace } => Some(gap + grace),
-            Windows::Unlimited { .. } => None,
-        };
         let kept = if self.random.chance(50) { Some(*self.random.pick(&[0, 50, 1000])) } else { None };
+        let least = least(windows);
         let retention = least.zip(kept).map(|(least, more)| least + more);
         // Kafka Streams forgets what gets old before it goes on.
         let closes = !matches!(windows, Windows::Unlimited { .. }) && self.random.chance(35);
@@ -677,5 +751,15 @@ impl Generator {
             }
         };
         self.push(Operator::To { from, topic, key, value });
+    }
+}
+
+/// How long windows have to be kept at least.
+fn least(windows: Windows) -> Option<i64> {
+    match windows {
+        Windows::Time { size, grace, .. } => Some(size + grace),
+        Windows::Sliding { difference, grace } => Some(2 * difference + grace),
+        Windows::Session { gap, grace } => Some(gap + grace),
+        Windows::Unlimited { .. } => None,
     }
 }

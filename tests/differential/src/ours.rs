@@ -6,6 +6,7 @@ mod timed;
 mod topology;
 mod windows;
 mod joins;
+mod cogroups;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;

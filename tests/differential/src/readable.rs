@@ -39,7 +39,11 @@ fn source_types(case: &Case, name: &str) -> (Option<Type>, Option<Type>) {
             Operator::Stream { topics, key, value, .. } if topics.iter().any(|topic| topic == name) => {
                 return (Some(*key), Some(*value));
             }
-            Operator::Table { topic, key, value, .. } if topic == name => return (Some(*key), Some(*value)),
+            Operator::Table { topic, key, value, .. } | Operator::GlobalTable { topic, key, value, .. }
+                if topic == name =>
+            {
+                return (Some(*key), Some(*value));
+            }
             _ => {}
         }
     }
@@ -94,6 +98,12 @@ fn call(operator: &Operator) -> String {
         Operator::Table { topic, key, value, store } => {
             format!("builder.table({topic}, {key:?}, {value:?}){}", materialized(store.as_ref()))
         }
+        Operator::GlobalTable { topic, key, value, store } => {
+            format!("builder.globalTable({topic}, {key:?}, {value:?}){}", materialized(store.as_ref()))
+        }
+        Operator::GlobalJoin { from, other, kind, selector, key, joiner } => {
+            format!("v{from}.join({kind:?}, global v{other}, {selector}: {key:?}, {joiner})")
+        }
         Operator::Merge { from, other } => format!("v{from}.merge(v{other})"),
         Operator::TableJoin { from, other, kind, joiner, store, .. } => {
             format!("v{from}.join({kind:?}, v{other}, {joiner}){}", materialized(store.as_ref()))
@@ -108,6 +118,11 @@ fn call(operator: &Operator) -> String {
         Operator::StreamJoin { from, other, kind, joiner, before, after, grace, stores, .. } => {
             let stores = stores.as_ref().map_or_else(String::new, |stores| format!(", stores {stores}"));
             format!("v{from}.join({kind:?}, v{other}, {joiner}, -{before}..+{after} ms, grace {grace} ms{stores})")
+        }
+        Operator::Cogroup { from, other, combiner, other_combiner, windows, retention, key, value, store } => {
+            let windows = windows.map_or_else(String::new, |windows| format!(", {windows:?}, kept {retention:?} ms"));
+            let folded = format!("v{from}.cogroup({combiner}).cogroup(v{other}, {other_combiner})");
+            format!("{folded}.aggregate({key:?}, {value:?}{windows}){}", materialized(store.as_ref()))
         }
         Operator::Suppress { from, limit, max_records, max_bytes, .. } => {
             let until = limit.map_or_else(|| "their windows close".to_owned(), |limit| format!("{limit} ms are over"));

@@ -78,7 +78,7 @@ fn keep(case: &Case, gone: &[bool], redirect: impl Fn(StepId) -> StepId) -> Opti
 fn topics_read(operator: &Operator) -> Vec<String> {
     match operator {
         Operator::Stream { topics, .. } => topics.clone(),
-        Operator::Table { topic, .. } => vec![topic.clone()],
+        Operator::Table { topic, .. } | Operator::GlobalTable { topic, .. } => vec![topic.clone()],
         _ => Vec::new(),
     }
 }

@@ -119,6 +119,7 @@ pub(in crate::cli) fn report(found: &[Difference]) -> String {
         let effect = match difference.effect {
             Effect::None => "safe",
             Effect::Reopen => "safe, stores are opened anew",
+            Effect::Restart => "safe, the application starts anew",
             Effect::Refused => "refused unless allowed",
         };
         let _ = writeln!(text, "{difference} ({effect})");

@@ -9,11 +9,12 @@ use std::sync::Arc;
 use anyhow::{Context, anyhow};
 use millrace_engine::commit::{Guarantee, commit};
 use millrace_engine::context::Entries;
-use millrace_engine::memory::Memory;
+use millrace_engine::global::{Filler, GlobalStores};
+use millrace_engine::memory::{Memory, Shared};
 use millrace_engine::partitioner::partition;
 use millrace_engine::ports::{Committed, Error, Log, Partitions, Rejected};
 use millrace_engine::record::{Batch, Header, Offset, TaskId, TopicPartition};
-use millrace_engine::task::{Chunk, Settings, Start, Task};
+use millrace_engine::task::{Chunk, InputSpec, Settings, Start, Task};
 use millrace_engine::topology::{PartitionCounts, Partitioning};
 
 use crate::app::Application;
@@ -39,6 +40,8 @@ pub(super) struct Entry {
 
 pub(super) struct Driver {
     tasks: BTreeMap<TaskId, Task>,
+    /// Fills the global stores.
+    globals: Option<Filler>,
     log: Collected,
     /// Of each topic that is read, by its full name: the tasks of these subtopologies.
     readers: BTreeMap<Arc<str>, Vec<u32>>,
@@ -60,12 +63,14 @@ impl Driver {
         counts.extend(internal.map(|topic| (topic.name.clone(), topic.partitions)));
         let mut driver = Self {
             tasks: BTreeMap::new(),
+            globals: None,
             log: Collected::new(counts),
             readers: BTreeMap::new(),
             offsets: BTreeMap::new(),
             now_ms,
         };
         let settings = Arc::new(Settings { batch_records: 1, max_task_idle_ms: None, ..Settings::default() });
+        let globals = driver.fill_globals(application, partitioning, &settings)?;
         for partitioned in partitioning.subtopologies() {
             for input in &partitioned.inputs {
                 driver.readers.entry(Arc::clone(&input.full_name)).or_default().push(partitioned.subtopology);
@@ -82,13 +87,34 @@ impl Driver {
                 let guest = application.module().instantiate(info);
                 let database = Box::new(Memory::of(&spec.stores));
                 let starts = vec![Start { offset: Some(Offset(0)), partition_time: None }; spec.inputs.len()];
-                let mut task = Task::new(spec, Arc::clone(&settings), guest, database);
+                let mut task = Task::new(spec, Arc::clone(&settings), guest, database).reading(globals.clone());
                 task.restoring()?;
                 task.start(&starts, None, now_ms).map_err(|error| anyhow!("start task {id}: {error}"))?;
                 driver.tasks.insert(id, task);
             }
         }
         Ok(driver)
+    }
+
+    fn fill_globals(
+        &mut self,
+        application: &Application,
+        partitioning: &Partitioning,
+        settings: &Settings,
+    ) -> anyhow::Result<GlobalStores> {
+        let Some(spec) = partitioning.global_spec(application.plan()).map(Arc::new) else {
+            return Ok(GlobalStores::default());
+        };
+        let topics = spec.inputs.iter().map(|input| input.name.clone()).collect();
+        let info = TaskInfo { id: spec.id, topics, caching: false, usage: Arc::default(), log: Arc::default() };
+        let guest = application.module().instantiate(info);
+        let state = Shared::new(Memory::of(&spec.stores));
+        let stores = GlobalStores::new(&spec, Arc::new(state.clone()));
+        let begins = vec![Offset(0); spec.inputs.len()];
+        let mut filler = Filler::new(spec, settings.clone(), guest, Box::new(state));
+        filler.start(&begins, self.now_ms).context("start to fill the global stores")?;
+        self.globals = Some(filler);
+        Ok(stores)
     }
 
     pub(super) fn now_ms(&self) -> i64 {
@@ -102,7 +128,7 @@ impl Driver {
 
     /// Has a record processed, with all that follows from it, and a commit after each step.
     pub(super) fn pipe(&mut self, topic: &str, record: &Record) -> anyhow::Result<()> {
-        self.enqueue(topic, record);
+        self.hand_over(topic, record)?;
         self.complete()
     }
 
@@ -125,7 +151,9 @@ impl Driver {
     /// All of a store, in the order of the keys.
     pub(super) fn entries(&mut self, store: &str) -> anyhow::Result<Vec<Entry>> {
         let mut all = Vec::new();
-        for task in self.tasks.values_mut() {
+        let of_globals = self.globals.as_mut().map(Filler::task).filter(|task| has_store(task, store));
+        let of_tasks = self.tasks.values_mut().filter(|task| has_store(task, store));
+        for task in of_globals.into_iter().chain(of_tasks) {
             let context = task.state();
             let Some(index) = context.store(store) else { continue };
             let Entries { keys, values, timestamps } = context.scan(index, (None, None), false, u32::MAX)?;
@@ -138,31 +166,32 @@ impl Driver {
         Ok(all)
     }
 
-    /// Hands a record to the tasks that read it.
-    fn enqueue(&mut self, topic: &str, record: &Record) {
-        let Some(subtopologies) = self.readers.get(topic) else { return };
+    /// Hands a record to the tasks that read it; if it is for a global store, it is there then.
+    fn hand_over(&mut self, topic: &str, record: &Record) -> anyhow::Result<()> {
         let next = self.offsets.entry(TopicPartition::new(topic, record.partition)).or_default();
         let offset = mem::replace(next, *next + 1);
-        for &subtopology in subtopologies {
+        if let Some(filler) = &mut self.globals {
+            let reads = |input: &InputSpec| *input.topic == *topic && input.partition == record.partition;
+            if let Some(input) = filler.task().spec().inputs.iter().position(reads) {
+                return filler.fill(input, chunk(record, offset), self.now_ms).context("fill a global store");
+            }
+        }
+        for &subtopology in self.readers.get(topic).into_iter().flatten() {
             let Some(task) = self.tasks.get_mut(&TaskId { subtopology, partition: record.partition }) else { continue };
             let Some(input) = task.spec().inputs.iter().position(|input| *input.topic == *topic) else { continue };
-            let mut records = Batch::default();
-            records.push(record.key.as_deref(), record.value.as_deref(), record.timestamp);
-            let header =
-                |(key, value): &(String, Option<Vec<u8>>)| Header { index: 0, key: key.clone(), value: value.clone() };
-            records.headers.extend(record.headers.iter().map(header));
-            task.add(input, Chunk { offsets: vec![offset], records });
+            task.add(input, chunk(record, offset));
         }
+        Ok(())
     }
 
     /// Processes until nothing is left, what tasks write for each other included.
     fn complete(&mut self) -> anyhow::Result<()> {
-        self.deliver();
+        self.deliver()?;
         while let Some(id) = self.tasks.iter().find(|(_, task)| has_work(task)).map(|(id, _)| *id) {
             let Some(task) = self.tasks.get_mut(&id) else { break };
             task.process(self.now_ms, &mut self.log).map_err(|error| anyhow!("task {id}: {error}"))?;
             self.commit()?;
-            self.deliver();
+            self.deliver()?;
         }
         Ok(())
     }
@@ -173,12 +202,26 @@ impl Driver {
         Ok(())
     }
 
-    fn deliver(&mut self) {
+    fn deliver(&mut self) -> anyhow::Result<()> {
         while let Some((topic, record)) = self.log.fresh.pop_front() {
-            self.enqueue(&topic, &record);
+            self.hand_over(&topic, &record)?;
             self.log.written.entry(topic).or_default().push(record);
         }
+        Ok(())
     }
+}
+
+fn chunk(record: &Record, offset: i64) -> Chunk {
+    let mut records = Batch::default();
+    records.push(record.key.as_deref(), record.value.as_deref(), record.timestamp);
+    let header = |(key, value): &(String, Option<Vec<u8>>)| Header { index: 0, key: key.clone(), value: value.clone() };
+    records.headers.extend(record.headers.iter().map(header));
+    Chunk { offsets: vec![offset], records }
+}
+
+/// One of its own: all tasks can read the global ones.
+fn has_store(task: &Task, name: &str) -> bool {
+    task.spec().stores.iter().any(|store| store.name == name)
 }
 
 fn has_work(task: &Task) -> bool {

@@ -75,7 +75,8 @@ impl Script {
             layout: store.layout.clone(),
             formats: Formats { key: Format::named(&store.format.key), value: Format::named(&store.format.value) },
         };
-        let stores = plan.subtopologies().iter().flat_map(|subtopology| &subtopology.stores);
+        let globals = plan.global_stores().iter().map(|global| &global.store);
+        let stores = plan.subtopologies().iter().flat_map(|subtopology| &subtopology.stores).chain(globals);
         Ok(Self {
             formats: formats.collect::<anyhow::Result<_>>()?,
             stores: stores.map(|store| (store.name.clone(), shown(store))).collect(),
@@ -243,8 +244,9 @@ struct Topics {
 
 impl Topics {
     fn of(script: &Script, application: &Application) -> Self {
-        let read: BTreeSet<String> =
-            script.partitioning.subscription().map(|input| input.full_name.to_string()).collect();
+        let globals = application.plan().global_stores().iter().map(|global| global.filled.topic.clone());
+        let subscription = script.partitioning.subscription().map(|input| input.full_name.to_string());
+        let read: BTreeSet<String> = subscription.chain(globals).collect();
         Self {
             read: read.into_iter().filter(|topic| !script.is_internal(topic)).collect(),
             written: application.output_topics(),

@@ -5,6 +5,7 @@ mod crash;
 mod damage;
 mod directory;
 mod volume;
+mod global;
 
 use std::path::Path;
 

@@ -1,6 +1,6 @@
 //! Owns the building of joins with the SDK: `Joins.java` does the same with Kafka Streams.
 
-use millrace::{JoinWindows, Joined, KStream, KTable, Materialized, StreamJoined, TableJoined};
+use millrace::{GlobalKTable, JoinWindows, Joined, KStream, KTable, Materialized, StreamJoined, TableJoined};
 
 use super::serdes::{Cell, Typed};
 use super::topology::{Built, Wrap, materialized};
@@ -117,6 +117,21 @@ fn with_table<V: Wrap, O: Wrap>(
     match kind {
         Join::Inner => left.join_table(right, move |left, right| joined(&joiner, Some(left), Some(right)), options),
         _ => left.left_join_table(right, move |left, right| joined(&joiner, Some(left), right), options),
+    }
+}
+
+pub(super) fn stream_with_global<V: Wrap>(
+    left: &KStream<Value, V>,
+    right: &GlobalKTable<Value, Value>,
+    kind: Join,
+    mapper: impl Fn(Option<&Value>, &V) -> Option<Value> + Send + Sync + 'static,
+    joiner: String,
+) -> KStream<Value, Value> {
+    match kind {
+        Join::Inner => {
+            left.join_global_table(right, mapper, move |left, right| joined(&joiner, Some(left), Some(right)))
+        }
+        _ => left.left_join_global_table(right, mapper, move |left, right| joined(&joiner, Some(left), right)),
     }
 }
 

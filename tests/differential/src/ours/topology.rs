@@ -5,10 +5,11 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use millrace::{
-    Branched, Consumed, Grouped, Joined, KGroupedStream, KGroupedTable, KStream, KTable, Materialized, Produced,
-    Repartitioned, StreamsBuilder, Topology,
+    Branched, Consumed, GlobalKTable, Grouped, Joined, KGroupedStream, KGroupedTable, KStream, KTable, Materialized,
+    Produced, Repartitioned, StreamsBuilder, Topology,
 };
 
+use super::cogroups;
 use super::joins;
 use super::processors::{Stamp, Tally};
 use super::serdes::{Cell, Typed};
@@ -31,6 +32,7 @@ pub(super) enum Built {
     WindowedCounts(Cut<i64>),
     WindowTable(WindowTable<Value>),
     WindowCountTable(WindowTable<i64>),
+    Global(GlobalKTable<Value, Value>),
     Branches(Vec<Built>),
     End,
 }
@@ -110,6 +112,11 @@ fn build(builder: &mut StreamsBuilder, built: &[Built], step: &Step) -> Result<B
             let consumed = consumed(step.name.as_ref(), *key, *value, None);
             return Ok(Built::Table(builder.table(topic, consumed, materialized(store.as_ref(), *key, *value))));
         }
+        Operator::GlobalTable { topic, key, value, store } => {
+            let consumed = consumed(step.name.as_ref(), *key, *value, None);
+            let options = materialized(store.as_ref(), *key, *value);
+            return Ok(Built::Global(builder.global_table(topic, consumed, options)));
+        }
         _ => {}
     }
     let from = step.operator.inputs()[0];
@@ -122,12 +129,14 @@ fn build(builder: &mut StreamsBuilder, built: &[Built], step: &Step) -> Result<B
             Operator::WindowedBy { windows, emit, retention, .. } => {
                 Ok(Built::Windowed(windows::cut(grouped, *windows, *emit, *retention)))
             }
+            Operator::Cogroup { other, .. } => cogroups::cogroup(grouped, &built[*other], step),
             _ => aggregate(grouped, step),
         },
         Built::GroupedCounts(grouped) => match &step.operator {
             Operator::WindowedBy { windows, emit, retention, .. } => {
                 Ok(Built::WindowedCounts(windows::cut(grouped, *windows, *emit, *retention)))
             }
+            Operator::Cogroup { other, .. } => cogroups::cogroup(grouped, &built[*other], step),
             _ => aggregate(grouped, step),
         },
         Built::Windowed(cut) => Ok(match windows::aggregate(cut, step)? {
@@ -149,6 +158,7 @@ fn build(builder: &mut StreamsBuilder, built: &[Built], step: &Step) -> Result<B
             },
             other => Err(format!("{other:?} on a split")),
         },
+        Built::Global(_) => Err(format!("{:?} on a global table", step.operator)),
         Built::End => Err(format!("{:?} on nothing", step.operator)),
     }
 }
@@ -243,6 +253,12 @@ fn on_stream<V: Wrap>(
                 None => serdes,
             };
             return joins::stream_with_table(from, &built[*other], *kind, joiner.clone(), joined);
+        }
+        Operator::GlobalJoin { other, kind, selector, key, joiner, .. } => {
+            let Built::Global(table) = &built[*other] else { return Err("not a global table".to_owned()) };
+            let selector = select::<V>(selector, *key);
+            let mapper = move |key: Option<&Value>, value: &V| selector(key, Some(value));
+            Built::Stream(joins::stream_with_global(stream, table, *kind, mapper, joiner.clone()))
         }
         Operator::StreamJoin { other, .. } => return joins::streams(from, &built[*other], step),
         Operator::Stamp { .. } => V::stream(stream.process(|| Stamp, &[])),

@@ -28,8 +28,8 @@ enum Stream<V: Data> {
 
 /// A table of windows.
 pub(super) struct WindowTable<V: Data> {
-    table: KTable<Windowed<Value>, V>,
-    windows: Windows,
+    pub(super) table: KTable<Windowed<Value>, V>,
+    pub(super) windows: Windows,
 }
 
 /// The tables that come of a windowed stream of one type.

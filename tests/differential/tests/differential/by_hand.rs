@@ -103,6 +103,8 @@ pub(crate) fn cases() -> Vec<Known> {
     all.extend(foreign_key_joins());
     all.extend(stream_joins());
     all.extend(suppressions());
+    all.extend(cogroups());
+    all.extend(globals());
     all.into_iter().map(|sketch| sketch.0).collect()
 }
 
@@ -512,6 +514,103 @@ fn foreign_key_joins() -> Vec<Sketch> {
             .writes(
                 "out",
                 &["\"p\" -> \"ab&~\" @ 1", "\"p\" -> \"ab&x\" @ 5", "\"p\" -> \"odd&~\" @ 6", "\"p\" -> null @ 7"],
+            ),
+    ]
+}
+
+fn globals() -> Vec<Sketch> {
+    let steps = |kind| {
+        let (selector, joiner) = ("firstWord".to_owned(), "pair".to_owned());
+        vec![
+            Operator::GlobalTable { topic: "global".to_owned(), key: Text, value: Text, store: store("global") },
+            stream(&["in"]),
+            Operator::GlobalJoin { from: 1, other: 0, kind, selector, key: Text, joiner },
+            to(2, "out", Text),
+        ]
+    };
+    let piped = |name, kind| {
+        sketch(name, steps(kind))
+            .pipe("k", "a early", 1)
+            .record("global", "a", "y", 9, &[])
+            .record("global", "", "no key", 9, &[])
+            .pipe("k", "a x", 2)
+            .pipe("", "a z", 3)
+            .pipe("k", "", 4)
+            .record("global", "a", "", 10, &[])
+            .pipe("k", "a late", 5)
+    };
+    vec![
+        piped("an inner join with a global table finds what it has by any key", Join::Inner)
+            .writes("out", &["\"k\" -> \"a x&y\" @ 2", "null -> \"a z&y\" @ 3"]),
+        piped("a left join with a global table goes on without it", Join::Left).writes(
+            "out",
+            &[
+                "\"k\" -> \"a early&~\" @ 1",
+                "\"k\" -> \"a x&y\" @ 2",
+                "null -> \"a z&y\" @ 3",
+                "\"k\" -> \"a late&~\" @ 5",
+            ],
+        ),
+    ]
+}
+
+fn cogroups() -> Vec<Sketch> {
+    let cogroup = |windows| Operator::Cogroup {
+        from: 1,
+        other: 3,
+        combiner: "add".to_owned(),
+        other_combiner: "latest".to_owned(),
+        windows,
+        retention: None,
+        key: Text,
+        value: Text,
+        store: store("cogrouped"),
+    };
+    let to_stream = |windows: Option<Windows>| match windows {
+        None => Operator::ToStream { from: 4 },
+        Some(_) => Operator::Unwindow { from: 4, key: Text },
+    };
+    let steps = |windows, other: Operator| {
+        vec![
+            stream(&["in"]),
+            group_by_key(0),
+            other,
+            group_by_key(2),
+            cogroup(windows),
+            to_stream(windows),
+            to(5, "out", Text),
+        ]
+    };
+    let sessions = Some(Windows::Session { gap: 10, grace: 0 });
+    vec![
+        sketch("two streams make one aggregate, each in its own way", steps(None, stream(&["other"])))
+            .pipe("a", "x", 1)
+            .pipe("a", "y", 2)
+            .record("other", "a", "z", 3, &[])
+            .pipe("a", "x", 4)
+            .writes(
+                "out",
+                &["\"a\" -> \"+x\" @ 1", "\"a\" -> \"+x+y\" @ 2", "\"a\" -> \"z\" @ 3", "\"a\" -> \"z+x\" @ 4"],
+            ),
+        sketch("one group behind a repartition topic, the other not", steps(None, select_key(0, "firstWord")))
+            .pipe("a", "a x", 1)
+            .pipe("a", "b y", 2)
+            .writes(
+                "out",
+                &["\"a\" -> \"+a x\" @ 1", "\"a\" -> \"a x\" @ 1", "\"a\" -> \"a x+b y\" @ 2", "\"b\" -> \"b y\" @ 2"],
+            ),
+        sketch("both streams are in the same sessions", steps(sessions, stream(&["other"])))
+            .pipe("a", "x", 1)
+            .record("other", "a", "z", 5, &[])
+            .pipe("a", "y", 30)
+            .writes(
+                "out",
+                &[
+                    "\"a@1/1\" -> \"+x\" @ 1",
+                    "\"a@1/1\" -> null @ 1",
+                    "\"a@1/5\" -> \"z\" @ 5",
+                    "\"a@30/30\" -> \"+y\" @ 30",
+                ],
             ),
     ]
 }

@@ -40,6 +40,14 @@ fn the_reference_passes_its_case() -> Result<()> {
 }
 
 #[test]
+fn a_global_table_is_filled_before_what_follows() -> Result<()> {
+    let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/billing/cases");
+    let (code, out, err) = test("example-billing", &[&cases], &[])?;
+    ensure!(code == Some(0) && out.ends_with("billing.toml\n1 passed, 0 failed\n"), "{code:?}\n{out}{err}");
+    Ok(())
+}
+
+#[test]
 fn what_differs_is_shown_with_its_file_and_step() -> Result<()> {
     let case = "\
 [[step]]

@@ -6,6 +6,7 @@ mod counts;
 mod windows;
 mod backlog;
 mod foreign_keys;
+mod globals;
 mod restart;
 mod standbys;
 mod exactly_once;

@@ -26,6 +26,7 @@ import org.apache.kafka.streams.Topology;
 import org.apache.kafka.streams.kstream.Aggregator;
 import org.apache.kafka.streams.kstream.Branched;
 import org.apache.kafka.streams.kstream.BranchedKStream;
+import org.apache.kafka.streams.kstream.GlobalKTable;
 import org.apache.kafka.streams.kstream.Grouped;
 import org.apache.kafka.streams.kstream.Initializer;
 import org.apache.kafka.streams.kstream.KGroupedStream;
@@ -64,9 +65,11 @@ final class Cases {
         return switch (text(step, "op")) {
             case "stream" -> builder.stream(texts(step.get("topics")), consumed(step));
             case "table" -> table(step);
+            case "globalTable" -> globalTable(step);
             case "toTable" -> toTable(step);
             case "groupBy", "groupByKey" -> group(step);
             case "windowedBy" -> Windowing.cut(grouped(step), step);
+            case "cogroup" -> Cogroups.aggregate(grouped(step), other(step), step);
             case "unwindow" -> Windowing.unwindow((Windowing.WindowTable) from(step));
             case "count", "reduce", "aggregate" -> from(step) instanceof Windowing.Cut cut
                 ? Windowing.aggregate(cut, step)
@@ -78,6 +81,8 @@ final class Cases {
             case "foreignKeyJoin" ->
                 Joins.onForeignKey(from(step), results.get(step.get("other").intValue()), step);
             case "streamTableJoin" -> Joins.streamWithTable(
+                stream(step, "from"), results.get(step.get("other").intValue()), step);
+            case "globalJoin" -> Joins.streamWithGlobal(
                 stream(step, "from"), results.get(step.get("other").intValue()), step);
             case "streamJoin" -> Joins.streams(stream(step, "from"), stream(step, "other"), step);
             case "suppress" -> Windowing.suppress(from(step), step);
@@ -99,6 +104,13 @@ final class Cases {
         return store == null
             ? builder.table(text(step, "topic"), consumed(step))
             : builder.table(text(step, "topic"), consumed(step), store);
+    }
+
+    private GlobalKTable<Object, Object> globalTable(final JsonNode step) {
+        final Materialized<Object, Object, KeyValueStore<Bytes, byte[]>> store = materialized(step);
+        return store == null
+            ? builder.globalTable(text(step, "topic"), consumed(step))
+            : builder.globalTable(text(step, "topic"), consumed(step), store);
     }
 
     private KStream<Object, Object> onStream(final JsonNode step) {
@@ -381,6 +393,11 @@ final class Cases {
     @SuppressWarnings("unchecked")
     private KGroupedStream<Object, Object> grouped(final JsonNode step) {
         return (KGroupedStream<Object, Object>) from(step);
+    }
+
+    @SuppressWarnings("unchecked")
+    private KGroupedStream<Object, Object> other(final JsonNode step) {
+        return (KGroupedStream<Object, Object>) results.get(step.get("other").intValue());
     }
 
     @SuppressWarnings("unchecked")

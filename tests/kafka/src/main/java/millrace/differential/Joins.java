@@ -11,10 +11,12 @@ import com.fasterxml.jackson.databind.JsonNode;
 import java.time.Duration;
 import java.util.function.BiFunction;
 import org.apache.kafka.common.utils.Bytes;
+import org.apache.kafka.streams.kstream.GlobalKTable;
 import org.apache.kafka.streams.kstream.JoinWindows;
 import org.apache.kafka.streams.kstream.Joined;
 import org.apache.kafka.streams.kstream.KStream;
 import org.apache.kafka.streams.kstream.KTable;
+import org.apache.kafka.streams.kstream.KeyValueMapper;
 import org.apache.kafka.streams.kstream.Materialized;
 import org.apache.kafka.streams.kstream.Named;
 import org.apache.kafka.streams.kstream.StreamJoined;
@@ -81,6 +83,18 @@ final class Joins {
         return text(step, "kind").equals("inner")
             ? left.join(right, joiner(step), joined)
             : left.leftJoin(right, joiner(step), joined);
+    }
+
+    @SuppressWarnings("unchecked")
+    static KStream<Object, Object> streamWithGlobal(
+            final KStream<Object, Object> left, final Object table, final JsonNode step) {
+        final GlobalKTable<Object, Object> right = (GlobalKTable<Object, Object>) table;
+        final KeyValueMapper<Object, Object, Object> mapper = (k, v) -> Steps.select(step, k, v);
+        final ValueJoiner<Object, Object, Object> joiner = joiner(step);
+        final Named named = named(step);
+        return text(step, "kind").equals("inner")
+            ? (named == null ? left.join(right, mapper, joiner) : left.join(right, mapper, joiner, named))
+            : (named == null ? left.leftJoin(right, mapper, joiner) : left.leftJoin(right, mapper, joiner, named));
     }
 
     static KStream<Object, Object> streams(
