@@ -40,7 +40,6 @@ impl<'a, K: Data, V: Data> KeyValueStore<'a, K, V> {
     }
 
     /// Sets the value of a key at that time.
-    #[expect(clippy::needless_pass_by_value, reason = "as `put`, and as Kafka Streams has it")]
     pub fn put_with_timestamp(&mut self, key: &K, value: V, timestamp: i64) -> ProcessResult {
         let key = self.0.key(key)?;
         self.0.put(&key, Some(&value), timestamp)

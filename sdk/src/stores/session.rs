@@ -82,7 +82,6 @@ impl<'a, K: Data, V: Data> SessionStore<'a, K, V> {
     }
 
     /// Sets the aggregate of a session.
-    #[expect(clippy::needless_pass_by_value, reason = "what is put is given away")]
     pub fn put(&mut self, session: &Windowed<K>, aggregate: V) -> ProcessResult {
         let (stored, timestamp) = (self.0.key(session)?, self.0.now());
         self.0.put(&stored, Some(&aggregate), timestamp)
