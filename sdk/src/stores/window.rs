@@ -55,7 +55,7 @@ const SEQUENCE: usize = 4;
 /// let driver = millrace::TopologyTestDriver::new(builder.build().unwrap()).unwrap();
 /// let amounts = driver.create_input_topic("amounts", StringSerde, LongSerde);
 /// let sums = driver.create_output_topic("sums", StringSerde, LongSerde);
-/// let amount = |value, minute| millrace::TestRecord::new(Some("ada".to_owned()), Some(value), minute * 60_000);
+/// let amount = |value, minute: i64| millrace::TestRecord::new(Some("ada".to_owned()), Some(value), minute * 60_000);
 /// amounts.pipe_records(vec![amount(1, 0), amount(2, 5), amount(3, 10)]);
 /// let told: Vec<Option<i64>> = sums.read_key_values_to_list().into_iter().map(|(_, sum)| sum).collect();
 /// assert_eq!(told, [Some(1), Some(3), Some(5)]);
