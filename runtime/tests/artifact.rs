@@ -279,17 +279,20 @@ fn credentials_are_docker_s() {
 
 /// An authority of somebody's own: its certificate, and what a server with the name needs that it has signed for.
 fn authority(name: &str) -> (String, TlsAcceptor) {
-    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    let mut params = CertificateParams::new(Vec::new()).expect("a certificate");
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let key = KeyPair::generate().unwrap();
-    let certificate = params.self_signed(&key).unwrap().pem();
+    let key = KeyPair::generate().expect("a certificate");
+    let certificate = params.self_signed(&key).expect("a certificate").pem();
     let issuer = Issuer::new(params, key);
-    let key = KeyPair::generate().unwrap();
-    let signed = CertificateParams::new(vec![name.to_owned()]).unwrap().signed_by(&key, &issuer).unwrap();
+    let key = KeyPair::generate().expect("a certificate");
+    let signed = CertificateParams::new(vec![name.to_owned()])
+        .expect("a certificate")
+        .signed_by(&key, &issuer)
+        .expect("a certificate");
     let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()));
-    let config = config.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
-    let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
-    let config = config.with_single_cert(vec![signed.der().clone()], key).unwrap();
+    let config = config.with_safe_default_protocol_versions().expect("a certificate").with_no_client_auth();
+    let key = PrivateKeyDer::try_from(key.serialize_der()).expect("a certificate");
+    let config = config.with_single_cert(vec![signed.der().clone()], key).expect("a certificate");
     (certificate, TlsAcceptor::from(Arc::new(config)))
 }
 

@@ -61,7 +61,11 @@ impl TaskDatabase {
     /// Has everything compacted that compactions look at.
     #[cfg(test)]
     pub(super) fn compact(&self) {
-        self.0.with(|stores| Ok(stores.disk.as_ref().expect("the task has a persistent store").compact())).unwrap();
+        let compacted = self.0.with(|stores| {
+            stores.rocks()?.compact();
+            Ok(())
+        });
+        compacted.expect("the task has a persistent store");
     }
 }
 
