@@ -56,6 +56,9 @@ const CHUNK_BYTES: usize = 1 << 20;
 /// How long a stop may take before it stops waiting for a broker that is away.
 const STOP_PATIENCE: Duration = Duration::from_secs(25);
 
+/// What workers and the global stores' thread tell the source by.
+type Reports = (Sender<Report>, Receiver<Report>);
+
 /// A module and the plan that its topology makes, before any task is made of it.
 #[derive(Debug, Clone)]
 pub struct Application {
@@ -210,7 +213,7 @@ impl Application {
         versions: &Arc<Versions>,
         other_inputs: bool,
         ends: Ends,
-        (membership, status, (reports, received)): (Arc<Membership>, Arc<Status>, (Sender<Report>, Receiver<Report>)),
+        (membership, status, (reports, received)): (Arc<Membership>, Arc<Status>, Reports),
     ) -> anyhow::Result<Source> {
         let guarantee = engine_guarantee(config.guarantee);
         let pace = Pace {

@@ -288,7 +288,7 @@ impl<K: Data, A: Data> Kept<K, A> {
         let layout = Layout::Window(Windows { size_ms, retention_ms, retain_duplicates: false });
         let stored: SharedSerde<Windowed<K>> = Arc::new(TimeWindowedSerde::of_store(keys.clone(), size_ms));
         let written = Arc::new(TimeWindowedSerde::of_topic(keys.clone(), size_ms));
-        Self::kept(layout, store, (stored, values), written, materialized)
+        Self::laid_out(layout, store, (stored, values), written, materialized)
     }
 
     pub(crate) fn in_sessions(
@@ -298,10 +298,10 @@ impl<K: Data, A: Data> Kept<K, A> {
         materialized: &Materialized<K, A>,
     ) -> Self {
         let written: SharedSerde<Windowed<K>> = Arc::new(SessionWindowedSerde::of(keys.clone()));
-        Self::kept(Layout::Session(retention_ms), store, (Arc::clone(&written), values), written, materialized)
+        Self::laid_out(Layout::Session(retention_ms), store, (Arc::clone(&written), values), written, materialized)
     }
 
-    fn kept(
+    fn laid_out(
         layout: Layout,
         name: String,
         (keys, values): (SharedSerde<Windowed<K>>, SharedSerde<A>),

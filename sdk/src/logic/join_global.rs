@@ -12,6 +12,8 @@ use crate::contract::{Failure, index};
 use crate::rows::{Col, Data, Rows};
 use crate::run::Run;
 
+type Types<K, V, R> = PhantomData<fn() -> (K, V, R)>;
+
 /// A stream's records with what a global table has of the keys that `mapper` makes of them.
 pub(crate) struct JoinStreamGlobalTable<K, V, GK, GV, R, M, F> {
     pub(crate) table: Arc<dyn View<GK, GV>>,
@@ -19,7 +21,7 @@ pub(crate) struct JoinStreamGlobalTable<K, V, GK, GV, R, M, F> {
     pub(crate) left: bool,
     pub(crate) mapper: M,
     pub(crate) joiner: F,
-    pub(crate) types: PhantomData<fn() -> (K, V, R)>,
+    pub(crate) types: Types<K, V, R>,
 }
 
 impl<K: Data, V: Data, GK: Data, GV: Data, R: Data, M, F> Logic for JoinStreamGlobalTable<K, V, GK, GV, R, M, F>

@@ -262,27 +262,41 @@ fn on_stream<V: Wrap>(
         }
         Operator::StreamJoin { other, .. } => return joins::streams(from, &built[*other], step),
         Operator::Stamp { .. } => V::stream(stream.process(|| Stamp, &[])),
+        operator @ (Operator::Tally { .. } | Operator::Minutes { .. } | Operator::Visits { .. }) => {
+            return with_store(builder, stream, operator);
+        }
+        _ => return map(stream, &step.operator),
+    };
+    Ok(built)
+}
+
+/// Processors with a store of their own.
+fn with_store<V: Wrap>(
+    builder: &mut StreamsBuilder,
+    stream: &KStream<Value, V>,
+    operator: &Operator,
+) -> Result<Built, String> {
+    Ok(Built::Stream(match operator {
         Operator::Tally { key, store, punctuation, .. } => {
             let name = store.name.as_deref().ok_or("a processor's store has a name")?;
             let tally = Tally::new(name, punctuation.clone());
             builder.add_state_store(Tally::store(name, store, *key));
-            Built::Stream(stream.process(move || tally.clone(), &[name]))
+            stream.process(move || tally.clone(), &[name])
         }
         Operator::Minutes { key, store, size, retention, duplicates, .. } => {
             let name = store.name.as_deref().ok_or("a processor's store has a name")?;
             builder.add_state_store(Minutes::store(store, *key, (*size, *retention), *duplicates)?);
             let minutes = Minutes { store: name.to_owned(), size: *size, duplicates: *duplicates };
-            Built::Stream(stream.process(move || minutes.clone(), &[name]))
+            stream.process(move || minutes.clone(), &[name])
         }
         Operator::Visits { key, store, gap, retention, .. } => {
             let name = store.name.as_deref().ok_or("a processor's store has a name")?;
             builder.add_state_store(Visits::store(store, *key, *retention)?);
             let visits = Visits { store: name.to_owned(), gap: *gap };
-            Built::Stream(stream.process(move || visits.clone(), &[name]))
+            stream.process(move || visits.clone(), &[name])
         }
-        _ => return map(stream, &step.operator),
-    };
-    Ok(built)
+        _ => return Err("not a processor with a store".to_owned()),
+    }))
 }
 
 /// The operators that change the type of the values.

@@ -261,6 +261,7 @@ fn a_reset_takes_members_out_that_did_not_leave() -> Result<()> {
     let mut app = App::new(&Kafka::shared()?, "reset-force")?;
     // It would have to wait longer than any test.
     app.set("kafka.consumer.session.timeout.ms", "900000");
+    app.set("kafka.consumer.max.poll.interval.ms", "900000");
     let mut first = app.run("a")?;
     let mut second = app.run("b")?;
     app.write(&[Record::new("foo", ""), Record::new("bar", "")])?;
