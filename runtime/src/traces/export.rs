@@ -129,7 +129,9 @@ impl Sender {
         let scope = json!({ "scope": { "name": "millrace" }, "spans": spans });
         let body = json!({ "resourceSpans": [{ "resource": self.resource, "scopeSpans": [scope] }] });
         let request = self.client.post(&self.url).header("content-type", "application/json").body(body.to_string());
-        let answered = self.runtime.block_on(request.send()).and_then(reqwest::Response::error_for_status);
+        // Its clock is the runtime's, also where it is made.
+        let answered = self.runtime.block_on(async { request.send().await });
+        let answered = answered.and_then(reqwest::Response::error_for_status);
         let failed = std::mem::replace(&mut self.fails, answered.is_err());
         match answered {
             Ok(_) if failed => {
