@@ -26,6 +26,9 @@ pub(super) type CommittedOffsets = BTreeMap<TopicPartition, Committed>;
 pub(super) type Offsets = BTreeMap<TopicPartition, Offset>;
 
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
+/// How often something is asked in all, and how long nobody is asked in between.
+const ATTEMPTS: usize = 5;
+const ATTEMPT_WAIT: Duration = Duration::from_millis(200);
 
 impl Source {
     pub(super) fn rebalance(&mut self, rebalance: Rebalance) -> Result<(), Error> {
@@ -226,10 +229,10 @@ impl Source {
                 self.settings.application_id
             )));
         }
-        let (begin, end) = self
-            .consumer
-            .fetch_watermarks(&partition.topic, number(partition), REQUEST_TIMEOUT)
-            .map_err(|error| classify_question(&format!("ask where {partition} begins and ends"), &error))?;
+        let (begin, end) = patiently(|| {
+            let answer = self.consumer.fetch_watermarks(&partition.topic, number(partition), REQUEST_TIMEOUT);
+            answer.map_err(|error| classify_question(&format!("ask where {partition} begins and ends"), &error))
+        })?;
         Ok(Offset(if reset == OffsetReset::Latest { end } else { begin }))
     }
 
@@ -246,20 +249,10 @@ impl Source {
 
     /// What the group committed for these partitions. The coordinator may be away for a while.
     fn committed(&self, partitions: &[TopicPartition]) -> Result<CommittedOffsets, Error> {
-        let mut attempts = 0;
-        let list = loop {
-            match self.consumer.committed_offsets(to_list(partitions), REQUEST_TIMEOUT) {
-                Ok(list) => break list,
-                Err(error) => {
-                    let error = classify("ask the group for committed offsets", &error);
-                    attempts += 1;
-                    if !matches!(error, Error::Retry(_)) || attempts >= 5 {
-                        return Err(error);
-                    }
-                    tracing::warn!(%error, "will try again");
-                }
-            }
-        };
+        let list = patiently(|| {
+            let answer = self.consumer.committed_offsets(to_list(partitions), REQUEST_TIMEOUT);
+            answer.map_err(|error| classify("ask the group for committed offsets", &error))
+        })?;
         let mut committed = CommittedOffsets::new();
         for (partition, element) in partitions.iter().zip(list.elements()) {
             let doing = || format!("ask the group for the committed offset of {partition}");
@@ -388,4 +381,16 @@ impl Source {
         }
         self.tell_placements();
     }
+}
+
+/// Asks again what passes by itself: a topic that was just created may have no leader yet, and coordinators move.
+fn patiently<T>(ask: impl Fn() -> Result<T, Error>) -> Result<T, Error> {
+    for _ in 1..ATTEMPTS {
+        match ask() {
+            Err(Error::Retry(reason)) => tracing::warn!(reason, "will try again"),
+            answered => return answered,
+        }
+        std::thread::sleep(ATTEMPT_WAIT);
+    }
+    ask()
 }
