@@ -181,7 +181,9 @@ pub(super) fn objection(target: Target, property: &str) -> Option<String> {
 /// Why librdkafka doesn't take a value, if so.
 pub(super) fn refusal(target: Target, property: &str, value: &str) -> Option<String> {
     match ClientConfig::new().set(property, value).create_native_config() {
-        Err(KafkaError::ClientConfig(_, reason, ..)) => Some(format!("`{}`: {}", target.key(property), reason.trim_end())),
+        Err(KafkaError::ClientConfig(_, reason, ..)) => {
+            Some(format!("`{}`: {}", target.key(property), reason.trim_end()))
+        }
         Err(error) => Some(format!("`{}`: {error}", target.key(property))),
         Ok(_) => None,
     }
