@@ -246,8 +246,8 @@ impl Source {
         if self.held || self.has_room() {
             self.poll()?;
         } else {
-            let seen = self.look()?;
-            self.tell_reach(&seen, false);
+            self.look()?;
+            self.tell_reach(false);
         }
         match self.consumer.context().take() {
             Some(rebalance) => self.rebalance(rebalance),
@@ -326,13 +326,13 @@ impl Source {
             }
             wait = Duration::ZERO;
         }
-        let seen = self.look()?;
-        self.tell_reach(&seen, true);
+        self.look()?;
+        self.tell_reach(true);
         later.into_iter().for_each(|parcel| self.hand_over(parcel));
         while let Some(parcel) = self.routes.take_open() {
             self.hand_over(parcel);
         }
-        self.tell_reach(&seen, false);
+        self.tell_reach(false);
         Ok(())
     }
 
@@ -441,8 +441,10 @@ impl Source {
         let resume = if self.held { &[][..] } else { resume };
         self.consumer
             .pause(&to_list(pause))
-            .and_then(|()| self.consumer.resume(&to_list(resume)))
-            .map_err(|error| classify("pause and resume partitions", &error))
+            .and_then(|()| crate::kafka::resume(&self.consumer, resume))
+            .map_err(|error| classify("pause and resume partitions", &error))?;
+        self.reaches.go_on(resume);
+        Ok(())
     }
 
     /// Asks every worker for something and waits until all have answered or time is up.

@@ -17,7 +17,7 @@ use crate::kafka::{classify, last_seen_end, number};
 use crate::worker::Order;
 
 /// How long what a partition ends with is waited for while nothing comes of it.
-const WAIT_MAX: Duration = Duration::from_secs(1);
+const WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// A partition that is one of several inputs of its task.
 pub(super) struct Reach {
@@ -26,21 +26,24 @@ pub(super) struct Reach {
     read: Offset,
     /// When something of it was read last.
     since: Instant,
+    /// Whether there was more of it when it was looked at last.
+    behind: bool,
     /// What the task was told last.
-    behind: Option<bool>,
+    told: Option<bool>,
 }
 
 #[derive(Default)]
 pub(super) struct Reaches(BTreeMap<TopicPartition, Reach>);
 
 impl Reaches {
-    /// Keeps those of `partitions` that are inputs beside others, of which no task has heard yet.
-    pub(super) fn keep(&mut self, partitions: &BTreeMap<TaskId, Vec<TopicPartition>>) {
-        let several = partitions.iter().filter(|(_, inputs)| inputs.len() > 1);
+    /// Keeps those of `inputs` that are read beside others, of which no task has heard yet.
+    pub(super) fn keep(&mut self, inputs: BTreeMap<TaskId, Vec<TopicPartition>>) {
         let mut kept = BTreeMap::new();
-        for (task, input) in several.flat_map(|(task, inputs)| inputs.iter().map(|input| (*task, input))) {
-            let read = self.0.get(input).map_or(Offset(0), |known| known.read);
-            kept.insert(input.clone(), Reach { task, read, since: Instant::now(), behind: None });
+        for (task, inputs) in inputs.into_iter().filter(|(_, inputs)| inputs.len() > 1) {
+            for input in inputs {
+                let read = self.0.get(&input).map_or(Offset(0), |known| known.read);
+                kept.insert(input, Reach { task, read, since: Instant::now(), behind: true, told: None });
+            }
         }
         self.0 = kept;
     }
@@ -48,13 +51,22 @@ impl Reaches {
     /// The client goes on there, whatever it has read before.
     pub(super) fn begin(&mut self, partition: &TopicPartition, offset: Offset) {
         if let Some(reach) = self.0.get_mut(partition) {
-            (reach.read, reach.since, reach.behind) = (offset, Instant::now(), None);
+            (reach.read, reach.since, reach.told) = (offset, Instant::now(), None);
+        }
+    }
+
+    /// They are read on: nothing came of them while they were paused.
+    pub(super) fn go_on(&mut self, partitions: &[TopicPartition]) {
+        for partition in partitions {
+            if let Some(reach) = self.0.get_mut(partition) {
+                reach.since = Instant::now();
+            }
         }
     }
 
     /// The task begins anew to listen.
     pub(super) fn forget_told(&mut self, task: TaskId) {
-        self.0.values_mut().filter(|reach| reach.task == task).for_each(|reach| reach.behind = None);
+        self.0.values_mut().filter(|reach| reach.task == task).for_each(|reach| reach.told = None);
     }
 
     pub(super) fn is_awaited(&self, partition: &TopicPartition) -> bool {
@@ -63,45 +75,43 @@ impl Reaches {
 }
 
 impl Reach {
-    /// Whether there is more of it than was read.
-    fn look(&mut self, read: Option<Offset>, end: Option<Offset>) -> bool {
+    fn look(&mut self, read: Option<Offset>, end: Option<Offset>) {
         if let Some(read) = read.filter(|read| *read > self.read) {
             (self.read, self.since) = (read, Instant::now());
         }
-        let behind = end.is_none_or(|end| end > self.read);
-        if !behind {
+        let more = end.is_none_or(|end| end > self.read);
+        if !more {
             self.since = Instant::now();
         }
-        behind && self.since.elapsed() < WAIT_MAX
+        self.behind = more && self.since.elapsed() < WAIT_MAX;
     }
 }
 
 impl Source {
-    /// Looks at all inputs, and tells of those that `behind` is right for. Those that go on have to be named before what
-    /// was read is handed over, the others after it.
-    pub(super) fn look(&mut self) -> Result<Vec<(TopicPartition, bool)>, Error> {
+    /// Looks how far all inputs go.
+    pub(super) fn look(&mut self) -> Result<(), Error> {
         if self.reaches.0.is_empty() {
-            return Ok(Vec::new());
+            return Ok(());
         }
         let read = self.consumer.position().map_err(|error| classify("ask how far partitions were read", &error))?;
-        let mut seen = Vec::new();
         for (partition, reach) in &mut self.reaches.0 {
             let read = read.find_partition(&partition.topic, number(partition)).and_then(|at| match at.offset() {
                 rdkafka::Offset::Offset(offset) => Some(Offset(offset)),
                 _ => None,
             });
-            seen.push((partition.clone(), reach.look(read, last_seen_end(&self.consumer, partition))));
+            reach.look(read, last_seen_end(&self.consumer, partition));
         }
-        Ok(seen)
+        Ok(())
     }
 
-    pub(super) fn tell_reach(&mut self, seen: &[(TopicPartition, bool)], told: bool) {
-        for (partition, behind) in seen.iter().filter(|(_, behind)| *behind == told) {
-            let Some(reach) = self.reaches.0.get_mut(partition) else { continue };
-            let Some(Placement::At(worker)) = self.placements.get(&reach.task) else { continue };
-            if reach.behind.replace(*behind) != Some(*behind) {
-                let order = Order::Reach { task: reach.task, partition: partition.clone(), behind: *behind };
-                self.workers[*worker].order(order);
+    /// Tells tasks of the inputs that `behind` is right for. Those that go on have to be named before what was read is
+    /// handed over, the others after it.
+    pub(super) fn tell_reach(&mut self, behind: bool) {
+        let changed = |reach: &Reach| reach.behind == behind && reach.told != Some(behind);
+        for (partition, reach) in self.reaches.0.iter_mut().filter(|(_, reach)| changed(reach)) {
+            if let Some(Placement::At(worker)) = self.placements.get(&reach.task) {
+                reach.told = Some(behind);
+                self.workers[*worker].order(Order::Reach { task: reach.task, partition: partition.clone(), behind });
             }
         }
     }

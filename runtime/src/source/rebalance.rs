@@ -176,18 +176,14 @@ impl Source {
     /// Sets up where the records of these partitions go.
     fn route(&mut self, partitions: &[TopicPartition]) {
         self.routes.clear();
-        for partition in partitions {
-            if let Some((task, _)) = self.reader_of(partition) {
-                self.routes.add(partition.clone(), task);
-            }
-        }
         let mut inputs: BTreeMap<TaskId, Vec<TopicPartition>> = BTreeMap::new();
         for partition in partitions {
             if let Some((task, _)) = self.reader_of(partition) {
+                self.routes.add(partition.clone(), task);
                 inputs.entry(task).or_default().push(partition.clone());
             }
         }
-        self.reaches.keep(&inputs);
+        self.reaches.keep(inputs);
     }
 
     /// Assigns the partitions to the consumer, those paused that belong to tasks which can't take records yet.
