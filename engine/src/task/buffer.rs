@@ -35,6 +35,8 @@ pub(crate) struct Cut {
     pub(crate) stream_time: Option<i64>,
     /// The record that brings stream time here is the last of its batch: a punctuation is due after it.
     pub(crate) punctuation: Option<i64>,
+    /// Where a partition is empty of which the broker has more, the batch ends.
+    pub(crate) waits: bool,
 }
 
 /// Records to be processed together.
@@ -78,6 +80,11 @@ impl Queue {
     fn head_time(&self) -> Option<i64> {
         let held = self.chunks.front()?;
         held.chunk.records.timestamps.get(self.cursor.row()).copied()
+    }
+
+    /// What comes next of it is still at the broker.
+    fn is_awaited(&self) -> bool {
+        self.chunks.is_empty() && self.behind
     }
 
     /// Whether the first chunk has timestamps to go by, as far as there is one.
@@ -184,7 +191,7 @@ impl Buffer {
             self.idle_since = None;
             return true;
         };
-        if self.queues.iter().any(|queue| queue.chunks.is_empty() && queue.behind) {
+        if self.queues.iter().any(Queue::is_awaited) {
             self.idle_since = None;
             return false;
         }
@@ -233,7 +240,10 @@ impl Buffer {
         let mut stream_time = cut.stream_time;
         let mut full = false;
         self.drop_finished(&mut taken);
-        while !full && self.queues.iter().all(Queue::is_stamped) {
+        while !full
+            && !(cut.waits && self.queues.iter().any(Queue::is_awaited))
+            && self.queues.iter().all(Queue::is_stamped)
+        {
             let heads = self.queues.iter().enumerate();
             let mut heads: Vec<_> = heads.filter_map(|(input, q)| Some((q.head_time()?, q.turn, input))).collect();
             heads.sort_unstable();

@@ -488,6 +488,7 @@ impl Task {
             bytes: self.settings.batch_bytes,
             stream_time: self.context.stream_time,
             punctuation: self.context.schedules.next(Clock::StreamTime),
+            waits: self.settings.max_task_idle_ms.is_some(),
         };
         if let Some(taken) = self.buffer.take(cut) {
             done.bytes = taken.bytes;

@@ -246,6 +246,20 @@ fn an_input_that_goes_on_is_waited_for() {
 }
 
 #[test]
+fn an_input_that_goes_on_ends_the_batch_where_it_runs_dry() {
+    for (max_task_idle_ms, counts) in [(Some(0), [2, 0, 2]), (None, [4, 0, 1])] {
+        let mut bench = Bench::new(2, Behaviour::default(), Settings { max_task_idle_ms, ..Settings::default() });
+        bench.task.set_behind(1, true);
+        bench.add(0, &[(0, "a", "", 1), (1, "a", "", 3), (2, "a", "", 5)]);
+        bench.add(1, &[(0, "a", "", 2)]);
+        let processed = |bench: &mut Bench| bench.task.process(0, &mut bench.log).expect("processes").records;
+        let before = [processed(&mut bench), processed(&mut bench)];
+        bench.add(1, &[(1, "a", "", 4)]);
+        assert_eq!([before[0], before[1], processed(&mut bench)], counts, "{max_task_idle_ms:?}");
+    }
+}
+
+#[test]
 fn only_legal_moves_are_made() {
     let mut task = Bench::new(1, Behaviour::default(), Settings::default()).task;
     assert!(task.resume().is_err());
