@@ -240,10 +240,10 @@ impl Buffer {
         let mut stream_time = cut.stream_time;
         let mut full = false;
         self.drop_finished(&mut taken);
-        while !full
-            && !(cut.waits && self.queues.iter().any(Queue::is_awaited))
-            && self.queues.iter().all(Queue::is_stamped)
-        {
+        while !full && self.queues.iter().all(Queue::is_stamped) {
+            if cut.waits && self.queues.iter().any(Queue::is_awaited) {
+                break;
+            }
             let heads = self.queues.iter().enumerate();
             let mut heads: Vec<_> = heads.filter_map(|(input, q)| Some((q.head_time()?, q.turn, input))).collect();
             heads.sort_unstable();
