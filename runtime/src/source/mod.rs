@@ -441,7 +441,7 @@ impl Source {
         let resume = if self.held { &[][..] } else { resume };
         self.consumer
             .pause(&to_list(pause))
-            .and_then(|()| crate::kafka::resume(&self.consumer, resume))
+            .and_then(|()| self.consumer.resume(&to_list(resume)))
             .map_err(|error| classify("pause and resume partitions", &error))?;
         self.reaches.go_on(resume);
         Ok(())
