@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use crate::commit::{Guarantee, commit};
 use crate::overlay::parse;
-use crate::ports::{Committed, Database, Error, GlobalState, Guest, Log, Partitions, Rejected, StoreIndex};
+use crate::ports::{Committed, CommittedState, Database, Error, Guest, Log, Partitions, Rejected, StoreIndex};
 use crate::quarantine::{Policies, Policy};
 use crate::record::{Batch, Column, Offset, TopicPartition};
 use crate::task::{Chunk, Fit, Phase, Settings, Start, Successor, Task, TaskSpec};
@@ -21,13 +21,13 @@ use crate::task::{Chunk, Fit, Phase, Settings, Start, Successor, Task, TaskSpec}
 #[derive(Clone, Default)]
 pub struct GlobalStores {
     names: Arc<[String]>,
-    state: Option<Arc<dyn GlobalState>>,
+    state: Option<Arc<dyn CommittedState + Send + Sync>>,
 }
 
 impl GlobalStores {
     /// `spec` is that of the task that fills them.
     #[must_use]
-    pub fn new(spec: &TaskSpec, state: Arc<dyn GlobalState>) -> Self {
+    pub fn new(spec: &TaskSpec, state: Arc<dyn CommittedState + Send + Sync>) -> Self {
         Self { names: spec.stores.iter().map(|store| store.name.clone()).collect(), state: Some(state) }
     }
 
@@ -39,7 +39,7 @@ impl GlobalStores {
         self.names.get(store).map(String::as_str)
     }
 
-    fn state(&self) -> Result<&dyn GlobalState, Error> {
+    fn state(&self) -> Result<&(dyn CommittedState + Send + Sync), Error> {
         self.state.as_deref().ok_or_else(|| Error::Fatal("there are no global stores".to_owned()))
     }
 

@@ -6,7 +6,7 @@ use std::ops::Bound;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::expiry::Expiry;
-use crate::ports::{Database, Error, GlobalState, Positions, StoreIndex, Write};
+use crate::ports::{CommittedState, Database, Error, Positions, StoreIndex, Write};
 use crate::task::StoreSpec;
 
 /// State that ends with its owner.
@@ -70,7 +70,7 @@ fn no_store(store: StoreIndex) -> Error {
     Error::Fatal(format!("there is no store {store} in the database"))
 }
 
-impl Database for Memory {
+impl CommittedState for Memory {
     fn get(&self, store: StoreIndex, keys: &[&[u8]], found: &mut dyn FnMut(usize, &[u8])) -> Result<(), Error> {
         let rows = &self.store(store)?.rows;
         for (index, &key) in keys.iter().enumerate() {
@@ -102,7 +102,9 @@ impl Database for Memory {
         }
         Ok(())
     }
+}
 
+impl Database for Memory {
     fn write(&mut self, write: Write<'_>) -> Result<(), Error> {
         if let Some(&(store, ..)) = write.entries.iter().find(|&&(store, ..)| store >= self.stores.len()) {
             return Err(no_store(store));
@@ -180,7 +182,7 @@ impl Shared {
     }
 }
 
-impl GlobalState for Shared {
+impl CommittedState for Shared {
     fn get(&self, store: StoreIndex, keys: &[&[u8]], found: &mut dyn FnMut(usize, &[u8])) -> Result<(), Error> {
         self.read().get(store, keys, found)
     }
@@ -197,20 +199,6 @@ impl GlobalState for Shared {
 }
 
 impl Database for Shared {
-    fn get(&self, store: StoreIndex, keys: &[&[u8]], found: &mut dyn FnMut(usize, &[u8])) -> Result<(), Error> {
-        self.read().get(store, keys, found)
-    }
-
-    fn scan(
-        &self,
-        store: StoreIndex,
-        range: (Option<&[u8]>, Option<&[u8]>),
-        reverse: bool,
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
-    ) -> Result<(), Error> {
-        self.read().scan(store, range, reverse, visit)
-    }
-
     fn write(&mut self, write: Write<'_>) -> Result<(), Error> {
         Self::write(self).write(write)
     }

@@ -155,8 +155,8 @@ pub struct Write<'a> {
     pub positions: Positions,
 }
 
-/// The committed state of one task.
-pub trait Database: Send {
+/// Committed state that is read. Its stores are in the order of the task that writes them.
+pub trait CommittedState {
     /// Calls `found` with the index in `keys` and the value of every key that exists. The keys are
     /// given in ascending order without repetition.
     fn get(&self, store: StoreIndex, keys: &[&[u8]], found: &mut dyn FnMut(usize, &[u8])) -> Result<(), Error>;
@@ -168,6 +168,10 @@ pub trait Database: Send {
         reverse: bool,
         visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
     ) -> Result<(), Error>;
+}
+
+/// The committed state of one task.
+pub trait Database: CommittedState + Send {
     /// All or nothing, also across a crash; what was written before is never lost to this write.
     fn write(&mut self, write: Write<'_>) -> Result<(), Error>;
     /// What was written last of each. A store whose content is gone (in memory, after a start) has no position.
@@ -181,21 +185,6 @@ pub trait Database: Send {
     /// that it is opened with, has no position from then on, also when it comes back: the positions of inputs that are
     /// written meanwhile say nothing of it. `Ok(false)`: it would have to be opened anew; it is as it was.
     fn set_stores(&mut self, stores: &[StoreSpec]) -> Result<bool, Error>;
-}
-
-/// The committed state of global stores: written by the task that fills them, on a thread of its own, and read by all
-/// others meanwhile. The stores are in the order of that task.
-pub trait GlobalState: Send + Sync {
-    /// As [`Database::get`].
-    fn get(&self, store: StoreIndex, keys: &[&[u8]], found: &mut dyn FnMut(usize, &[u8])) -> Result<(), Error>;
-    /// As [`Database::scan`].
-    fn scan(
-        &self,
-        store: StoreIndex,
-        range: (Option<&[u8]>, Option<&[u8]>),
-        reverse: bool,
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
-    ) -> Result<(), Error>;
 }
 
 /// A record the log refused for itself (too large, invalid), which says nothing of its neighbours.

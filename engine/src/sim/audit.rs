@@ -8,7 +8,7 @@ use crate::commit::Guarantee;
 use crate::expiry::{Expiry, TimedKeys};
 use crate::memory::Memory;
 use crate::overlay::parse;
-use crate::ports::{Database, Positions, Write};
+use crate::ports::{CommittedState, Database, Positions, Write};
 use crate::record::{Offset, TopicPartition};
 use crate::sim::guest::{number, version};
 use crate::sim::log::Cluster;

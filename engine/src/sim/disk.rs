@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use crate::memory::Memory;
-use crate::ports::{Database, Error, Positions, StoreIndex, Write};
+use crate::ports::{CommittedState, Database, Error, Positions, StoreIndex, Write};
 use crate::sim::Random;
 use crate::sim::audit::{Audit, Kind, STORES};
 use crate::sim::fuse::Fuse;
@@ -57,7 +57,7 @@ impl Disk {
     }
 }
 
-impl Database for Disk {
+impl CommittedState for Disk {
     fn get(&self, store: StoreIndex, keys: &[&[u8]], found: &mut dyn FnMut(usize, &[u8])) -> Result<(), Error> {
         self.fuse.before()?;
         let damaged = self.damaged.as_ref().map(|random| random.lock().expect("no test panics with it"));
@@ -77,7 +77,9 @@ impl Database for Disk {
         self.fuse.before()?;
         self.memory.lock().expect("no test panics with it").scan(self.stores[store], range, reverse, visit)
     }
+}
 
+impl Database for Disk {
     fn write(&mut self, mut write: Write<'_>) -> Result<(), Error> {
         self.fuse.before()?;
         for (store, ..) in &mut write.entries {

@@ -4,7 +4,7 @@
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use millrace_engine::memory::Memory;
-use millrace_engine::ports::{Database, Error, GlobalState, Positions, StoreIndex, Write};
+use millrace_engine::ports::{CommittedState, Database, Error, Positions, StoreIndex, Write};
 use millrace_engine::task::StoreSpec;
 
 use super::blocks::Blocks;
@@ -134,7 +134,7 @@ impl View {
 }
 
 /// The stores that all tasks read are those of one task.
-impl GlobalState for View {
+impl CommittedState for View {
     fn get(&self, store: StoreIndex, keys: &[&[u8]], found: &mut dyn FnMut(usize, &[u8])) -> Result<(), Error> {
         self.0.with(|stores| stores.get(stores.place(store)?.1, keys, found))
     }
@@ -259,7 +259,7 @@ impl Stores {
     }
 }
 
-impl Database for TaskDatabase {
+impl CommittedState for TaskDatabase {
     fn get(&self, store: StoreIndex, keys: &[&[u8]], found: &mut dyn FnMut(usize, &[u8])) -> Result<(), Error> {
         self.0.with(|stores| stores.get(stores.place(store)?.1, keys, found))
     }
@@ -273,7 +273,9 @@ impl Database for TaskDatabase {
     ) -> Result<(), Error> {
         self.0.with(|stores| stores.scan(stores.place(store)?.1, range, reverse, visit))
     }
+}
 
+impl Database for TaskDatabase {
     fn write(&mut self, write: Write<'_>) -> Result<(), Error> {
         self.0.with(|stores| stores.write(write))
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use millrace_engine::memory::Memory;
 use millrace_engine::overlay::stored;
 use millrace_engine::partitioner::partition;
-use millrace_engine::ports::{Database, Error, Positions, Write};
+use millrace_engine::ports::{CommittedState, Database, Error, Positions, Write};
 use millrace_engine::record::TaskId;
 use millrace_engine::topology::{Format, Layout, Partitioning, Plan, Processor, Source, Store, Topology, Windows};
 use serde_json::{Value, json};

@@ -9,7 +9,7 @@ mod global;
 
 use std::path::Path;
 
-use millrace_engine::ports::{Database, Error, Positions, Write};
+use millrace_engine::ports::{CommittedState, Database, Error, Positions, Write};
 use millrace_engine::record::{Offset, TaskId, TopicPartition};
 use millrace_engine::task::StoreSpec;
 
