@@ -1,9 +1,11 @@
-//! Owns the age of entries: which time a key of a window or session store names, and when an entry is gone. Must not
-//! know where entries are kept.
+//! Owns the age of entries: which time a key of a window or session store names, and when an entry or a version is gone.
+//! Must not know where entries are kept.
 //!
 //! A store's clock is the highest time that a key written to it has named (its *observed time*), as in Kafka Streams:
 //! it stands still while nothing is written. An entry is gone when the clock is a retention past it. From that
 //! moment on nobody gets to see it, whether it was deleted yet or not.
+
+use crate::versions;
 
 /// How the entries of a store age.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +23,8 @@ pub enum TimedKeys {
     Duplicates,
     /// Key, 8-byte window end, 8-byte window start: the end.
     Session,
+    /// As `versions` has them. A key alone names no time: the store's clock is that of what is put.
+    Versions,
 }
 
 impl Expiry {
@@ -30,16 +34,26 @@ impl Expiry {
         let behind = match self.keys {
             TimedKeys::Window | TimedKeys::Duplicates => 4,
             TimedKeys::Session => 8,
+            TimedKeys::Versions => return None,
         };
         let time = key.get(..key.len().checked_sub(behind)?)?.last_chunk::<8>()?;
         Some(i64::from_be_bytes(*time))
     }
 
-    /// Whether the entry of a key is gone when the store has observed this time.
+    /// Whether an entry, in stored form, is gone when the store has observed this time.
     #[must_use]
-    pub fn is_over(&self, key: &[u8], observed: Option<i64>) -> bool {
-        let Some(observed) = observed else { return false };
-        self.time(key).is_some_and(|time| time <= observed.saturating_sub(self.retention_ms))
+    pub fn is_over(&self, key: &[u8], stored: &[u8], observed: Option<i64>) -> bool {
+        let Some(begin) = observed.map(|observed| observed.saturating_sub(self.retention_ms)) else { return false };
+        match self.keys {
+            TimedKeys::Versions => versions::is_over(key, stored, begin),
+            _ => self.time(key).is_some_and(|time| time <= begin),
+        }
+    }
+
+    /// Whether entries are versions of their keys.
+    #[must_use]
+    pub fn is_versioned(&self) -> bool {
+        self.keys == TimedKeys::Versions
     }
 
     /// The latest time that is named by what is written: keys, and whether there is a value.
@@ -77,10 +91,10 @@ mod tests {
     fn an_entry_is_gone_a_retention_after_its_time() {
         let expiry = Expiry { keys: TimedKeys::Window, retention_ms: 10 };
         let key: Vec<u8> = [7_i64.to_be_bytes().as_slice(), &[0; 4]].concat();
-        assert!(!expiry.is_over(&key, None));
-        assert!(!expiry.is_over(&key, Some(16)));
-        assert!(expiry.is_over(&key, Some(17)));
+        assert!(!expiry.is_over(&key, &[], None));
+        assert!(!expiry.is_over(&key, &[], Some(16)));
+        assert!(expiry.is_over(&key, &[], Some(17)));
         let endless = Expiry { retention_ms: i64::MAX, ..expiry };
-        assert!(!endless.is_over(&key, Some(i64::MAX - 1)));
+        assert!(!endless.is_over(&key, &[], Some(i64::MAX - 1)));
     }
 }

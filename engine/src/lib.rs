@@ -12,6 +12,7 @@ pub mod global;
 pub mod quarantine;
 pub mod context;
 pub mod overlay;
+pub mod versions;
 pub mod expiry;
 pub mod commit;
 pub mod restore;

@@ -33,7 +33,7 @@ impl Store {
     /// Deletes what is gone by age, each time as much was written as was left the last time.
     fn sweep(&mut self, observed: Option<i64>) {
         let Some(expiry) = self.expiry.filter(|_| self.unswept >= self.swept.max(SWEEP_MIN)) else { return };
-        self.rows.retain(|key, _| !expiry.is_over(key, observed));
+        self.rows.retain(|key, stored| !expiry.is_over(key, stored, observed));
         (self.unswept, self.swept) = (0, self.rows.len());
     }
 }

@@ -57,7 +57,7 @@ use std::collections::BTreeMap;
 use crate::commit::{Guarantee, Metadata};
 use crate::overlay::stored;
 use crate::ports::{Change, Committed, Error, Positions, StoreIndex, Write};
-use crate::record::{Offset, TopicPartition};
+use crate::record::{Batch, Offset, TopicPartition};
 use crate::task::{Chunk, InputSpec, Start, StoreSpec, Task, TaskSpec};
 
 mod standby;
@@ -228,6 +228,7 @@ impl Task {
             return Err(Error::Fatal(format!("task {} has nothing to replay into store {name}", self.spec.id)));
         };
         let Range { to, repair, .. } = self.restoration.ranges[index];
+        self.observe_stored(store)?;
         if repair {
             self.context.overlay().touch(store, &chunk.records)?;
         } else {
@@ -242,6 +243,9 @@ impl Task {
 
     fn write_replayed(&mut self, store: StoreIndex, chunk: &Chunk, position: Offset) -> Result<(), Error> {
         let records = &chunk.records;
+        if self.context.overlay().is_versioned(store) {
+            return self.replay_versions(store, records, position);
+        }
         let rows = records.keys.iter().zip(records.values.iter()).zip(&records.timestamps);
         let rows: Vec<(&[u8], Option<Vec<u8>>)> = rows
             .filter_map(|((key, value), &timestamp)| Some((key?, value.map(|value| stored(timestamp, value)))))
@@ -254,6 +258,33 @@ impl Task {
             positions.observe(&spec.name, time);
         }
         self.context.overlay().database()?.write(Write { entries, positions })
+    }
+
+    /// Takes up the time that a versioned store has observed, by which versions are too old.
+    fn observe_stored(&mut self, store: StoreIndex) -> Result<(), Error> {
+        if self.context.overlay().is_versioned(store) && self.context.overlay().observed(store).is_none() {
+            let stored = self.context.overlay().database()?.positions()?;
+            self.context.overlay().observe(store, stored.observed(&self.spec.stores[store].name));
+        }
+        Ok(())
+    }
+
+    /// What a version changes depends on those before it: they are put again, as the module did.
+    fn replay_versions(&mut self, store: StoreIndex, records: &Batch, position: Offset) -> Result<(), Error> {
+        let name = self.spec.stores[store].name.clone();
+        let overlay = self.context.overlay();
+        overlay.savepoint();
+        let replayed = overlay.replay_versions(store, records).and_then(|()| {
+            let mut positions = Positions { changelogs: vec![(name.clone(), position)], ..Positions::default() };
+            if let Some(time) = overlay.observed(store) {
+                positions.observe(&name, time);
+            }
+            overlay.write(positions)
+        });
+        if replayed.is_err() {
+            overlay.rollback();
+        }
+        replayed
     }
 }
 

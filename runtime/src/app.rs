@@ -113,10 +113,6 @@ impl Application {
         if self.plan.subtopologies().is_empty() {
             bail!("the topology fills global stores, and nothing reads them: give it a stream");
         }
-        let stores = self.plan.subtopologies().iter().flat_map(|subtopology| &subtopology.stores);
-        if let Some(store) = stores.into_iter().find(|store| matches!(store.layout, Layout::Versioned(_))) {
-            bail!("store {} can't keep versions yet: use a key-value store", store.name);
-        }
         Ok(())
     }
 

@@ -30,7 +30,7 @@ use log::Collected;
 
 pub use guest::native;
 pub use log::RawRecord;
-pub use stores::{StoreEntry, TestKeyValueStore, TestSessionStore, TestWindowStore};
+pub use stores::{StoreEntry, TestKeyValueStore, TestSessionStore, TestVersionedStore, TestWindowStore};
 pub use topics::{TestInputTopic, TestOutputTopic, TestRecord};
 
 /// How a [`TopologyTestDriver`] is set up.
@@ -217,7 +217,20 @@ impl TopologyTestDriver {
         TestSessionStore::open(Rc::clone(&self.inner), name)
     }
 
-    /// The entries of a store as bytes, in key order.
+    /// The versioned store of that name; none if there is no such store with these types.
+    #[must_use]
+    pub fn get_versioned_store<K: Data, V: Data>(&self, name: &str) -> Option<TestVersionedStore<K, V>> {
+        TestVersionedStore::open(Rc::clone(&self.inner), name)
+    }
+
+    /// What a versioned store had of a key at a time, as bytes, with the time since when.
+    #[must_use]
+    pub fn store_entry_as_of(&self, name: &str, key: &[u8], time: i64) -> Option<StoreEntry> {
+        let (value, valid_from, _) = self.inner.borrow_mut().entry_as_of(name, key, time)?;
+        Some(StoreEntry { key: key.to_vec(), value, timestamp: valid_from })
+    }
+
+    /// The entries of a store as bytes, in key order; of a versioned store the latest ones.
     #[must_use]
     pub fn store_entries(&self, name: &str) -> Vec<StoreEntry> {
         self.inner.borrow_mut().entries(name)

@@ -80,14 +80,23 @@ impl StreamsBuilder {
         let topic = topic.into();
         let generated = || self.graph.borrow_mut().generate_store(&format!("{topic}-"));
         let store = materialized.name.clone().unwrap_or_else(generated);
+        if materialized.is_versioned() {
+            self.graph.borrow_mut().fail(format!("global table {store} can't keep versions: give it another store"));
+        }
         let names = self.global_names(&consumed);
         let consumed = Consumed { serdes: consumed.serdes.or(materialized.serdes.clone()), ..consumed };
         let (keys, values) = resolve(&self.graph, &names.1, &consumed.serdes);
         let definition = store_definition(&store, &keys, &values, &materialized);
-        let view = StoreView::of(&store, &keys, &values);
+        let view = StoreView::of(&store, &keys, &values, None);
         let state = Arc::new(TableState::default());
         state.materialize();
-        let kept = TableStore { name: store.clone(), keys: keys.clone(), values: values.clone(), cached: false };
+        let kept = TableStore {
+            name: store.clone(),
+            keys: keys.clone(),
+            values: values.clone(),
+            cached: false,
+            history_ms: None,
+        };
         let logic = Arc::new(TableSource { store: kept, state });
         self.add_global(names, topic, (keys, values), &consumed, logic, definition);
         GlobalKTable { store, view }

@@ -329,7 +329,8 @@ pub(crate) fn store_definition<K: Data, V: Data>(
     values: &SharedSerde<V>,
     options: &Materialized<K, V>,
 ) -> StoreDefinition {
-    stored_as(Layout::KeyValue, name, keys, values, options)
+    let layout = options.history_ms.map_or(Layout::KeyValue, Layout::Versioned);
+    stored_as(layout, name, keys, values, options)
 }
 
 /// A store of that layout, whose keys the serde writes whole.

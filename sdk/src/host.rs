@@ -1,7 +1,12 @@
 //! Owns what the SDK asks of whoever runs a module: the imports of the component, or the engine's
 //! context natively. Must not know which of them it is.
 
-use crate::contract::{Clock, Column, Entries, Failure, Header};
+use crate::contract::{Clock, Column, Entries, Failure, Header, Versions};
+
+/// Until when the latest version of a key is valid.
+pub(crate) const LATEST: i64 = i64::MAX;
+/// What the host says of a version that the store's history does not go back to.
+pub(crate) const NOT_PUT: i64 = i64::MIN;
 
 /// The state and the services of the task at hand. A call that a component's host refuses traps;
 /// natively the refusal comes back as a failure.
@@ -21,6 +26,10 @@ pub(crate) trait Host {
         reverse: bool,
         limit: u32,
     ) -> Result<Entries, Failure>;
+    /// Of a versioned store, the version of each key that was valid at its time.
+    fn get_as_of(&mut self, store: usize, keys: &Column, times: &[i64]) -> Result<Versions, Failure>;
+    /// Puts versions in order, and says of each until when it is valid: [`LATEST`], or [`NOT_PUT`].
+    fn put_versions(&mut self, store: usize, entries: &Entries) -> Result<Vec<i64>, Failure>;
     /// What each record with a value gets as headers in the store's changelog.
     fn set_changelog_headers(&mut self, store: usize, headers: &[Header]) -> Result<(), Failure>;
     fn schedule(&mut self, interval_ms: i64, clock: Clock, anchor: Option<i64>) -> Result<u32, Failure>;

@@ -254,9 +254,9 @@ impl<K: Data, A: Data> CogroupedKStream<K, A> {
     ) -> KTable<K, A> {
         let Table { store, serdes, keys, values } = self.table(&materialized);
         let definition = store_definition(&store, &keys, &values, &materialized);
-        let view = StoreView::of(&store, &keys, &values);
+        let view = StoreView::of(&store, &keys, &values, materialized.history_ms);
         let (state, start) = (Arc::new(TableState::default()), Arc::new(initializer));
-        let store = TableStore { name: store, keys, values, cached: materialized.cached };
+        let store = TableStore::of(store, keys, values, &materialized);
         let common = Common { store, state: Arc::clone(&state), start };
         self.attach(definition, (state, None), serdes, view, |member| member.aggregate(common.clone()))
     }

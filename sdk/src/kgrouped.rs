@@ -150,8 +150,8 @@ impl<K: Data, V: Data> KGroupedStream<K, V> {
         let Aggregation { store, node, serdes, keys, values } = self.name_aggregation(prefix, inherited, &materialized);
         let definition = store_definition(&store, &keys, &values, &materialized);
         let state = Arc::new(TableState::default());
-        let view = StoreView::of(&store, &keys, &values);
-        let store = TableStore { name: store, keys, values, cached: materialized.cached };
+        let view = StoreView::of(&store, &keys, &values, materialized.history_ms);
+        let store = TableStore::of(store, keys, values, &materialized);
         let logic = Arc::new(Aggregate { store, state: Arc::clone(&state), start, step, types: PhantomData });
         self.attach(node, definition, (state, None), logic, serdes, view)
     }

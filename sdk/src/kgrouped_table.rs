@@ -167,8 +167,8 @@ impl<K: Data, V: Data> KGroupedTable<K, V> {
         let state = Arc::new(TableState::default());
         state.materialize();
         let (parent, origins) = self.parent(sink, source, &store);
-        let view = StoreView::of(&store, &keys, &values);
-        let store = TableStore { name: store, keys, values, cached: materialized.cached };
+        let view = StoreView::of(&store, &keys, &values, materialized.history_ms);
+        let store = TableStore::of(store, keys, values, &materialized);
         let logic = Arc::new(AggregateChanges { store, state: Arc::clone(&state), fold, types: PhantomData });
         let own = name.clone();
         let write = Box::new(move |topology: &mut Topology, parents: &[String]| {

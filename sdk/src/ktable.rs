@@ -150,9 +150,10 @@ impl<K: Data, V: Data> KTable<K, V> {
         let serdes = consumed.serdes.or(materialized.serdes.clone());
         let (keys, values) = resolve(graph, &name, &serdes);
         let definition = store_definition(&store, &keys, &values, &materialized);
-        let (view, origins) = (StoreView::of(&store, &keys, &values), Origins::new([topic.clone()].into()));
+        let (view, origins) =
+            (StoreView::of(&store, &keys, &values, materialized.history_ms), Origins::new([topic.clone()].into()));
         let table = Arc::new(TableSource {
-            store: TableStore { name: store, keys: keys.clone(), values: values.clone(), cached: materialized.cached },
+            store: TableStore::of(store, keys.clone(), values.clone(), &materialized),
             state: Arc::clone(&state),
         });
         let own = name.clone();
@@ -189,8 +190,8 @@ impl<K: Data, V: Data> KTable<K, V> {
         }
         let (keys, values) = resolve(graph, &name, &serdes);
         let definition = store_definition(&store, &keys, &values, materialized);
-        let view = StoreView::of(&store, &keys, &values);
-        let store = TableStore { name: store, keys, values, cached: materialized.cached };
+        let view = StoreView::of(&store, &keys, &values, materialized.history_ms);
+        let store = TableStore::of(store, keys, values, materialized);
         let logic = Arc::new(TableSource { store, state: Arc::clone(&state) });
         let (own, asked) = (name.clone(), Arc::clone(&state));
         let write = Box::new(move |topology: &mut Topology, parents: &[String]| {

@@ -309,8 +309,8 @@ impl<K: Data, A: Data> Kept<K, A> {
         materialized: &Materialized<K, A>,
     ) -> Self {
         let definition = stored_as(layout, &name, &keys, &values, materialized);
-        let view = StoreView::of(&name, &keys, &values);
-        let store = TableStore { name, keys, values, cached: materialized.cached };
+        let view = StoreView::of(&name, &keys, &values, None);
+        let store = TableStore { name, keys, values, cached: materialized.cached, history_ms: None };
         Self { store, definition, view, written }
     }
 }
@@ -343,7 +343,9 @@ pub(crate) fn retention<K, A>(
     materialized: &Materialized<K, A>,
 ) -> i64 {
     let retention_ms = materialized.retention_ms.unwrap_or(least_ms);
-    let kept = if retention_ms < least_ms {
+    let kept = if materialized.is_versioned() {
+        Err("keeps versions, which windows don't have: give it another store".to_owned())
+    } else if retention_ms < least_ms {
         Err(format!("keeps windows for {retention_ms} ms, but they can change for {least_ms} ms: keep them that long"))
     } else {
         Ok(())

@@ -78,7 +78,7 @@ pub mod module;
 #[cfg(not(target_arch = "wasm32"))]
 pub use driver::{
     RawRecord, StoreEntry, TestDriverConfig, TestDriverError, TestInputTopic, TestKeyValueStore, TestOutputTopic,
-    TestRecord, TestSessionStore, TestWindowStore, TopologyTestDriver,
+    TestRecord, TestSessionStore, TestVersionedStore, TestWindowStore, TopologyTestDriver,
 };
 pub use global_table::GlobalKTable;
 pub use graph::{StreamsBuilder, TopologyError};
@@ -99,7 +99,10 @@ pub use serdes::{
     BytesSerde, DoubleSerde, IntegerSerde, JsonSerde, LongSerde, Serde, SerdeError, SessionWindowedSerde, StringSerde,
     TimeWindowedSerde,
 };
-pub use stores::{KeyValueStore, SessionStore, StoreBuilder, StoreIterator, Stores, WindowStore};
+pub use stores::{
+    KeyValueStore, Put, SessionStore, StoreBuilder, StoreIterator, Stores, VersionedKeyValueStore, VersionedRecord,
+    WindowStore,
+};
 pub use stream_joined::StreamJoined;
 pub use suppressed::{BufferConfig, Suppressed};
 pub use table_joined::TableJoined;

@@ -321,11 +321,13 @@ pub struct Joined<K, V> {
     pub(crate) name: Option<String>,
     pub(crate) keys: Option<SharedSerde<K>>,
     pub(crate) values: Option<SharedSerde<V>>,
+    /// How long records wait for the table; none: not at all.
+    pub(crate) grace_ms: Option<i64>,
 }
 
 impl<K, V> Default for Joined<K, V> {
     fn default() -> Self {
-        Self { name: None, keys: None, values: None }
+        Self { name: None, keys: None, values: None, grace_ms: None }
     }
 }
 
@@ -351,6 +353,14 @@ impl<K, V> Joined<K, V> {
     pub fn with_name(self, name: impl Into<String>) -> Self {
         Self { name: Some(name.into()), ..self }
     }
+
+    /// The same with records that wait until the stream is `grace` past them, so that they meet what the table got of their
+    /// time until then. They wait in a buffer with a changelog. The table has to keep versions: see
+    /// [`Materialized::versioned`].
+    #[must_use]
+    pub fn with_grace_period(self, grace: Duration) -> Self {
+        Self { grace_ms: Some(i64::try_from(grace.as_millis()).unwrap_or(i64::MAX)), ..self }
+    }
 }
 
 /// How a table's store is kept: by default on disk, with a changelog and a cache.
@@ -366,6 +376,8 @@ pub struct Materialized<K, V> {
     pub(crate) changelog_config: Vec<(String, String)>,
     /// How long entries of windows are kept; none: as long as they can change.
     pub(crate) retention_ms: Option<i64>,
+    /// How long the versions of a key are kept; none: it has one.
+    pub(crate) history_ms: Option<i64>,
     /// Whether it was said at all.
     pub(crate) given: bool,
 }
@@ -382,6 +394,7 @@ impl<K, V> Materialized<K, V> {
             cached: true,
             changelog_config: Vec::new(),
             retention_ms: None,
+            history_ms: None,
             given: false,
         }
     }
@@ -421,6 +434,43 @@ impl<K, V> Materialized<K, V> {
         self.retention_ms = Some(i64::try_from(retention.as_millis()).unwrap_or(i64::MAX));
         self.given = true;
         self
+    }
+
+    /// In a store of this name that keeps what each key had before, for as long as that is asked for: for `history` after
+    /// it was followed by another value, in the time of what is put into the store. What is older than that when it comes
+    /// is left out. A stream is joined with what the table had at the time of its record; an update that comes after
+    /// later ones of its key changes nothing further down. It is not cached.
+    ///
+    /// ```
+    /// use millrace::prelude::*;
+    /// use std::time::Duration;
+    ///
+    /// let mut builder = StreamsBuilder::new();
+    /// let hour = Duration::from_secs(3_600);
+    /// let prices = builder.table("prices", Consumed::with(StringSerde, LongSerde), Materialized::versioned("prices", hour));
+    /// builder
+    ///     .stream("orders", Consumed::with(StringSerde, LongSerde))
+    ///     .join_table(&prices, |amount, price| amount * price, Joined::default())
+    ///     .to("sums", Produced::with(StringSerde, LongSerde));
+    ///
+    /// let driver = millrace::TopologyTestDriver::new(builder.build().unwrap()).unwrap();
+    /// let prices = driver.create_input_topic("prices", StringSerde, LongSerde);
+    /// let orders = driver.create_input_topic("orders", StringSerde, LongSerde);
+    /// let sums = driver.create_output_topic("sums", StringSerde, LongSerde);
+    /// let at = |value, time| millrace::TestRecord::new(Some("tea".to_owned()), Some(value), time);
+    /// prices.pipe_records(vec![at(3, 1_000), at(5, 2_000)]);
+    /// orders.pipe_records(vec![at(10, 1_500), at(10, 2_500)]);
+    /// assert_eq!(sums.read_key_value().unwrap().1, Some(30));
+    /// assert_eq!(sums.read_key_value().unwrap().1, Some(50));
+    /// ```
+    #[must_use]
+    pub fn versioned(name: impl Into<String>, history: Duration) -> Self {
+        let history_ms = Some(i64::try_from(history.as_millis()).unwrap_or(i64::MAX));
+        Self { history_ms, cached: false, ..Self::as_(name) }
+    }
+
+    pub(crate) fn is_versioned(&self) -> bool {
+        self.history_ms.is_some()
     }
 
     /// Updates go on at once, every one of them.

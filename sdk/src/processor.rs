@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::contract::{Clock, Failure, Task};
 use crate::host::Host;
 use crate::rows::{Data, Headers};
-use crate::stores::{KeyValueStore, SessionStore, WindowStore};
+use crate::stores::{KeyValueStore, SessionStore, VersionedKeyValueStore, WindowStore};
 use crate::topology::StoreDefinition;
 
 /// A record on its way through processors.
@@ -268,6 +268,11 @@ impl<KOut, VOut> ProcessorContext<'_, KOut, VOut> {
     /// The session store of that name, which the processor was given when it was added. It may be that of a table, too.
     pub fn session_store<K: Data, V: Data>(&mut self, name: &str) -> ProcessResult<SessionStore<'_, K, V>> {
         SessionStore::open(&mut *self.calls, name)
+    }
+
+    /// The versioned store of that name, which the processor was given when it was added. It may be that of a table, too.
+    pub fn versioned_store<K: Data, V: Data>(&mut self, name: &str) -> ProcessResult<VersionedKeyValueStore<'_, K, V>> {
+        VersionedKeyValueStore::open(&mut *self.calls, name)
     }
 
     /// Has [`Processor::punctuate`] called every `interval` from now on, once if several have passed.

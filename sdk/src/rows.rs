@@ -144,12 +144,21 @@ pub(crate) struct Updates<K, V> {
     pub(crate) new: Col<V>,
     /// None: old values are not sent.
     pub(crate) old: Option<Col<V>>,
+    /// Which came after later ones of their keys, as versioned tables know; none: of no table that does.
+    pub(crate) late: Option<Rc<Vec<bool>>>,
     pub(crate) meta: Meta,
 }
 
 impl<K: Data, V: Data> Updates<K, V> {
     pub(crate) fn old(&self, row: usize) -> Option<&V> {
         self.old.as_ref().and_then(|old| old.get(row))
+    }
+
+    /// Those that are not late; none: all.
+    pub(crate) fn in_order(&self) -> Option<Self> {
+        let late = self.late.as_ref().filter(|late| late.contains(&true))?;
+        let kept = (0..late.len()).filter(|&row| !late[row]).map(crate::contract::index);
+        Some(self.cut(&Rc::new(kept.collect())))
     }
 }
 
@@ -163,6 +172,7 @@ impl<K: Data, V: Data> Cut for Updates<K, V> {
             keys: self.keys.select(rows),
             new: self.new.select(rows),
             old: self.old.as_ref().map(|old| old.select(rows)),
+            late: self.late.as_ref().map(|late| Rc::new(rows.iter().map(|&row| late[row as usize]).collect())),
             meta: self.meta.select(rows),
         }
     }

@@ -6,6 +6,7 @@ mod key_value;
 mod timed;
 mod window;
 mod session;
+mod versioned;
 
 use std::fmt;
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use crate::windows::{Windowed, millis};
 pub use key_value::KeyValueStore;
 pub use opened::StoreIterator;
 pub use session::SessionStore;
+pub use versioned::{Put, VersionedKeyValueStore, VersionedRecord};
 pub use window::WindowStore;
 
 /// Makes stores for processors.
@@ -37,6 +39,18 @@ impl Stores {
     ) -> StoreBuilder<K, V> {
         let serdes = StoreSerdes { keys: Arc::new(keys), values: Arc::new(values) };
         StoreBuilder::new(name.into(), Layout::KeyValue, serdes)
+    }
+
+    /// A store on disk with a changelog that keeps what each key had before, for `history` after it was followed by another
+    /// value, in the time of what is put into the store.
+    pub fn versioned_store<K: Data, V: Data>(
+        name: impl Into<String>,
+        history: Duration,
+        keys: impl Serde<Value = K>,
+        values: impl Serde<Value = V>,
+    ) -> StoreBuilder<K, V> {
+        let serdes = StoreSerdes { keys: Arc::new(keys), values: Arc::new(values) };
+        StoreBuilder::new(name.into(), Layout::Versioned(millis(history)), serdes)
     }
 
     /// A store on disk with a changelog whose keys are in windows of one size. An entry is kept for `retention` after its

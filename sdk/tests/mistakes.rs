@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use millrace::prelude::*;
 use millrace::{RawRecord, TestDriverConfig, TopologyTestDriver};
@@ -17,6 +18,52 @@ fn refused(build: impl FnOnce(&mut StreamsBuilder), expected: &str) {
 
 fn strings(builder: &mut StreamsBuilder, topic: &str) -> KStream<String, String> {
     builder.stream(topic, Consumed::with(StringSerde, StringSerde))
+}
+
+#[test]
+fn versions_are_where_they_can_be() {
+    let hour = Duration::from_secs(3_600);
+    let table = |builder: &mut StreamsBuilder, kept: Materialized<String, String>| {
+        builder.table("t", Consumed::with(StringSerde, StringSerde), kept)
+    };
+    refused(
+        |builder| {
+            let table = table(builder, Materialized::as_("t"));
+            let grace = Joined::as_("j").with_grace_period(hour);
+            strings(builder, "a").join_table(&table, |a, _| a.clone(), grace).to("b", Produced::default());
+        },
+        "node j has a grace period of 3600000 ms, but its table keeps no versions",
+    );
+    refused(
+        |builder| {
+            let table = table(builder, Materialized::versioned("t", hour / 2));
+            let grace = Joined::as_("j").with_grace_period(hour);
+            strings(builder, "a").join_table(&table, |a, _| a.clone(), grace).to("b", Produced::default());
+        },
+        "its table keeps versions for 1800000 ms: have it keep them that long",
+    );
+    refused(
+        |builder| {
+            let until = Suppressed::until_time_limit(hour, BufferConfig::unbounded());
+            let _ = table(builder, Materialized::versioned("t", hour)).suppress(until.with_name("s"));
+        },
+        "node s suppresses a versioned table",
+    );
+    refused(
+        |builder| {
+            let minute = TimeWindows::of_size_with_no_grace(Duration::from_secs(60));
+            let grouped = strings(builder, "a").group_by_key(Grouped::default()).windowed_by(minute);
+            let _ = grouped.count(Materialized::versioned("t", hour));
+        },
+        "keeps versions, which windows don't have",
+    );
+    refused(
+        |builder| {
+            let consumed = Consumed::with(StringSerde, StringSerde);
+            let _ = builder.global_table("a", consumed, Materialized::versioned("t", hour));
+        },
+        "global table t can't keep versions",
+    );
 }
 
 #[test]

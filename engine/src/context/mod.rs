@@ -5,6 +5,7 @@
 //! an instance for the length of a call, by value if need be: it is `Default` and cheap to move.
 
 mod schedule;
+mod versions;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,7 +14,10 @@ use crate::global::GlobalStores;
 use crate::overlay::{Overlay, StoreKind};
 use crate::ports::{Database, Error, StoreIndex};
 use crate::record::{Column, Header};
+use crate::versions::LATEST;
 use schedule::Schedules;
+
+pub use versions::Versions;
 
 /// Different nodes and reasons a task counts dropped records by; more of them count as one.
 const DROPPED_MAX: usize = 100;
@@ -127,6 +131,10 @@ impl Context {
 
     /// The value and timestamp of each key, in the order asked; the keys of the answer are empty.
     pub fn get(&mut self, store: StoreIndex, keys: &Column) -> Result<Entries, Misuse> {
+        if self.is_versioned(store) {
+            let Versions { values, valid_from, .. } = self.get_as_of(store, keys, &vec![LATEST; keys.len()])?;
+            return Ok(Entries { keys: Column::default(), values, timestamps: valid_from });
+        }
         self.check_readable(store)?;
         check_keys(keys)?;
         let mut answer = Entries::default();
@@ -155,6 +163,16 @@ impl Context {
 
     /// The same with headers of the entries by their indices, which a cached store keeps for its flush.
     pub fn put_with_headers(&mut self, store: StoreIndex, entries: &Entries, headers: &[Header]) -> Result<(), Misuse> {
+        if self.is_versioned(store) {
+            return self.put_versions(store, entries).map(drop);
+        }
+        self.check_put(store, entries, headers)?;
+        let written = self.overlay.put(store, entries, headers);
+        self.answered(written, false)
+    }
+
+    /// Whether the module may write this.
+    fn check_put(&mut self, store: StoreIndex, entries: &Entries, headers: &[Header]) -> Result<(), Misuse> {
         self.check_writable(store)?;
         check_keys(&entries.keys)?;
         if !entries.values.check() {
@@ -181,8 +199,7 @@ impl Context {
             let limit = self.limits.state_bytes;
             return Err(Misuse(format!("one call wrote more than {limit} bytes to stores")));
         }
-        let written = self.overlay.put(store, entries, headers);
-        self.answered(written, false)
+        Ok(())
     }
 
     /// What each record with a value gets as headers in the store's changelog from now on.
@@ -201,6 +218,9 @@ impl Context {
         limit: u32,
     ) -> Result<Entries, Misuse> {
         self.check_readable(store)?;
+        if self.is_versioned(store) {
+            return Err(Misuse(format!("{} keeps versions, which are read by their keys", self.stores[store])));
+        }
         let mut answer = Entries::default();
         if limit == 0 {
             return Ok(answer);

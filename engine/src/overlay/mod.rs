@@ -13,6 +13,7 @@
 //! what a row was before its first change in the call.
 
 mod rows;
+mod versions;
 
 use std::collections::BTreeMap;
 
@@ -126,7 +127,9 @@ impl Overlay {
 
     /// Whether each of the keys can be one of the store.
     pub(crate) fn suits(&self, store: StoreIndex, keys: &Column) -> bool {
-        let Some(expiry) = self.stores[store].kind().expiry else { return true };
+        let Some(expiry) = self.stores[store].kind().expiry.filter(|expiry| !expiry.is_versioned()) else {
+            return true;
+        };
         keys.iter().flatten().all(|key| expiry.time(key).is_some())
     }
 
@@ -235,6 +238,9 @@ impl Overlay {
 
     /// Makes the keys of these records dirty as they are.
     pub(crate) fn touch(&mut self, store: StoreIndex, records: &Batch) -> Result<(), Error> {
+        if self.is_versioned(store) {
+            return self.touch_versions(store, records);
+        }
         let mut rows = std::mem::take(&mut self.found);
         let read = self.load(store, &records.keys, &mut rows);
         if read.is_ok() {
@@ -280,7 +286,7 @@ impl Overlay {
                     return going;
                 }
             }
-            if going && !known.is_over(key) {
+            if going && !known.is_over(key, value) {
                 going = match parse(value) {
                     Some((timestamp, value)) => visit(key, timestamp, value),
                     None => {

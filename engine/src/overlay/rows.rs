@@ -8,6 +8,7 @@ use std::ops::Bound;
 use hashbrown::{DefaultHashBuilder, HashTable};
 
 use super::{Order, StoreKind, TIMESTAMP_BYTES, parse};
+use crate::expiry::Expiry;
 use crate::record::{Changes, Column, Header};
 
 /// What a row costs beside its key and value: slab, hash entry, allocator.
@@ -92,6 +93,24 @@ pub(super) struct Store {
     arena: Vec<u8>,
     dirty_at_savepoint: usize,
     changed_at_savepoint: usize,
+    /// Versioned stores: what was put, for the changelog.
+    puts: Vec<Put>,
+    put_bytes: usize,
+    puts_at_savepoint: usize,
+}
+
+/// A version that was put.
+#[derive(Debug)]
+struct Put {
+    key: Box<[u8]>,
+    value: Option<Box<[u8]>>,
+    timestamp: i64,
+}
+
+impl Put {
+    fn cost(&self) -> usize {
+        size_of::<Self>() + self.key.len() + self.value.as_ref().map_or(0, |value| value.len())
+    }
 }
 
 impl Store {
@@ -121,17 +140,30 @@ impl Store {
         self.kind.expiry?.latest(written)
     }
 
-    /// Whether the entry of a key is gone by age.
-    pub(super) fn is_over(&self, key: &[u8]) -> bool {
-        self.kind.expiry.is_some_and(|expiry| expiry.is_over(key, self.observed))
+    /// Whether an entry is gone by age.
+    pub(super) fn is_over(&self, key: &[u8], stored: &[u8]) -> bool {
+        self.kind.expiry.is_some_and(|expiry| expiry.is_over(key, stored, self.observed))
+    }
+
+    /// When its history begins, if it is a versioned store that has observed a time.
+    pub(super) fn history(&self) -> Option<i64> {
+        let expiry = self.kind.expiry.filter(Expiry::is_versioned)?;
+        Some(self.observed?.saturating_sub(expiry.retention_ms))
     }
 
     pub(super) fn is_dirty(&self) -> bool {
-        !self.dirty.is_empty()
+        !self.dirty.is_empty() || !self.puts.is_empty()
     }
 
     pub(super) fn dirty_bytes(&self) -> usize {
-        self.dirty_bytes + self.header_bytes
+        self.dirty_bytes + self.header_bytes + self.put_bytes
+    }
+
+    /// Remembers a version for the changelog, which has one record for each.
+    pub(super) fn log_put(&mut self, key: &[u8], value: Option<&[u8]>, timestamp: i64) {
+        let put = Put { key: key.into(), value: value.map(Into::into), timestamp };
+        self.put_bytes += put.cost();
+        self.puts.push(put);
     }
 
     #[cfg(test)]
@@ -160,7 +192,8 @@ impl Store {
 
     /// The value of a row whose entry is not gone by age.
     pub(super) fn live(&self, row: u32) -> Option<(i64, &[u8])> {
-        self.value(row).filter(|_| !self.is_over(&self.row(row).key))
+        let Row { key, value, .. } = self.row(row);
+        value.as_deref().filter(|stored| !self.is_over(key, stored)).and_then(parse)
     }
 
     /// Remembers what the database has.
@@ -298,6 +331,7 @@ impl Store {
         self.dirty_at_savepoint = self.dirty.len();
         self.changed_at_savepoint = self.changed.len();
         self.observed_at_savepoint = self.observed;
+        self.puts_at_savepoint = self.puts.len();
     }
 
     fn log(&mut self, number: u32, new: bool) {
@@ -357,6 +391,7 @@ impl Store {
         self.dirty.truncate(self.dirty_at_savepoint);
         self.changed.truncate(self.changed_at_savepoint);
         self.observed = self.observed_at_savepoint;
+        self.put_bytes -= self.puts.drain(self.puts_at_savepoint..).map(|put| put.cost()).sum::<usize>();
     }
 
     /// Has the dirty rows in key order from now on.
@@ -429,6 +464,9 @@ impl Store {
     }
 
     pub(super) fn dirty(&mut self, mut visit: impl FnMut(&[u8], i64, Option<&[u8]>, &[RowHeader])) {
+        if self.kind.expiry.as_ref().is_some_and(Expiry::is_versioned) {
+            return self.puts.iter().for_each(|put| visit(&put.key, put.timestamp, put.value.as_deref(), &[]));
+        }
         // Sorted by copies of what they are sorted by: the rows themselves are all over the memory.
         let mut dirty: Vec<(u64, u32)> = self.dirty.iter().map(|&row| (self.row(row).changed, row)).collect();
         dirty.sort_unstable();
@@ -464,6 +502,8 @@ impl Store {
         self.arena.clear();
         self.headers.clear();
         self.header_bytes = 0;
+        self.puts.clear();
+        self.put_bytes = 0;
         if let Some(order) = &mut self.order {
             order.clear();
         }

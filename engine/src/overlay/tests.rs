@@ -337,3 +337,133 @@ fn the_changelog_has_the_headers_of_an_uncached_store_until_the_commit() {
     put(&mut overlay, "b", None, None);
     check(&mut overlay, &[("b", &[])]);
 }
+
+/// Versions against a model that has all that was put, and a store that is committed, undone and read again meanwhile.
+mod versions {
+    use super::*;
+    use crate::expiry::{Expiry, TimedKeys};
+    use crate::versions::{LATEST, NOT_PUT};
+
+    const HISTORY_MS: i64 = 30;
+    const KEYS: [&[u8]; 4] = [b"", b"a", b"a\0\0\0\0\0\0\0\0", b"b"];
+
+    type Versions = BTreeMap<(Vec<u8>, i64), Option<Vec<u8>>>;
+
+    #[derive(Clone, Default)]
+    struct Model {
+        versions: Versions,
+        observed: Option<i64>,
+        log: Vec<(Vec<u8>, i64, Option<Vec<u8>>)>,
+    }
+
+    impl Model {
+        fn begin(&self) -> i64 {
+            self.observed.map_or(i64::MIN, |observed| observed - HISTORY_MS)
+        }
+
+        fn of<'a>(&'a self, key: &'a [u8]) -> impl DoubleEndedIterator<Item = (i64, Option<&'a [u8]>)> {
+            let versions = self.versions.range((key.to_vec(), i64::MIN)..=(key.to_vec(), i64::MAX));
+            versions.map(|((_, time), value)| (*time, value.as_deref()))
+        }
+
+        fn as_of(&self, key: &[u8], time: i64) -> Option<(Vec<u8>, i64, i64)> {
+            let (from, value) = self.of(key).rfind(|(from, _)| *from <= time)?;
+            let to = self.of(key).find(|(from, _)| *from > time).map_or(LATEST, |(from, _)| from);
+            value.filter(|_| to == LATEST || time >= self.begin()).map(|value| (value.to_vec(), from, to))
+        }
+
+        fn put(&mut self, key: &[u8], time: i64, value: Option<&[u8]>) -> i64 {
+            if time < self.begin() {
+                return NOT_PUT;
+            }
+            self.observed = self.observed.max(Some(time));
+            self.log.push((key.to_vec(), time, value.map(<[u8]>::to_vec)));
+            let next = self.of(key).find(|(from, _)| *from > time).map_or(LATEST, |(from, _)| from);
+            let was = self.versions.insert((key.to_vec(), time), value.map(<[u8]>::to_vec));
+            // Kafka Streams forgets a deletion that ends what began at the same time, unless it ends something before it.
+            let ends = self.of(key).rfind(|(from, _)| *from < time).is_some_and(|(_, value)| value.is_some());
+            if next == LATEST && value.is_none() && was.flatten().is_some() && !ends {
+                self.versions.remove(&(key.to_vec(), time));
+            }
+            next
+        }
+    }
+
+    fn kind() -> StoreKind {
+        StoreKind { cached: false, expiry: Some(Expiry { keys: TimedKeys::Versions, retention_ms: HISTORY_MS }) }
+    }
+
+    fn number(random: &mut Random, below: usize) -> i64 {
+        i64::try_from(random.below(below)).expect("small")
+    }
+
+    fn entries(key: &[u8], time: i64, value: Option<&[u8]>) -> Entries {
+        let mut entries = Entries::default();
+        entries.keys.push(Some(key));
+        entries.values.push(value);
+        entries.timestamps.push(time);
+        entries
+    }
+
+    fn compare(overlay: &mut Overlay, model: &Model, latest: i64) {
+        for key in KEYS {
+            for time in (0..latest + 3).chain([i64::MIN, LATEST]) {
+                let mut keys = Column::default();
+                keys.push(Some(key));
+                let mut found = None;
+                let read = overlay.get_as_of(0, &keys, &[time], |version| {
+                    let version = version.and_then(|it| Some((it.value?.to_vec(), it.valid_from, it.valid_to)));
+                    found = version;
+                });
+                read.unwrap();
+                assert_eq!(found, model.as_of(key, time), "{key:?} as of {time}, since {}", model.begin());
+            }
+        }
+    }
+
+    #[test]
+    fn a_store_has_what_was_valid_at_any_time_of_its_history() {
+        for seed in 0..200 {
+            let mut random = Random::new(seed);
+            let mut overlay = Overlay::new(Box::new(Memory::new(["s".to_owned()])), &[kind()], 400);
+            overlay.savepoint();
+            let (mut model, mut saved) = (Model::default(), Model::default());
+            let mut now = 0;
+            for step in 0..60 {
+                now += number(&mut random, 4);
+                let (key, time) = (KEYS[random.below(4)], (now - number(&mut random, 45)).max(0));
+                let value = [b"x".as_slice(), b""][random.below(2)];
+                let value = Some(value).filter(|_| !random.once_in(3));
+                if random.once_in(4) {
+                    overlay.savepoint();
+                    saved = model.clone();
+                }
+                let put = overlay.put_versions(0, &entries(key, time, value)).unwrap();
+                assert_eq!(put, [model.put(key, time, value)], "seed {seed}, step {step}");
+                match random.below(8) {
+                    0 => {
+                        overlay.rollback();
+                        model = saved.clone();
+                        overlay.savepoint();
+                    }
+                    1 => {
+                        let mut log = Vec::new();
+                        overlay.dirty(0, |key, time, value, _| {
+                            log.push((key.to_vec(), time, value.map(<[u8]>::to_vec)));
+                        });
+                        assert_eq!(log, std::mem::take(&mut model.log));
+                        let mut positions = Positions::default();
+                        if let Some(time) = overlay.observed(0) {
+                            positions.observe("s", time);
+                        }
+                        overlay.write(positions).unwrap();
+                        overlay.savepoint();
+                        saved = model.clone();
+                    }
+                    _ => {}
+                }
+                compare(&mut overlay, &model, now);
+            }
+        }
+    }
+}

@@ -290,3 +290,64 @@ fn what_a_module_kept_is_the_latest_of_what_is_committed() {
     let none = case(&[(None, None)], None, (0, 0));
     assert_eq!(planned(&none, Guarantee::ExactlyOnce, &spec).metadata, [].into());
 }
+
+/// What a task has of a key as of each of these times.
+fn versions(task: &mut Task, times: std::ops::Range<i64>) -> Vec<Option<String>> {
+    let mut keys = crate::record::Column::default();
+    keys.push(Some(b"k"));
+    let at = |time| {
+        let found = task.context.get_as_of(0, &keys, &[time]).expect("memory does not fail").values;
+        found.iter().next().flatten().map(|value| String::from_utf8_lossy(value).into_owned())
+    };
+    times.map(at).collect()
+}
+
+#[test]
+fn versions_are_restored_in_the_order_they_were_put_and_a_tail_is_repaired_by_what_was_valid() {
+    let expiry = Some(crate::expiry::Expiry { keys: crate::expiry::TimedKeys::Versions, retention_ms: 10 });
+    let mut spec = spec(1, true);
+    spec.stores[0].expiry = expiry;
+    let spec = Arc::new(spec);
+    let chunk = |rows: &[(Option<&str>, i64)]| {
+        let mut chunk = Chunk::default();
+        for &(value, time) in rows {
+            chunk.records.push(Some(b"k"), value.map(str::as_bytes), time);
+        }
+        chunk
+    };
+    let guest = Box::new(Count::new(Behaviour::default()));
+    let database = Box::new(Memory::of(&spec.stores));
+    let mut task = Task::new(spec, Arc::default(), guest, database);
+    let plan = Plan {
+        stores: vec![Replay::Range { from: Offset(0), to: Offset(6), rebuild: true }],
+        starts: vec![Start::default()],
+        stream_time: None,
+        metadata: BTreeMap::new(),
+    };
+    task.restore(&plan).expect("memory does not fail");
+    task.replay(0, &chunk(&[(Some("a"), 1), (Some("c"), 5), (Some("b"), 3)]), Offset(3)).expect("it is restoring");
+    assert_eq!(
+        versions(&mut task, 0..7),
+        [None, Some("a"), Some("a"), Some("b"), Some("b"), Some("c"), Some("c")].map(|it| it.map(str::to_owned))
+    );
+    // What is older than the history by then was never in the store, though Kafka Streams has it in the changelog.
+    task.replay(0, &chunk(&[(None, 12), (Some("z"), 1), (Some("d"), 13)]), Offset(6)).expect("it is restoring");
+    let expected = [None, None, Some("b"), Some("b"), Some("c")].map(|it| it.map(str::to_owned));
+    assert_eq!(versions(&mut task, 1..6), expected);
+    assert_eq!(versions(&mut task, 11..14), [Some("c"), None, Some("d")].map(|it| it.map(str::to_owned)));
+    let stored = task.context.overlay().database().unwrap().positions().unwrap();
+    assert_eq!((stored.observed("s"), stored.changelogs), (Some(13), vec![("s".to_owned(), Offset(6))]));
+
+    // A tail that was not written here: it had a version at 8, a deletion at 14, and one that is too old.
+    let plan = Plan { stores: vec![Replay::Repair { from: Offset(6), to: Offset(9) }], ..plan };
+    task.start(&[Start::default()], None, 0).expect("starts");
+    task.suspend().expect("it runs");
+    task.restore(&plan).expect("memory does not fail");
+    task.replay(0, &chunk(&[(Some("x"), 8), (None, 14), (None, 2)]), Offset(9)).expect("it is restoring");
+    let mut repaired = Vec::new();
+    task.context.overlay().dirty(0, |_, time, value, _| {
+        repaired.push((time, value.map(|value| String::from_utf8_lossy(value).into_owned())));
+    });
+    let expected = [(8, "c"), (14, "d"), (13, "d"), (13, "d")];
+    assert_eq!(repaired, expected.map(|(time, value)| (time, Some(value.to_owned()))));
+}

@@ -170,8 +170,8 @@ impl Audit {
         if let Some(expiry) = self.kind.expiry() {
             let latest = expiry.latest(found.keys().chain(expected.keys()).map(|key| (key.as_slice(), true)));
             let latest = latest.max(observed.filter(|_| !exact));
-            found.retain(|key, _| !expiry.is_over(key, latest));
-            expected.retain(|key, _| !expiry.is_over(key, latest));
+            found.retain(|key, _| !expiry.is_over(key, &[], latest));
+            expected.retain(|key, _| !expiry.is_over(key, &[], latest));
         }
         let (found, expected) = (&*found, &*expected);
         let high_enough =
@@ -221,8 +221,8 @@ impl Audit {
                 }
                 let observed = stored.observed(name);
                 if let Some(expiry) = self.kind.expiry() {
-                    logged.retain(|key, _| !expiry.is_over(key, observed));
-                    rows.retain(|key, _| !expiry.is_over(key, observed));
+                    logged.retain(|key, _| !expiry.is_over(key, &[], observed));
+                    rows.retain(|key, _| !expiry.is_over(key, &[], observed));
                 }
                 self.compare("a store is its changelog up to its position", &rows, &logged, true);
                 if let Some(expiry) = self.kind.expiry() {

@@ -242,6 +242,9 @@ fn check_stores(graph: &Topology) -> Checked {
             Layout::Session(retention) | Layout::Versioned(retention) if *retention < 0 => {
                 format!("keeps entries for {retention} ms: make the retention 0 or more")
             }
+            Layout::Versioned(_) if store.cached => {
+                "keeps versions and can't be cached: every one of them goes on at once".to_owned()
+            }
             _ => match store.changelog_config.iter().find(|(key, _)| key.trim().is_empty()) {
                 Some(_) => "has a changelog setting without a name: name it as Kafka's topic settings are".to_owned(),
                 None => continue,

@@ -71,7 +71,8 @@ impl Layout {
                 Some(Expiry { keys, retention_ms: windows.retention_ms })
             }
             Self::Session(retention_ms) => Some(Expiry { keys: TimedKeys::Session, retention_ms: *retention_ms }),
-            Self::KeyValue | Self::Versioned(_) => None,
+            Self::Versioned(history_ms) => Some(Expiry { keys: TimedKeys::Versions, retention_ms: *history_ms }),
+            Self::KeyValue => None,
         }
     }
 }

@@ -17,6 +17,7 @@ mod tasks;
 mod instances;
 mod topology;
 mod stores;
+mod versions;
 mod module;
 mod pause;
 mod page;

@@ -9,6 +9,7 @@ use axum::response::{IntoResponse, Response};
 use millrace_engine::overlay;
 use millrace_engine::record::TaskId;
 use millrace_engine::topology::Layout;
+use millrace_engine::versions::{self, LATEST};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
@@ -17,6 +18,7 @@ use super::Served;
 use super::catalog::{Catalog, Known, Stores};
 use super::refusal::Refusal;
 use super::routing::Place;
+use super::versions::version_as_of;
 use crate::format::{Format, after_prefix, hex, show_key, unhex};
 
 /// Where a global store is: filled, on every instance.
@@ -119,6 +121,8 @@ pub(super) struct OfKey {
     /// Whether a standby may answer, or a task that is being restored. It may lack the latest commits.
     #[serde(default)]
     stale: bool,
+    /// Of a versioned store: what the key had at this time, in milliseconds since the epoch, instead of what it has.
+    as_of: Option<i64>,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -127,7 +131,11 @@ pub(super) struct Entry {
     /// `start` and `end`.
     key: Value,
     value: Value,
+    /// That of the record it stems from. A version is valid from then on.
     timestamp_ms: i64,
+    /// Of a versioned store: until when the version was valid. Without it, it still is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    valid_to_ms: Option<i64>,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -158,13 +166,17 @@ pub(super) async fn get(
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
-    let Query(OfKey { partition, stale }) = query?;
+    let Query(OfKey { partition, stale, as_of }) = query?;
     let catalog = served.catalog()?;
     let known = known(&catalog, &store)?;
     if matches!(known.store.layout, Layout::Window(_) | Layout::Session(_)) {
         return Err(Refusal::wrong(format!(
             "a key of store {store} has an entry for each window: ask /v1/stores/{store}/entries?key={key}"
         )));
+    }
+    let versioned = matches!(known.store.layout, Layout::Versioned(_));
+    if as_of.is_some() && !versioned {
+        return Err(Refusal::wrong(format!("store {store} keeps no versions: ask without as_of")));
     }
     let bytes = known.key.read(&key).map_err(Refusal::wrong)?;
     let task = match partition {
@@ -177,19 +189,26 @@ pub(super) async fn get(
     };
     let (formats, name) = ((known.key, known.value), store.clone());
     let asked = bytes.clone();
-    let found = served.read(move |stores| stores.get(task, &name, &asked)).await?;
-    let Some(found) = found else {
+    let layout = known.store.layout.clone();
+    let found = served.read(move |stores| {
+        if versioned {
+            return version_as_of(stores, task, &name, &layout, formats, &asked, as_of.unwrap_or(LATEST));
+        }
+        let found = stores.get(task, &name, &asked)?;
+        Ok(found.and_then(|found| entry(&Layout::KeyValue, formats, &asked, &found)))
+    });
+    let Some(entry) = found.await? else {
         let task = known.name(task);
-        return Err(Refusal::absent(format!("there is no key {key} in task {task} of store {store}")));
+        let then = as_of.map_or_else(String::new, |time| format!(" as of {time}"));
+        return Err(Refusal::absent(format!("there is no key {key} in task {task} of store {store}{then}")));
     };
-    let entry = entry(&Layout::KeyValue, formats, &bytes, &found);
     Ok(Json(Found { store, task: known.name(task), stale, entry }).into_response())
 }
 
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct OfRange {
-    /// Only entries of this key: those of its windows or sessions.
+    /// Only entries of this key: those of its windows or sessions, or its versions.
     key: Option<String>,
     /// Keys that begin so; of strings and bytes.
     prefix: Option<String>,
@@ -199,6 +218,10 @@ pub(super) struct OfRange {
     to: Option<String>,
     /// Only this partition. Without it the pages go through all of them, one after the other.
     partition: Option<u32>,
+    /// Of a versioned store: only versions that were valid at this time or later, in milliseconds since the epoch.
+    valid_from: Option<i64>,
+    /// Of a versioned store: only versions that were valid at this time or earlier.
+    valid_to: Option<i64>,
     #[serde(default)]
     reverse: bool,
     /// Most entries of the page, at most 1000; else 100.
@@ -277,9 +300,21 @@ fn checked(known: &Known<'_>, partition: u32) -> Result<TaskId, Refusal> {
     )))
 }
 
-fn entry(layout: &Layout, (key_format, value_format): (Format, Format), key: &[u8], stored: &[u8]) -> Entry {
+/// `None`: what is there is a deletion.
+pub(super) fn entry(
+    layout: &Layout,
+    (key_format, value_format): (Format, Format),
+    key: &[u8],
+    stored: &[u8],
+) -> Option<Entry> {
+    if let (Layout::Versioned(_), Some((key, version))) = (layout, versions::read(key, stored)) {
+        let valid_to_ms = Some(version.valid_to).filter(|&time| time != LATEST);
+        let (key, value) = (key_format.show(key), value_format.show(version.value?));
+        return Some(Entry { key, value, timestamp_ms: version.valid_from, valid_to_ms });
+    }
     let (timestamp_ms, value) = overlay::parse(stored).unwrap_or((0, stored));
-    Entry { key: show_key(layout, key_format, key), value: value_format.show(value), timestamp_ms }
+    let (key, value) = (show_key(layout, key_format, key), value_format.show(value));
+    Some(Entry { key, value, timestamp_ms, valid_to_ms: None })
 }
 
 /// Where the next page begins: after a key of a partition, or with its first one.
@@ -307,8 +342,10 @@ struct Scan {
     task: TaskId,
     from: Option<Vec<u8>>,
     to: Option<Vec<u8>>,
-    /// Of windowed stores: only entries of this key.
+    /// Of windowed and versioned stores: only entries of this key.
     key: Option<Vec<u8>>,
+    /// Only versions that were valid at some time of this range, its ends included.
+    valid: (i64, i64),
     reverse: bool,
     limit: usize,
 }
@@ -328,7 +365,14 @@ impl Scan {
         if !(1..=PAGE_ENTRIES_MAX).contains(&limit) {
             return Err(Refusal::wrong(format!("limit must be from 1 to {PAGE_ENTRIES_MAX}")));
         }
-        let mut scan = Self { task: known.task(0), from, to, key, reverse: query.reverse, limit };
+        if (query.valid_from.or(query.valid_to)).is_some() && !matches!(known.store.layout, Layout::Versioned(_)) {
+            let store = &known.store.name;
+            return Err(Refusal::wrong(format!(
+                "store {store} keeps no versions: ask without valid_from and valid_to"
+            )));
+        }
+        let valid = (query.valid_from.unwrap_or(i64::MIN), query.valid_to.unwrap_or(i64::MAX));
+        let mut scan = Self { task: known.task(0), from, to, key, valid, reverse: query.reverse, limit };
         if let Some(key) = &scan.key {
             scan.task = known.task_of(key);
         }
@@ -355,6 +399,15 @@ impl Scan {
         }
     }
 
+    /// Whether a version was valid when that is asked for.
+    fn is_valid(&self, layout: &Layout, key: &[u8], stored: &[u8]) -> bool {
+        let (from, to) = self.valid;
+        let version = Some(layout).filter(|layout| matches!(layout, Layout::Versioned(_)));
+        version.and_then(|_| versions::read(key, stored)).is_none_or(|(_, version)| {
+            version.valid_from <= to && (from < version.valid_to || version.valid_to == LATEST)
+        })
+    }
+
     fn run(
         &self,
         stores: &dyn Stores,
@@ -366,7 +419,7 @@ impl Scan {
         let mut last = None;
         let expiry = layout.expiry();
         let observed = expiry.map(|_| stores.observed(self.task, store)).transpose()?.flatten();
-        let is_over = |key: &[u8]| expiry.is_some_and(|expiry| expiry.is_over(key, observed));
+        let is_over = |key: &[u8], stored: &[u8]| expiry.is_some_and(|expiry| expiry.is_over(key, stored, observed));
         stores.scan(
             self.task,
             store,
@@ -378,9 +431,12 @@ impl Scan {
                     return false;
                 }
                 visits += 1;
-                if self.key.as_deref().is_none_or(|wanted| is_of(layout, key, wanted)) && !is_over(key) {
+                let wanted = self.key.as_deref().is_none_or(|wanted| is_of(layout, key, wanted))
+                    && !is_over(key, value)
+                    && self.is_valid(layout, key, value);
+                if let Some(entry) = Some(()).filter(|()| wanted).and_then(|()| entry(layout, formats, key, value)) {
                     bytes += key.len() + value.len();
-                    entries.push(entry(layout, formats, key, value));
+                    entries.push(entry);
                 }
                 last = Some(key.to_vec());
                 true
@@ -395,7 +451,8 @@ impl Scan {
 /// Whether an entry is one of a key, and not of one that only begins the same.
 fn is_of(layout: &Layout, key: &[u8], wanted: &[u8]) -> bool {
     let suffix = match layout {
-        Layout::KeyValue | Layout::Versioned(_) => 0,
+        Layout::KeyValue => 0,
+        Layout::Versioned(_) => versions::TIME_BYTES,
         Layout::Window(_) => 12,
         Layout::Session(_) => 16,
     };

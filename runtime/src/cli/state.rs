@@ -9,6 +9,7 @@ use millrace_engine::overlay;
 use millrace_engine::ports::Positions;
 use millrace_engine::record::Offset;
 use millrace_engine::topology::{Layout, Store};
+use millrace_engine::versions;
 use serde_json::{Value, json};
 
 use super::progress::{bar, bar_beside_output};
@@ -123,11 +124,27 @@ impl Shown {
     }
 
     /// Whether an entry is gone by age, though it was not deleted yet.
-    pub(super) fn is_over(&self, key: &[u8], observed: Option<i64>) -> bool {
-        self.layout.expiry().is_some_and(|expiry| expiry.is_over(key, observed))
+    pub(super) fn is_over(&self, key: &[u8], stored: &[u8], observed: Option<i64>) -> bool {
+        self.layout.expiry().is_some_and(|expiry| expiry.is_over(key, stored, observed))
+    }
+
+    fn is_versioned(&self) -> bool {
+        matches!(self.layout, Layout::Versioned(_))
     }
 
     fn entry(&self, task: DatabaseId, store: &str, key: &[u8], stored: &[u8]) -> Value {
+        if let Some((key, version)) =
+            Some(key).filter(|_| self.is_versioned()).and_then(|key| versions::read(key, stored))
+        {
+            return json!({
+                "task": task.to_string(),
+                "store": store,
+                "key": self.key.show(key),
+                "value": version.value.map(|value| self.value(value)),
+                "timestamp_ms": version.valid_from,
+                "valid_to_ms": Some(version.valid_to).filter(|&time| time != versions::LATEST),
+            });
+        }
         let (timestamp, value) = overlay::parse(stored).unwrap_or((0, stored));
         json!({
             "task": task.to_string(),
@@ -248,7 +265,10 @@ fn inputs(positions: &Positions) -> Vec<Value> {
 fn get(state: &State, store: &str, key: &str, as_json: bool) -> anyhow::Result<()> {
     let of_store = state.of_store(store)?;
     let shown = state.shown(store);
-    let bytes = shown.read_key(key)?;
+    let mut bytes = shown.read_key(key)?;
+    if shown.is_versioned() {
+        bytes = versions::row_key(&bytes, versions::LATEST);
+    }
     let mut found = Vec::new();
     for (task, snapshot) in &of_store {
         if let Some(index) = snapshot.store(store)
@@ -256,6 +276,10 @@ fn get(state: &State, store: &str, key: &str, as_json: bool) -> anyhow::Result<(
         {
             found.push(shown.entry(*task, store, &bytes, &stored));
         }
+    }
+    if shown.is_versioned() {
+        // The latest version may be a deletion.
+        found.retain(|entry| !entry["value"].is_null());
     }
     if found.is_empty() {
         let tasks: Vec<String> = of_store.iter().map(|(task, _)| task.to_string()).collect();
@@ -285,7 +309,7 @@ fn scan(state: &State, store: &str, range: &Range, as_json: bool) -> anyhow::Res
         );
         let observed = snapshot.positions()?.observed(store);
         snapshot.scan(index, (from.as_deref(), to.as_deref()), range.reverse, &mut |key, stored| {
-            if shown.is_over(key, observed) {
+            if shown.is_over(key, stored, observed) {
                 return true;
             }
             if left > 0 {
@@ -300,9 +324,14 @@ fn scan(state: &State, store: &str, range: &Range, as_json: bool) -> anyhow::Res
     if as_json {
         return print(&entries.iter().map(|entry| format!("{entry}\n")).collect::<String>());
     }
-    let cells = ["task", "key", "value", "timestamp_ms"];
-    let row = |entry: &Value| cells.map(|cell| plain(&entry[cell])).to_vec();
-    print(&table(&["TASK", "KEY", "VALUE", "TIMESTAMP"], &entries.iter().map(row).collect::<Vec<_>>()))
+    let mut cells = vec!["task", "key", "value", "timestamp_ms"];
+    let mut titles = vec!["TASK", "KEY", "VALUE", "TIMESTAMP"];
+    if shown.is_versioned() {
+        cells.push("valid_to_ms");
+        titles.push("VALID TO");
+    }
+    let row = |entry: &Value| cells.iter().map(|cell| plain(&entry[cell])).collect();
+    print(&table(&titles, &entries.iter().map(row).collect::<Vec<_>>()))
 }
 
 /// As large as the state is: written as it is read.
@@ -320,7 +349,7 @@ fn dump(state: &State, only: Option<&str>) -> anyhow::Result<()> {
             let bar = bar_beside_output(&format!("{task} {store}"), snapshot.sizes(index)?.entries);
             let mut written = Ok(());
             snapshot.scan(index, (None, None), false, &mut |key, stored| {
-                if shown.is_over(key, observed) {
+                if shown.is_over(key, stored, observed) {
                     return true;
                 }
                 bar.inc(1);

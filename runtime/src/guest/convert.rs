@@ -1,7 +1,7 @@
 //! Owns the way between the contract's types and the engine's: buffers are moved, never copied,
 //! and what came from the module is checked. Must not know wasmtime.
 
-use millrace_engine::context::Entries;
+use millrace_engine::context::{Entries, Versions};
 use millrace_engine::ports::FaultKind;
 use millrace_engine::record::{Batch, Changes, Column, Header, Input, Output};
 
@@ -51,6 +51,12 @@ impl From<Batch> for records::Batch {
 impl From<state::Entries> for Entries {
     fn from(state::Entries { keys, values, timestamps }: state::Entries) -> Self {
         Self { keys: keys.into(), values: values.into(), timestamps }
+    }
+}
+
+impl From<Versions> for state::Versions {
+    fn from(Versions { values, valid_from, valid_to }: Versions) -> Self {
+        Self { values: values.into(), valid_from, valid_to }
     }
 }
 

@@ -148,6 +148,21 @@ impl state::HostStore for Host {
         allowed(self.context.scan(index, (from.as_deref(), to.as_deref()), reverse, limit)).map(Into::into)
     }
 
+    fn get_as_of(
+        &mut self,
+        store: Resource<OpenStore>,
+        keys: records::Column,
+        times: Vec<i64>,
+    ) -> Result<state::Versions> {
+        let index = self.handles.get(&store)?.0;
+        allowed(self.context.get_as_of(index, &keys.into(), &times)).map(Into::into)
+    }
+
+    fn put_versions(&mut self, store: Resource<OpenStore>, entries: state::Entries) -> Result<Vec<i64>> {
+        let index = self.handles.get(&store)?.0;
+        allowed(self.context.put_versions(index, &entries.into()))
+    }
+
     fn set_changelog_headers(&mut self, store: Resource<OpenStore>, headers: Vec<records::Header>) -> Result<()> {
         let index = self.handles.get(&store)?.0;
         allowed(self.context.set_changelog_headers(index, &convert::all(headers)))

@@ -75,8 +75,8 @@ impl CompactionFilterFactory for Ageing {
 }
 
 impl CompactionFilter for Compaction {
-    fn filter(&mut self, _level: u32, key: &[u8], _value: &[u8]) -> Decision {
-        if self.expiry.is_over(key, self.observed) { Decision::Remove } else { Decision::Keep }
+    fn filter(&mut self, _level: u32, key: &[u8], stored: &[u8]) -> Decision {
+        if self.expiry.is_over(key, stored, self.observed) { Decision::Remove } else { Decision::Keep }
     }
 
     fn name(&self) -> &CStr {

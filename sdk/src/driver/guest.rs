@@ -9,7 +9,7 @@ use millrace_engine::task::TaskSpec;
 
 use super::module_task;
 use crate::Topology;
-use crate::contract::{Clock, Column, Entries, Failure, Fault, Header, Task};
+use crate::contract::{Clock, Column, Entries, Failure, Fault, Header, Task, Versions};
 use crate::host::Host;
 use crate::run::Instance;
 
@@ -105,6 +105,14 @@ impl Host for Lent<'_> {
         limit: u32,
     ) -> Result<Entries, Failure> {
         self.0.scan(store, range, reverse, limit).map_err(misuse)
+    }
+
+    fn get_as_of(&mut self, store: usize, keys: &Column, times: &[i64]) -> Result<Versions, Failure> {
+        self.0.get_as_of(store, keys, times).map_err(misuse)
+    }
+
+    fn put_versions(&mut self, store: usize, entries: &Entries) -> Result<Vec<i64>, Failure> {
+        self.0.put_versions(store, entries).map_err(misuse)
     }
 
     fn set_changelog_headers(&mut self, store: usize, headers: &[Header]) -> Result<(), Failure> {

@@ -11,7 +11,9 @@ use millrace_engine::context::Entries;
 use super::Driver;
 use crate::contract::{Cursor, Layout, empty_column, push_bytes};
 use crate::graph::StoreSerdes;
+use crate::host::LATEST;
 use crate::rows::Data;
+use crate::stores::VersionedRecord;
 use crate::windows::{Window, Windowed};
 
 /// An entry of a store as bytes.
@@ -29,6 +31,20 @@ impl Driver {
     pub(super) fn entries(&mut self, name: &str) -> Vec<StoreEntry> {
         let context = self.task.state();
         let Some(store) = context.store(name) else { return Vec::new() };
+        if context.is_versioned(store) {
+            let mut entries = Vec::new();
+            let latest = context.versions(store, |key, version| {
+                if let (Some(value), LATEST) = (version.value, version.valid_to) {
+                    entries.push(StoreEntry {
+                        key: key.to_vec(),
+                        value: value.to_vec(),
+                        timestamp: version.valid_from,
+                    });
+                }
+            });
+            latest.unwrap_or_else(|error| panic!("read store {name}: {error}"));
+            return entries;
+        }
         let entries = context.scan(store, (None, None), false, u32::MAX);
         let Entries { keys, values, timestamps } = entries.unwrap_or_else(|error| panic!("read store {name}: {error}"));
         let (mut next_key, mut next_value) = (Cursor::default(), Cursor::default());
@@ -38,6 +54,55 @@ impl Driver {
             timestamp,
         };
         timestamps.iter().map(entry).collect()
+    }
+}
+
+impl Driver {
+    /// A value, since when and until when.
+    pub(super) fn entry_as_of(&mut self, name: &str, key: &[u8], time: i64) -> Option<(Vec<u8>, i64, i64)> {
+        let context = self.task.state();
+        let store = context.store(name)?;
+        let mut keys = empty_column();
+        push_bytes(&mut keys, Some(key));
+        let versions = context.get_as_of(store, &keys, &[time]);
+        let versions = versions.unwrap_or_else(|error| panic!("read store {name}: {error}"));
+        let value = Cursor::default().next(&versions.values)?.to_vec();
+        Some((value, versions.valid_from[0], versions.valid_to[0]))
+    }
+}
+
+/// A versioned store as a test sees it.
+pub struct TestVersionedStore<K, V>(TestKeyValueStore<K, V>);
+
+impl<K, V> fmt::Debug for TestVersionedStore<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TestVersionedStore").field("name", &self.0.name).finish_non_exhaustive()
+    }
+}
+
+impl<K: Data, V: Data> TestVersionedStore<K, V> {
+    pub(super) fn open(driver: Rc<RefCell<Driver>>, name: &str) -> Option<Self> {
+        TestKeyValueStore::open_as(driver, name, |layout| matches!(layout, Layout::Versioned(_))).map(Self)
+    }
+
+    /// What a key has.
+    #[must_use]
+    pub fn get(&self, key: &K) -> Option<VersionedRecord<V>> {
+        self.get_as_of(key, LATEST)
+    }
+
+    /// What a key had at that time.
+    ///
+    /// # Panics
+    /// If the key or the value does not suit the store's serdes.
+    #[must_use]
+    pub fn get_as_of(&self, key: &K, time: i64) -> Option<VersionedRecord<V>> {
+        let TestKeyValueStore { driver, name, serdes } = &self.0;
+        let mut bytes = Vec::new();
+        serdes.keys.serialize(key, &mut bytes).unwrap_or_else(|error| panic!("key for {name}: {error}"));
+        let (value, valid_from, valid_to) = driver.borrow_mut().entry_as_of(name, &bytes, time)?;
+        let valid_to = Some(valid_to).filter(|&time| time != LATEST);
+        Some(VersionedRecord { value: self.0.value(&value), valid_from, valid_to })
     }
 }
 

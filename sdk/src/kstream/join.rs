@@ -5,14 +5,17 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::{KStream, Repartition, repartition_source};
+use crate::contract::Layout;
+use crate::graph::{resolve, stored_as};
 use crate::ktable::KTable;
-use crate::logic::JoinStreamTable;
-use crate::options::{Joined, Serdes};
+use crate::logic::{Grace, JoinStreamTable, JoinStreamTableInGrace, Logic};
+use crate::options::{Joined, Materialized, Serdes};
 use crate::rows::{Data, Rows};
-use crate::topology::{Kind, Shape, Topology};
+use crate::serdes::{BytesSerde, SharedSerde};
+use crate::topology::{Kind, Shape, StoreDefinition, Topology};
 
 impl<K: Data, V: Data> KStream<K, V> {
-    /// The records whose key the table has when they come, with what `joiner` makes of both values. The stream's and the
+    /// The records whose key the table has when they come (had at their time, if it keeps versions), with what `joiner` makes of both values. The stream's and the
     /// table's topics need as many partitions.
     ///
     /// ```
@@ -89,11 +92,19 @@ impl<K: Data, V: Data> KStream<K, V> {
             let origins = graph.copartition(&stream.origins, &table.origins);
             (graph.name(given.as_deref(), if left { "KSTREAM-LEFTJOIN-" } else { "KSTREAM-JOIN-" }), origins)
         };
-        let logic = JoinStreamTable { table: Arc::clone(&table.view), left, joiner, types: PhantomData };
+        let join = JoinStreamTable { table: Arc::clone(&table.view), left, joiner, types: PhantomData };
         let (own, stores) = (name.clone(), table.view.stores());
+        let grace = joined.grace_ms.map(|ms| self.buffer(&name, ms, &serdes, table.view.history_ms()));
+        let (logic, buffer): (Arc<dyn Logic>, _) = match grace {
+            None => (Arc::new(join), None),
+            Some((grace, definition)) => (Arc::new(JoinStreamTableInGrace { join, grace }), Some(definition)),
+        };
         let write = Box::new(move |topology: &mut Topology, parents: &[String]| {
             let (takes, gives) = (Shape::of::<Rows<K, V>>(), Shape::of::<Rows<K, R>>());
-            topology.insert_below(&own, Kind::Inner { logic: Arc::new(logic) }, takes, Some(gives), parents)?;
+            topology.insert_below(&own, Kind::Inner { logic }, takes, Some(gives), parents)?;
+            if let Some(buffer) = buffer {
+                topology.insert_owned(&own, buffer)?;
+            }
             stores.iter().try_for_each(|store| topology.connect(&own, store))
         });
         let mut graph = self.graph.borrow_mut();
@@ -104,6 +115,32 @@ impl<K: Data, V: Data> KStream<K, V> {
         drop(graph);
         let serdes = Serdes { keys: serdes.keys, values: None };
         KStream::new(&self.graph, name, serdes, false, node, origins)
+    }
+
+    /// Where records wait for a table.
+    fn buffer(
+        &self,
+        node: &str,
+        ms: i64,
+        serdes: &Serdes<K, V>,
+        history_ms: Option<i64>,
+    ) -> (Grace<K, V>, StoreDefinition) {
+        let problem = match history_ms {
+            None => Some("its table keeps no versions: give it Materialized::versioned(…)".to_owned()),
+            Some(kept) if kept < ms => {
+                Some(format!("its table keeps versions for {kept} ms: have it keep them that long"))
+            }
+            Some(_) => None,
+        };
+        if let Some(problem) = problem {
+            self.graph.borrow_mut().fail(format!("node {node} has a grace period of {ms} ms, but {problem}"));
+        }
+        let store = format!("{node}-Buffer");
+        let (keys, values) = resolve(&self.graph, node, serdes);
+        let bytes = Arc::new(BytesSerde) as SharedSerde<Vec<u8>>;
+        let options = Materialized::<Vec<u8>, Vec<u8>>::default().with_caching_disabled();
+        let definition = stored_as(Layout::KeyValue, &store, &bytes, &bytes, &options);
+        (Grace { store, keys, values, ms }, definition)
     }
 
     /// This stream behind a repartition topic. Joins without a name share the one made last.

@@ -278,7 +278,7 @@ impl<K: Data, V: Data> Side<K, V> {
     fn read(&self) -> TableStore<Windowed<K>, V> {
         let keys: SharedSerde<Windowed<K>> =
             Arc::new(TimeWindowedSerde::of_store(self.keys.clone(), self.windows.size_ms()));
-        TableStore { name: self.store.clone(), keys, values: self.values.clone(), cached: false }
+        TableStore { name: self.store.clone(), keys, values: self.values.clone(), cached: false, history_ms: None }
     }
 
     /// The node that fills the store.

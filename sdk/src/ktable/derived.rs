@@ -136,14 +136,16 @@ impl<K: Data, V: Data> KTable<K, V> {
             let (keys, values) = resolve(&self.graph, &name, &serdes);
             state.materialize();
             definition = Some(store_definition(&store_name, &keys, &values, &materialized));
-            store = Some(TableStore { name: store_name, keys, values, cached: materialized.cached });
+            store = Some(TableStore::of(store_name, keys, values, &materialized));
         }
         let stored = store.is_some();
         let mapper = Arc::new(mapper);
         let view: Arc<dyn View<K, R>> = match &store {
-            Some(TableStore { name, keys, values, .. }) => StoreView::of(name, keys, values),
+            Some(TableStore { name, keys, values, history_ms, .. }) => StoreView::of(name, keys, values, *history_ms),
             None => Arc::new(DerivedView { parent: Arc::clone(&self.view), mapper: Arc::clone(&mapper) }),
         };
+        // As in Kafka Streams: what comes late may end what is not the latest.
+        let skips_absent = skips_absent && !self.view.is_versioned();
         let logic = Arc::new(Derive { mapper, skips_absent, store, state: Arc::clone(&state), types: PhantomData });
         let own = name.clone();
         let write = Box::new(move |topology: &mut Topology, parents: &[String]| {

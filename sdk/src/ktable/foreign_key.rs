@@ -238,8 +238,8 @@ impl<K: Data, V: Data> KTable<K, V> {
         let serdes = materialized.serdes.clone().or(inherited);
         let (keys, values, missing) = resolve_if_needed(&names.result, &serdes);
         let definition = store_definition(&names.result_store, &keys, &values, materialized);
-        let view = StoreView::of(&names.result_store, &keys, &values);
-        let store = TableStore { name: names.result_store, keys, values, cached: materialized.cached };
+        let view = StoreView::of(&names.result_store, &keys, &values, materialized.history_ms);
+        let store = TableStore::of(names.result_store, keys, values, materialized);
         let asked = Arc::clone(&state);
         let table = TableSource { store, state: Arc::clone(&state) };
         let node = self.add::<Rows<K, R>, Updates<K, R>>(parent, &names.result, table, move |topology, node| {

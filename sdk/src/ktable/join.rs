@@ -124,11 +124,11 @@ impl<K: Data, V: Data> KTable<K, V> {
             let (keys, values) = resolve(&self.graph, &names.merge, &serdes);
             state.materialize();
             definition = Some(store_definition(&store, &keys, &values, &materialized));
-            kept = Some(TableStore { name: store, keys, values, cached: materialized.cached });
+            kept = Some(TableStore::of(store, keys, values, &materialized));
         }
         let stored = kept.is_some();
         let view: Arc<dyn View<K, R>> = match &kept {
-            Some(TableStore { name, keys, values, .. }) => StoreView::of(name, keys, values),
+            Some(TableStore { name, keys, values, history_ms, .. }) => StoreView::of(name, keys, values, *history_ms),
             None => Arc::new(JoinedView {
                 left: Arc::clone(&self.view),
                 right: Arc::clone(&other.view),

@@ -69,6 +69,10 @@ impl<K: Data, V: Data> KTable<K, V> {
             );
             self.graph.borrow_mut().fail(message);
         }
+        if self.view.is_versioned() {
+            let message = format!("node {node} suppresses a versioned table, which sends what comes late, too");
+            self.graph.borrow_mut().fail(message);
+        }
         self.lineage.send_old(true);
         let (keys, values) = resolve(&self.graph, &node, &self.serdes);
         let options = Materialized {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::keyed::{Keyed, TableStore};
 use super::table::{TableState, forward_flushed};
+use super::versioned::{one_by_one, put_versions};
 use super::{Logic, typed};
 use crate::contract::{Changes, Failure, index};
 use crate::rows::{Col, Cut, Data, Rows, Updates};
@@ -85,6 +86,12 @@ where
 {
     /// Folds rows without null keys, and sends on the updates.
     pub(super) fn fold(&self, rows: &Rows<K, V>, run: &mut Run<'_>) -> Result<(), Failure> {
+        if self.store.is_versioned() {
+            return one_by_one(rows, |row| {
+                let updates = self.update(row, |_| {}, run)?;
+                run.forward(&updates)
+            });
+        }
         let updates = self.update(rows, |_| {}, run)?;
         if run.withholds(self.store.cached) { Ok(()) } else { run.forward(&updates) }
     }
@@ -112,12 +119,16 @@ where
             keyed.leave(self.step.step(rows, row, before), time);
         }
         keyed.keys().for_each(written);
-        let (new, timestamps) = keyed.write(&rows.meta, run)?;
-        Ok(Updates {
+        let updates = |(new, timestamps)| Updates {
             keys: rows.keys.clone(),
             new: Col::new(new),
             old: sends_old.then(|| Col::new(old)),
+            late: None,
             meta: rows.meta.with_timestamps(timestamps),
-        })
+        };
+        if self.store.is_versioned() {
+            return put_versions(&self.store, updates(keyed.left()), false, run);
+        }
+        Ok(updates(keyed.write(&rows.meta, run)?))
     }
 }

@@ -1,8 +1,9 @@
-//! Owns the bytes of what a suppression holds back: Kafka Streams' buffer values, version 3. Must not know when they go on.
+//! Owns the bytes of what a suppression or a join holds back: Kafka Streams' buffer values, version 3. Must not know when they go on.
 
 use std::rc::Rc;
 
-use crate::rows::Headers;
+use crate::rows::{Headers, Meta};
+use crate::run::Run;
 use crate::serdes::SerdeError;
 
 const NULL: i32 = -1;
@@ -17,6 +18,19 @@ pub(super) struct Origin {
     pub(super) topic: String,
     pub(super) partition: i32,
     pub(super) headers: Rc<Headers>,
+}
+
+impl Origin {
+    pub(super) fn of(meta: &Meta, row: usize, run: &Run<'_>) -> Self {
+        let source = run.source(meta.origins[row]);
+        Self {
+            timestamp: meta.timestamps[row],
+            offset: source.as_ref().map_or(-1, |source| source.offset),
+            topic: source.as_ref().map_or_else(String::new, |source| source.topic.to_owned()),
+            partition: i32::try_from(run.task().partition).unwrap_or(i32::MAX),
+            headers: meta.headers(row).cloned().unwrap_or_default(),
+        }
+    }
 }
 
 /// The last update of a key, with the value the key had before the buffer had it.

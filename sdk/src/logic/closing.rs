@@ -220,7 +220,7 @@ impl Waiting {
         }
         let old = sends_old.then(|| Col::new(vec![None; keys.len()]));
         let meta = meta.select(&Rc::new(vec![index(row); keys.len()])).with_timestamps(timestamps);
-        run.forward(&Updates { keys: Col::new(keys), new: Col::new(new), old, meta })
+        run.forward(&Updates { keys: Col::new(keys), new: Col::new(new), old, late: None, meta })
     }
 }
 

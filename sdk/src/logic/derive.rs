@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::keyed::{Keyed, TableStore};
 use super::table::{TableState, forward_flushed};
+use super::versioned::{one_by_one, put_versions};
 use super::{Logic, typed};
 use crate::contract::{Changes, Failure, index};
 use crate::rows::{Col, Cut, Data, Updates};
@@ -32,6 +33,7 @@ where
         let updates: &Updates<K, V> = typed(rows);
         match &self.store {
             None => self.forward(updates, run),
+            Some(store) if store.is_versioned() => one_by_one(updates, |row| self.put(store, row, run)),
             Some(store) => self.keep(store, updates, run),
         }
     }
@@ -86,6 +88,22 @@ where
         self.send(updates, new, sends_old.then_some(old), run)
     }
 
+    /// Puts what one update makes into a versioned store.
+    fn put(&self, store: &TableStore<K, R>, updates: &Updates<K, V>, run: &mut Run<'_>) -> Result<(), Failure> {
+        let sends_old = self.state.sends_old();
+        let keyed = Keyed::read(store, &updates.keys, &updates.meta, !sends_old, run)?;
+        let old = if sends_old { keyed.current(&updates.meta, run)?.map(|(value, _)| value) } else { None };
+        let new = self.map(updates.keys.get(0), updates.new.get(0));
+        if self.skips_absent && sends_old && old.is_none() && new.is_none() {
+            return Ok(());
+        }
+        let (keys, meta) = (updates.keys.clone(), updates.meta.clone());
+        let old = sends_old.then(|| Col::new(vec![old]));
+        let made = Updates { keys, new: Col::new(vec![new]), old, late: None, meta };
+        let put = put_versions(store, made, false, run)?;
+        run.forward(&put)
+    }
+
     fn send(
         &self,
         updates: &Updates<K, V>,
@@ -101,7 +119,8 @@ where
             _ => None,
         };
         let (keys, meta) = (updates.keys.clone(), updates.meta.clone());
-        let sent = Updates { keys, new: Col::new(new), old: old.map(Col::new), meta };
+        let late = updates.late.clone().filter(|_| self.store.is_none());
+        let sent = Updates { keys, new: Col::new(new), old: old.map(Col::new), late, meta };
         match kept {
             Some(kept) if kept.len() < sent.len() => run.forward(&sent.cut(&Rc::new(kept))),
             _ => run.forward(&sent),

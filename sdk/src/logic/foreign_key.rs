@@ -89,6 +89,9 @@ where
 {
     fn process(&self, rows: &dyn Any, run: &mut Run<'_>) -> Result<(), Failure> {
         let updates: &Updates<K, V> = typed(rows);
+        let in_order = updates.in_order();
+        run.dropped("out of order", in_order.as_ref().map_or(0, |kept| updates.len() - kept.len()));
+        let updates = in_order.as_ref().unwrap_or(updates);
         let (mut foreign_keys, mut subscriptions, mut parents) = (Vec::new(), Vec::new(), Vec::new());
         let (mut keyless, mut unrelated) = (0, 0);
         for row in 0..updates.len() {
@@ -221,7 +224,7 @@ pub(crate) struct SubscriptionJoin<O, W> {
 impl<O: Data, W: Data> Logic for SubscriptionJoin<O, W> {
     fn process(&self, rows: &dyn Any, run: &mut Run<'_>) -> Result<(), Failure> {
         let rows: &Rows<O, Subscription> = typed(rows);
-        let seen = self.table.look_up(&rows.keys, &rows.meta, run)?;
+        let seen = self.table.look_up(&rows.keys, None, &rows.meta, run)?;
         let mut responses = Responses::default();
         for (row, (subscription, seen)) in rows.values.iter().zip(seen).enumerate() {
             let Some(Subscription { hash, instruction, primary_key, primary_partition }) = subscription else {
@@ -253,6 +256,9 @@ pub(crate) struct ForeignTableJoin<O, W> {
 impl<O: Data, W: Data> Logic for ForeignTableJoin<O, W> {
     fn process(&self, rows: &dyn Any, run: &mut Run<'_>) -> Result<(), Failure> {
         let updates: &Updates<O, W> = typed(rows);
+        let in_order = updates.in_order();
+        run.dropped("out of order", in_order.as_ref().map_or(0, |kept| updates.len() - kept.len()));
+        let updates = in_order.as_ref().unwrap_or(updates);
         let mut spare = Vec::new();
         let mut keyless = 0;
         for row in 0..updates.len() {
@@ -331,7 +337,7 @@ pub(crate) struct ResponseJoin<K, V, W, R> {
 impl<K: Data, V: Data, W: Data, R: Data> Logic for ResponseJoin<K, V, W, R> {
     fn process(&self, rows: &dyn Any, run: &mut Run<'_>) -> Result<(), Failure> {
         let rows: &Rows<K, Response> = typed(rows);
-        let seen = self.table.look_up(&rows.keys, &rows.meta, run)?;
+        let seen = self.table.look_up(&rows.keys, None, &rows.meta, run)?;
         let (mut joined, mut kept, mut bytes) = (Vec::new(), Vec::new(), Vec::new());
         for (row, (response, seen)) in rows.values.iter().zip(seen).enumerate() {
             let Some(response) = response else { continue };

@@ -8,10 +8,11 @@ use std::sync::Arc;
 
 use super::keyed::{Keyed, TableStore};
 use super::table::{TableState, forward_flushed};
+use super::versioned::put_versions;
 use super::view::View;
 use super::{Logic, typed};
 use crate::contract::{Changes, Failure, index};
-use crate::rows::{Col, Data, Rows, Updates};
+use crate::rows::{Col, Cut, Data, Rows, Updates};
 use crate::run::Run;
 
 /// Joins the value of the left with that of the right table. It is called with what the kind of join says can be missing.
@@ -53,7 +54,10 @@ impl<K: Data, V: Data, O: Data, R: Data> JoinTables<K, V, O, R> {
 impl<K: Data, V: Data, O: Data, R: Data> Logic for JoinTables<K, V, O, R> {
     fn process(&self, rows: &dyn Any, run: &mut Run<'_>) -> Result<(), Failure> {
         let updates: &Updates<K, V> = typed(rows);
-        let others = self.other.look_up(&updates.keys, &updates.meta, run)?;
+        let in_order = updates.in_order();
+        run.dropped("out of order", in_order.as_ref().map_or(0, |kept| updates.len() - kept.len()));
+        let updates = in_order.as_ref().unwrap_or(updates);
+        let others = self.other.look_up(&updates.keys, None, &updates.meta, run)?;
         let sends_old = self.state.sends_old();
         let (mut new, mut old, mut timestamps, mut kept) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let mut dropped = 0;
@@ -82,6 +86,7 @@ impl<K: Data, V: Data, O: Data, R: Data> Logic for JoinTables<K, V, O, R> {
         run.dropped("null key", dropped);
         let kept = Rc::new(kept);
         run.forward(&Updates {
+            late: None,
             keys: updates.keys.select(&kept),
             new: Col::new(new),
             old: sends_old.then(|| Col::new(old)),
@@ -99,7 +104,15 @@ pub(crate) struct MergeJoined<K, R> {
 impl<K: Data, R: Data> Logic for MergeJoined<K, R> {
     fn process(&self, rows: &dyn Any, run: &mut Run<'_>) -> Result<(), Failure> {
         let joined: &Updates<K, R> = typed(rows);
+        let old = joined.old.clone().filter(|_| self.state.sends_old());
+        let (keys, new, meta) = (joined.keys.clone(), joined.new.clone(), joined.meta.clone());
+        let late = joined.late.clone().filter(|_| self.store.is_none());
+        let updates = Updates { keys, new, old, late, meta };
         if let Some(store) = &self.store {
+            if store.is_versioned() {
+                let put = put_versions(store, updates, false, run)?;
+                return run.forward(&put);
+            }
             let mut keyed = Keyed::read(store, &joined.keys, &joined.meta, true, run)?;
             for (row, value) in joined.new.iter().enumerate() {
                 keyed.leave(value.cloned(), joined.meta.timestamps[row]);
@@ -109,9 +122,7 @@ impl<K: Data, R: Data> Logic for MergeJoined<K, R> {
                 return Ok(());
             }
         }
-        let old = joined.old.clone().filter(|_| self.state.sends_old());
-        let (keys, new, meta) = (joined.keys.clone(), joined.new.clone(), joined.meta.clone());
-        run.forward(&Updates { keys, new, old, meta })
+        run.forward(&updates)
     }
 
     fn flush(&self, changes: &Changes, run: &mut Run<'_>) -> Result<(), Failure> {
@@ -135,7 +146,8 @@ where
 {
     fn process(&self, rows: &dyn Any, run: &mut Run<'_>) -> Result<(), Failure> {
         let rows: &Rows<K, V> = typed(rows);
-        let seen = self.table.look_up(&rows.keys, &rows.meta, run)?;
+        let times = self.table.is_versioned().then_some(rows.meta.timestamps.as_slice());
+        let seen = self.table.look_up(&rows.keys, times, &rows.meta, run)?;
         let (mut values, mut kept, mut dropped) = (Vec::new(), Vec::new(), 0);
         for (row, seen) in seen.into_iter().enumerate() {
             let (key, value) = (rows.keys.get(row), rows.values.get(row));

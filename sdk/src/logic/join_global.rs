@@ -45,7 +45,7 @@ where
         run.dropped("null join key or value", dropped);
         let asking = Rc::new(asking);
         let (asked, meta) = (Col::new(asked), rows.meta.select(&asking));
-        let seen = self.table.look_up(&asked, &meta, run)?;
+        let seen = self.table.look_up(&asked, None, &meta, run)?;
         let (mut values, mut kept) = (Vec::new(), Vec::new());
         for (&row, seen) in asking.iter().zip(seen) {
             let (key, value) = (rows.keys.get(row as usize), rows.values.get(row as usize));

@@ -2,6 +2,7 @@
 //! the row before it, one write of the last value of every key. Must not know what is computed.
 
 use crate::contract::{Column, Cursor, Entries, Failure, Fault, empty_column, empty_entries, index, push, push_bytes};
+use crate::options::Materialized;
 use crate::rows::{Col, Data, Meta};
 use crate::run::Run;
 use crate::serdes::SharedSerde;
@@ -13,6 +14,24 @@ pub(crate) struct TableStore<K, V> {
     pub(crate) keys: SharedSerde<K>,
     pub(crate) values: SharedSerde<V>,
     pub(crate) cached: bool,
+    /// For how long it keeps versions; none: it does not.
+    pub(crate) history_ms: Option<i64>,
+}
+
+impl<K, V> TableStore<K, V> {
+    pub(crate) fn of(
+        name: String,
+        keys: SharedSerde<K>,
+        values: SharedSerde<V>,
+        materialized: &Materialized<K, V>,
+    ) -> Self {
+        let Materialized { cached, history_ms, .. } = *materialized;
+        Self { name, keys, values, cached, history_ms }
+    }
+
+    pub(crate) fn is_versioned(&self) -> bool {
+        self.history_ms.is_some()
+    }
 }
 
 /// The latest value of a key while a batch is at work.
@@ -108,6 +127,11 @@ impl<'s, K: Data, V: Data> Keyed<'s, K, V> {
     pub(crate) fn keys(&self) -> impl Iterator<Item = &[u8]> {
         let mut next = Cursor::default();
         self.distinct.lengths.iter().map(move |_| next.next(&self.distinct).unwrap_or_default())
+    }
+
+    /// What each row left, without writing it.
+    pub(crate) fn left(self) -> (Vec<Option<V>>, Vec<i64>) {
+        (self.values, self.timestamps)
     }
 
     /// Writes the last value of every key that was left with one, and hands over what each row left.

@@ -11,6 +11,7 @@ use super::keyed::{Keyed, TableStore};
 use super::source::undecodable;
 use super::stateless::{Marker, Pair};
 use super::table::{TableState, forward_flushed};
+use super::versioned::{one_by_one, put_versions};
 use super::{Logic, SourceLogic, typed};
 use crate::contract::{Batch, Changes, Failure, Fault, index, push};
 use crate::rows::{Col, Cut, Data, Updates};
@@ -38,6 +39,8 @@ where
 {
     fn process(&self, rows: &dyn Any, run: &mut Run<'_>) -> Result<(), Failure> {
         let updates: &Updates<K, V> = typed(rows);
+        let in_order = updates.in_order();
+        let updates = in_order.as_ref().unwrap_or(updates);
         let select = |key: Option<&K>, value: Option<&V>| match (self.selector)(key?, value?) {
             (Some(key), Some(value)) => Some((key, value)),
             _ => None,
@@ -66,7 +69,7 @@ where
             }
         }
         let meta = updates.meta.select(&Rc::new(parents));
-        run.forward(&Updates { keys: Col::new(keys), new: Col::new(new), old: Some(Col::new(old)), meta })
+        run.forward(&Updates { keys: Col::new(keys), new: Col::new(new), old: Some(Col::new(old)), late: None, meta })
     }
 }
 
@@ -189,7 +192,7 @@ impl<K: Data, V: Data> SourceLogic for ChangeSource<K, V> {
             old.push(leaving.map(read).transpose()?);
         }
         let keys = Col::read(keys, &self.keys).map_err(failed)?;
-        run.forward(&Updates { keys, new: Col::new(new), old: Some(Col::new(old)), meta })
+        run.forward(&Updates { keys, new: Col::new(new), old: Some(Col::new(old)), late: None, meta })
     }
 
     fn extracts_timestamps(&self) -> bool {
@@ -224,6 +227,9 @@ where
 {
     fn process(&self, rows: &dyn Any, run: &mut Run<'_>) -> Result<(), Failure> {
         let updates: &Updates<K, V> = typed(rows);
+        if self.store.is_versioned() && updates.len() > 1 {
+            return one_by_one(updates, |row| self.process(row, run));
+        }
         let sends_old = self.state.sends_old();
         if let Some(row) = (0..updates.len()).find(|row| updates.keys.is_null(*row)) {
             return Err(run.failure(Fault::Processing, &updates.meta, row, "a table is grouped by a null key"));
@@ -242,16 +248,19 @@ where
             }
             keyed.leave((self.fold)(key, updates.old(row), updates.new.get(row), before), time);
         }
-        let (new, timestamps) = keyed.write(&updates.meta, run)?;
-        if run.withholds(self.store.cached) {
-            return Ok(());
-        }
-        run.forward(&Updates {
+        let made = |(new, timestamps)| Updates {
             keys: updates.keys.clone(),
             new: Col::new(new),
             old: sends_old.then(|| Col::new(old)),
+            late: None,
             meta: updates.meta.with_timestamps(timestamps),
-        })
+        };
+        if self.store.is_versioned() {
+            let put = put_versions(&self.store, made(keyed.left()), false, run)?;
+            return run.forward(&put);
+        }
+        let made = made(keyed.write(&updates.meta, run)?);
+        if run.withholds(self.store.cached) { Ok(()) } else { run.forward(&made) }
     }
 
     fn flush(&self, changes: &Changes, run: &mut Run<'_>) -> Result<(), Failure> {

@@ -11,7 +11,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::buffered::{Buffered, Origin};
-use super::view::{Seen, View};
+use super::view::{AsOf, Seen, View};
 use super::{Logic, ProcessorInstance, typed};
 use crate::contract::{Column, Cursor, Failure, Fault, Header, empty_column, empty_entries, index, push, push_bytes};
 use crate::rows::{Col, Cut, Data, Headers, Meta, Updates};
@@ -241,14 +241,7 @@ impl<K: Data, V: Data> Suppress<K, V> {
             Some(_) => self.get(&bytes, changed, (meta, row), run)?.prior,
             None => old.clone(),
         };
-        let source = run.source(meta.origins[row]);
-        let origin = Origin {
-            timestamp,
-            offset: source.as_ref().map_or(-1, |source| source.offset),
-            topic: source.as_ref().map_or_else(String::new, |source| source.topic.to_owned()),
-            partition: i32::try_from(run.task().partition).unwrap_or(i32::MAX),
-            headers: meta.headers(row).cloned().unwrap_or_default(),
-        };
+        let origin = Origin::of(meta, row, run);
         let time = known.unwrap_or_else(|| (self.time)(key, timestamp));
         let value = Buffered { origin, prior, old, new, time };
         order.put(&bytes, &value);
@@ -293,7 +286,13 @@ impl<K: Data, V: Data> Suppress<K, V> {
         let Emitted { keys, new, old, timestamps, headers, rows } = std::mem::take(emitted);
         let from = meta.select(&Rc::new(rows)).with_timestamps(timestamps);
         let own = Meta { headers: headers.iter().any(Option::is_some).then(|| Col::new(headers)), ..from };
-        run.forward(&Updates { keys: Col::new(keys), new: Col::new(new), old: Some(Col::new(old)), meta: own })?;
+        run.forward(&Updates {
+            keys: Col::new(keys),
+            new: Col::new(new),
+            old: Some(Col::new(old)),
+            late: None,
+            meta: own,
+        })?;
         self.write(std::mem::take(changed), meta, run)
     }
 
@@ -319,8 +318,8 @@ pub(crate) struct SuppressedView<K, V> {
 }
 
 impl<K: Data, V: Data> View<K, V> for SuppressedView<K, V> {
-    fn look_up(&self, keys: &Col<K>, meta: &Meta, run: &mut Run<'_>) -> Result<Vec<Seen<V>>, Failure> {
-        let mut seen = self.parent.look_up(keys, meta, run)?;
+    fn look_up(&self, keys: &Col<K>, as_of: AsOf<'_>, meta: &Meta, run: &mut Run<'_>) -> Result<Vec<Seen<V>>, Failure> {
+        let mut seen = self.parent.look_up(keys, as_of, meta, run)?;
         let mut asked: Column = empty_column();
         let rows: Vec<usize> = (0..keys.len()).filter(|&row| !keys.is_null(row)).collect();
         for &row in &rows {
@@ -348,5 +347,9 @@ impl<K: Data, V: Data> View<K, V> for SuppressedView<K, V> {
         let mut stores = vec![self.store.clone()];
         stores.extend(self.parent.stores());
         stores
+    }
+
+    fn history_ms(&self) -> Option<i64> {
+        None
     }
 }

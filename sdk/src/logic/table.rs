@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::keyed::{Keyed, TableStore};
+use super::versioned::put_versions;
 use super::{Logic, typed};
 use crate::contract::{Changes, Cursor, Failure, Fault, index};
 use crate::rows::{Col, Cut, Data, Headers, Meta, Rows, Updates};
@@ -88,7 +89,8 @@ pub(crate) fn forward_flushed<K: Data, V: Data>(
     }
     let headers = flushed_headers(changes, &origins);
     let meta = Meta { timestamps: Rc::new(timestamps), origins: Rc::new(origins), headers };
-    run.forward(&Updates { keys: Col::new(keys), new: Col::new(new), old: sends_old.then(|| Col::new(old)), meta })
+    let old = sends_old.then(|| Col::new(old));
+    run.forward(&Updates { keys: Col::new(keys), new: Col::new(new), old, late: None, meta })
 }
 
 fn flushed_headers(changes: &Changes, rows: &[u32]) -> Option<Col<Rc<Headers>>> {
@@ -131,10 +133,14 @@ impl<K: Data, V: Data> Logic for TableSource<K, V> {
 
 impl<K: Data, V: Data> TableSource<K, V> {
     fn update(&self, rows: &Rows<K, V>, run: &mut Run<'_>) -> Result<(), Failure> {
-        let mut updates =
-            Updates { keys: rows.keys.clone(), new: rows.values.clone(), old: None, meta: rows.meta.clone() };
+        let (keys, new, meta) = (rows.keys.clone(), rows.values.clone(), rows.meta.clone());
+        let mut updates = Updates { keys, new, old: None, late: None, meta };
         if self.state.materialized() {
             let sends_old = self.state.sends_old();
+            if self.store.is_versioned() {
+                let put = put_versions(&self.store, updates, sends_old, run)?;
+                return run.forward(&put);
+            }
             updates.old = store_updates(&self.store, &updates, sends_old, run)?;
             if run.withholds(self.store.cached) {
                 return Ok(());

@@ -161,6 +161,7 @@ impl<K: Data, A: Data> Emitted<K, A> {
         let old = std::mem::take(&mut self.old);
         let rows = Rc::new(std::mem::take(&mut self.rows));
         let updates = Updates {
+            late: None,
             keys: Col::new(std::mem::take(&mut self.keys)),
             new: Col::new(std::mem::take(&mut self.new)),
             old: self.sends_old.then(|| Col::new(old)),

@@ -15,27 +15,45 @@ pub(crate) type Seen<V> = Option<(V, i64)>;
 /// How a table is looked into.
 pub(crate) trait View<K, V>: Send + Sync {
     /// What the table has of each key, the null ones included, which it never has.
-    fn look_up(&self, keys: &Col<K>, meta: &Meta, run: &mut Run<'_>) -> Result<Vec<Seen<V>>, Failure>;
+    fn look_up(&self, keys: &Col<K>, as_of: AsOf<'_>, meta: &Meta, run: &mut Run<'_>) -> Result<Vec<Seen<V>>, Failure>;
 
     /// The stores that takes.
     fn stores(&self) -> Vec<String>;
+
+    /// For how long it knows what the table had; none: not at all.
+    fn history_ms(&self) -> Option<i64>;
+
+    /// Whether it knows what the table had at other times.
+    fn is_versioned(&self) -> bool {
+        self.history_ms().is_some()
+    }
 }
+
+/// The time of each key; none: now.
+pub(crate) type AsOf<'a> = Option<&'a [i64]>;
 
 /// Into its own store.
 pub(crate) struct StoreView<K, V> {
     store: String,
     keys: SharedSerde<K>,
     values: SharedSerde<V>,
+    history_ms: Option<i64>,
 }
 
 impl<K: Data, V: Data> StoreView<K, V> {
-    pub(crate) fn of(store: &str, keys: &SharedSerde<K>, values: &SharedSerde<V>) -> Arc<dyn View<K, V>> {
-        Arc::new(Self { store: store.to_owned(), keys: Arc::clone(keys), values: Arc::clone(values) })
+    pub(crate) fn of(
+        store: &str,
+        keys: &SharedSerde<K>,
+        values: &SharedSerde<V>,
+        history_ms: Option<i64>,
+    ) -> Arc<dyn View<K, V>> {
+        let (keys, values) = (Arc::clone(keys), Arc::clone(values));
+        Arc::new(Self { store: store.to_owned(), keys, values, history_ms })
     }
 }
 
 impl<K: Data, V: Data> View<K, V> for StoreView<K, V> {
-    fn look_up(&self, keys: &Col<K>, meta: &Meta, run: &mut Run<'_>) -> Result<Vec<Seen<V>>, Failure> {
+    fn look_up(&self, keys: &Col<K>, as_of: AsOf<'_>, meta: &Meta, run: &mut Run<'_>) -> Result<Vec<Seen<V>>, Failure> {
         let mut asked = empty_column();
         for (row, key) in keys.iter().enumerate() {
             let Some(key) = key else { continue };
@@ -43,15 +61,25 @@ impl<K: Data, V: Data> View<K, V> for StoreView<K, V> {
                 .map_err(|error| run.failure(Fault::Serialization, meta, row, error))?;
         }
         let handle = run.host.open(&self.store)?;
-        let found = run.host.get(handle, &asked)?;
-        let (mut next, mut timestamps) = (Cursor::default(), found.timestamps.iter());
+        let (values, timestamps) = match as_of {
+            None => {
+                let found = run.host.get(handle, &asked)?;
+                (found.values, found.timestamps)
+            }
+            Some(times) => {
+                let asked_of = keys.iter().zip(times).filter(|(key, _)| key.is_some()).map(|(_, time)| *time);
+                let found = run.host.get_as_of(handle, &asked, &asked_of.collect::<Vec<_>>())?;
+                (found.values, found.valid_from)
+            }
+        };
+        let (mut next, mut timestamps) = (Cursor::default(), timestamps.iter());
         let mut seen = Vec::with_capacity(keys.len());
         for (row, key) in keys.iter().enumerate() {
             if key.is_none() {
                 seen.push(None);
                 continue;
             }
-            let (value, timestamp) = (next.next(&found.values), timestamps.next().copied().unwrap_or_default());
+            let (value, timestamp) = (next.next(&values), timestamps.next().copied().unwrap_or_default());
             let value = value.map(|bytes| self.values.deserialize(bytes)).transpose().map_err(|error| {
                 let message = format!("store {} has a value that can't be read: {error}", self.store);
                 run.failure(Fault::Processing, meta, row, message)
@@ -63,6 +91,10 @@ impl<K: Data, V: Data> View<K, V> for StoreView<K, V> {
 
     fn stores(&self) -> Vec<String> {
         vec![self.store.clone()]
+    }
+
+    fn history_ms(&self) -> Option<i64> {
+        self.history_ms
     }
 }
 
@@ -76,8 +108,8 @@ impl<K: Data, V: Data, R: Data, F> View<K, R> for DerivedView<K, V, F>
 where
     F: Fn(&K, &V) -> Option<R> + Send + Sync,
 {
-    fn look_up(&self, keys: &Col<K>, meta: &Meta, run: &mut Run<'_>) -> Result<Vec<Seen<R>>, Failure> {
-        let seen = self.parent.look_up(keys, meta, run)?;
+    fn look_up(&self, keys: &Col<K>, as_of: AsOf<'_>, meta: &Meta, run: &mut Run<'_>) -> Result<Vec<Seen<R>>, Failure> {
+        let seen = self.parent.look_up(keys, as_of, meta, run)?;
         let map = |(key, seen): (Option<&K>, Seen<V>)| {
             let (value, timestamp) = seen?;
             Some(((self.mapper)(key?, &value)?, timestamp))
@@ -87,6 +119,10 @@ where
 
     fn stores(&self) -> Vec<String> {
         self.parent.stores()
+    }
+
+    fn history_ms(&self) -> Option<i64> {
+        self.parent.history_ms()
     }
 }
 
@@ -100,9 +136,9 @@ pub(crate) struct JoinedView<K, V1, V2, R> {
 }
 
 impl<K: Data, V1: Data, V2: Data, R: Data> View<K, R> for JoinedView<K, V1, V2, R> {
-    fn look_up(&self, keys: &Col<K>, meta: &Meta, run: &mut Run<'_>) -> Result<Vec<Seen<R>>, Failure> {
-        let left = self.left.look_up(keys, meta, run)?;
-        let right = self.right.look_up(keys, meta, run)?;
+    fn look_up(&self, keys: &Col<K>, as_of: AsOf<'_>, meta: &Meta, run: &mut Run<'_>) -> Result<Vec<Seen<R>>, Failure> {
+        let left = self.left.look_up(keys, as_of, meta, run)?;
+        let right = self.right.look_up(keys, as_of, meta, run)?;
         let join = |(left, right): (Seen<V1>, Seen<V2>)| {
             let missing = (left.is_none() && !self.optional.0) || (right.is_none() && !self.optional.1);
             let timestamp = left.as_ref().map(|it| it.1).max(right.as_ref().map(|it| it.1)).filter(|_| !missing)?;
@@ -119,5 +155,9 @@ impl<K: Data, V1: Data, V2: Data, R: Data> View<K, R> for JoinedView<K, V1, V2, 
             }
         }
         stores
+    }
+
+    fn history_ms(&self) -> Option<i64> {
+        None
     }
 }

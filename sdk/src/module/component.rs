@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use crate::contract::bindings::exports::millrace::streams::module as exported;
 use crate::contract::bindings::millrace::streams::{context, state};
-use crate::contract::{self, Batch, Changes, Clock, Column, Entries, Failure, Fault, Graph, Header, Input, Output};
+use crate::contract::{
+    self, Batch, Changes, Clock, Column, Entries, Failure, Fault, Graph, Header, Input, Output, Versions,
+};
 use crate::host::Host;
 use crate::run::Instance;
 use crate::{Topology, TopologyError};
@@ -140,6 +142,14 @@ impl Host for Imports {
         limit: u32,
     ) -> Result<Entries, Failure> {
         Ok(self.stores[store].1.scan(from, to, reverse, limit))
+    }
+
+    fn get_as_of(&mut self, store: usize, keys: &Column, times: &[i64]) -> Result<Versions, Failure> {
+        Ok(self.stores[store].1.get_as_of(keys, times))
+    }
+
+    fn put_versions(&mut self, store: usize, entries: &Entries) -> Result<Vec<i64>, Failure> {
+        Ok(self.stores[store].1.put_versions(entries))
     }
 
     fn set_changelog_headers(&mut self, store: usize, headers: &[Header]) -> Result<(), Failure> {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::timed::Times;
 use crate::contract::{Cursor, Entries, Layout, empty_column, empty_entries, push_bytes};
 use crate::graph::StoreSerdes;
+use crate::host::Host;
 use crate::processor::{ProcessError, ProcessResult, Services};
 use crate::rows::Data;
 
@@ -21,7 +22,7 @@ pub(super) type ByteRange = (Option<Vec<u8>>, Option<Vec<u8>>);
 /// A store of some kind, opened by its name.
 pub(super) struct Opened<'a, K, V> {
     services: &'a mut (dyn Services + 'a),
-    handle: usize,
+    pub(super) handle: usize,
     pub(super) name: String,
     pub(super) layout: Layout,
     serdes: Arc<StoreSerdes<K, V>>,
@@ -59,12 +60,8 @@ impl<'a, K: Data, V: Data> Opened<'a, K, V> {
     pub(super) fn put(&mut self, key: &[u8], value: Option<&V>, timestamp: i64) -> ProcessResult {
         let mut entries = empty_entries();
         push_bytes(&mut entries.keys, Some(key));
-        let bytes = value.map(|value| {
-            let mut bytes = Vec::new();
-            self.serdes.values.serialize(value, &mut bytes).map_err(|error| self.failed("value", &error))?;
-            Ok::<_, ProcessError>(bytes)
-        });
-        push_bytes(&mut entries.values, bytes.transpose()?.as_deref());
+        let bytes = value.map(|value| self.bytes(value)).transpose()?;
+        push_bytes(&mut entries.values, bytes.as_deref());
         entries.timestamps.push(timestamp);
         Ok(self.services.host().put(self.handle, &entries, &[])?)
     }
@@ -76,7 +73,18 @@ impl<'a, K: Data, V: Data> Opened<'a, K, V> {
         Ok(bytes)
     }
 
-    fn value(&self, bytes: &[u8]) -> ProcessResult<V> {
+    /// A value as it is stored.
+    pub(super) fn bytes(&self, value: &V) -> ProcessResult<Vec<u8>> {
+        let mut bytes = Vec::new();
+        self.serdes.values.serialize(value, &mut bytes).map_err(|error| self.failed("value", &error))?;
+        Ok(bytes)
+    }
+
+    pub(super) fn host(&mut self) -> &mut dyn Host {
+        self.services.host()
+    }
+
+    pub(super) fn value(&self, bytes: &[u8]) -> ProcessResult<V> {
         self.serdes.values.deserialize(bytes).map_err(|error| self.failed("value", &error))
     }
 

@@ -279,6 +279,8 @@ pub enum Operator {
         joiner: String,
         key: Type,
         value: Type,
+        #[serde(default)]
+        grace: Option<i64>,
     },
     /// From a stream and a global table, whose keys are of the type given, to a stream of strings. The kind is not outer.
     GlobalJoin {
@@ -400,6 +402,9 @@ pub struct Store {
     pub persistent: bool,
     pub logged: bool,
     pub cached: bool,
+    /// A versioned store keeps what was for so many milliseconds.
+    #[serde(default)]
+    pub history: Option<i64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -468,6 +473,30 @@ impl Operator {
             | Self::TableReduce { store, .. }
             | Self::TableAggregate { store, .. } => store.is_some(),
             _ => true,
+        }
+    }
+
+    /// The store it says how to keep.
+    #[must_use]
+    pub fn store(&self) -> Option<&Store> {
+        match self {
+            Self::Tally { store, .. } | Self::Minutes { store, .. } | Self::Visits { store, .. } => Some(store),
+            Self::Table { store, .. }
+            | Self::GlobalTable { store, .. }
+            | Self::ToTable { store, .. }
+            | Self::Count { store, .. }
+            | Self::Reduce { store, .. }
+            | Self::Aggregate { store, .. }
+            | Self::Cogroup { store, .. }
+            | Self::TableFilter { store, .. }
+            | Self::TableFilterNot { store, .. }
+            | Self::TableMapValues { store, .. }
+            | Self::TableJoin { store, .. }
+            | Self::ForeignKeyJoin { store, .. }
+            | Self::TableCount { store, .. }
+            | Self::TableReduce { store, .. }
+            | Self::TableAggregate { store, .. } => store.as_ref(),
+            _ => None,
         }
     }
 

@@ -3,6 +3,7 @@
 
 mod events;
 pub mod foreign_keys;
+pub mod versioned;
 
 use crate::case::{
     Branch, Case, Clock, DefaultBranch, Emit, Join, Operator, Punctuation, Step, StepId, Store, Topic, Windows,
@@ -176,6 +177,7 @@ impl Generator {
             persistent: self.random.chance(60),
             logged: self.random.chance(80),
             cached: self.random.chance(75),
+            history: None,
         }
     }
 
@@ -355,7 +357,7 @@ impl Generator {
         let Some(other) = self.table_like(from.key) else { return self.filter(from) };
         let (kind, joiner) = (*self.random.pick(&[Join::Inner, Join::Left]), self.function(JOINERS));
         let (key, value) = (from.key, from.value);
-        let operator = Operator::StreamTableJoin { from: from.step, other, kind, joiner, key, value };
+        let operator = Operator::StreamTableJoin { from: from.step, other, kind, joiner, key, value, grace: None };
         self.result(operator, Kind::Stream, key, Type::String);
     }
 

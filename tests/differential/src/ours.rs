@@ -8,6 +8,7 @@ mod windows;
 mod joins;
 mod cogroups;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
@@ -47,15 +48,22 @@ fn run(case: &Case) -> Result<Outcome, String> {
         }
         .map_err(|error| error.to_string())?;
     }
-    let topics = driver.produced_topic_names().into_iter();
+    let topics: BTreeMap<String, Vec<Written>> =
+        driver.produced_topic_names().into_iter().map(|topic| (topic.clone(), written(&driver, &topic))).collect();
     let stores = driver.state_store_names().into_iter();
     Ok(Outcome {
         name: case.name.clone(),
         describe: driver.describe(),
-        topics: topics.map(|topic| (topic.clone(), written(&driver, &topic))).collect(),
-        stores: stores.map(|store| (store.clone(), shown(case, &driver, &store))).collect(),
+        stores: stores.map(|store| (store.clone(), shown(case, &driver, &store, &topics))).collect(),
+        topics,
+        histories: histories(case).collect(),
         error: None,
     })
+}
+
+fn histories(case: &Case) -> impl Iterator<Item = (String, i64)> {
+    let stores = case.steps.iter().filter_map(|step| step.operator.store());
+    stores.filter_map(|store| Some((store.name.clone()?, store.history?)))
 }
 
 fn raw(record: &Record) -> RawRecord {
@@ -92,6 +100,19 @@ fn entries(driver: &TopologyTestDriver, store: &str) -> Vec<Entry> {
     driver.store_entries(store).into_iter().map(entry).collect()
 }
 
+/// What a versioned store has of each key of its changelog at times all over the cases': `Differential.java` has the same.
+fn versions(driver: &TopologyTestDriver, store: &str, changelog: &[Written]) -> Vec<Entry> {
+    let keys: BTreeSet<&Vec<u8>> = changelog.iter().filter_map(|record| record.key.as_ref()).collect();
+    let times = || (0..=1_200).step_by(10);
+    let asked = keys.into_iter().flat_map(|key| times().map(move |time: i64| (key, time)));
+    let entry = |(key, time): (&Vec<u8>, i64)| {
+        let found = driver.store_entry_as_of(store, key, time)?;
+        let key = [key.as_slice(), &time.to_be_bytes()].concat();
+        Some(Entry { key: Some(key), value: Some(found.value), timestamp: Some(found.timestamp) })
+    };
+    asked.filter_map(entry).collect()
+}
+
 /// Kafka Streams does not show the sequence numbers that tell entries of one key and time apart; their order does.
 fn retains_duplicates(store: &str) -> bool {
     let generated = ["JOINTHIS", "JOINOTHER", "OUTERTHIS", "OUTEROTHER"];
@@ -102,8 +123,14 @@ fn retains_duplicates(store: &str) -> bool {
 }
 
 /// What is compared of a store: nothing of a suppression's buffer, which Kafka Streams does not show.
-fn shown(case: &Case, driver: &TopologyTestDriver, store: &str) -> Vec<Entry> {
+fn shown(case: &Case, driver: &TopologyTestDriver, store: &str, topics: &BTreeMap<String, Vec<Written>>) -> Vec<Entry> {
     let suppressing = case.steps.iter().filter(|step| matches!(step.operator, Operator::Suppress { .. }));
     let named = suppressing.filter_map(|step| step.name.as_ref()).any(|name| store == format!("{name}-store"));
-    if named || store.starts_with("KTABLE-SUPPRESS-") { Vec::new() } else { entries(driver, store) }
+    if named || store.starts_with("KTABLE-SUPPRESS-") || store.ends_with("-Buffer") {
+        Vec::new()
+    } else if histories(case).any(|(versioned, _)| versioned == store) {
+        versions(driver, store, topics.get(&format!("app-{store}-changelog")).map_or(&[], Vec::as_slice))
+    } else {
+        entries(driver, store)
+    }
 }

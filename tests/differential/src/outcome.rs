@@ -18,6 +18,9 @@ pub struct Outcome {
     /// Of each store, the entries in key order.
     #[serde(default)]
     pub stores: BTreeMap<String, Vec<Entry>>,
+    /// Of each versioned store, for how many milliseconds it keeps what was. Only our side says it.
+    #[serde(default)]
+    pub histories: BTreeMap<String, i64>,
     /// Why there is nothing else.
     #[serde(default)]
     pub error: Option<String>,

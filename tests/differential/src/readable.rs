@@ -112,8 +112,9 @@ fn call(operator: &Operator) -> String {
             let store = materialized(store.as_ref());
             format!("v{from}.join({kind:?}, v{other} by {selector}: {foreign:?}, {joiner}){store}")
         }
-        Operator::StreamTableJoin { from, other, kind, joiner, .. } => {
-            format!("v{from}.join({kind:?}, table v{other}, {joiner})")
+        Operator::StreamTableJoin { from, other, kind, joiner, grace, .. } => {
+            let grace = grace.map_or_else(String::new, |grace| format!(", grace {grace} ms"));
+            format!("v{from}.join({kind:?}, table v{other}, {joiner}{grace})")
         }
         Operator::StreamJoin { from, other, kind, joiner, before, after, grace, stores, .. } => {
             let stores = stores.as_ref().map_or_else(String::new, |stores| format!(", stores {stores}"));
@@ -132,7 +133,7 @@ fn call(operator: &Operator) -> String {
         other => {
             let (name, arguments) = method(other);
             let from = other.inputs().first().copied().unwrap_or_default();
-            format!("v{from}.{name}({arguments}){}", materialized(store_of(other)))
+            format!("v{from}.{name}({arguments}){}", materialized(other.store()))
         }
     }
 }
@@ -206,23 +207,6 @@ fn method(operator: &Operator) -> (&'static str, String) {
         Operator::ToStream { .. } => ("toStream", String::new()),
         Operator::ForEach { .. } => ("foreach", String::new()),
         _ => unreachable!("`call` writes these itself"),
-    }
-}
-
-fn store_of(operator: &Operator) -> Option<&Store> {
-    match operator {
-        Operator::Tally { store, .. } | Operator::Minutes { store, .. } | Operator::Visits { store, .. } => Some(store),
-        Operator::ToTable { store, .. }
-        | Operator::Count { store, .. }
-        | Operator::Reduce { store, .. }
-        | Operator::Aggregate { store, .. }
-        | Operator::TableFilter { store, .. }
-        | Operator::TableFilterNot { store, .. }
-        | Operator::TableMapValues { store, .. }
-        | Operator::TableCount { store, .. }
-        | Operator::TableReduce { store, .. }
-        | Operator::TableAggregate { store, .. } => store.as_ref(),
-        _ => None,
     }
 }
 

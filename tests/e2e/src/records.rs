@@ -146,11 +146,12 @@ pub fn write(kafka: &Kafka, topic: &str, records: &[Record]) -> Result<()> {
     writer.finish()
 }
 
-/// To one partition, keys and values only.
+/// To one partition, without headers.
 pub fn write_to(kafka: &Kafka, topic: &str, partition: i32, records: &[Record]) -> Result<()> {
     let writer = Writer::new(kafka)?;
-    for Record { key, value, .. } in records {
-        let record = BaseRecord::<[u8], [u8]>::to(topic).partition(partition);
+    for Record { key, value, timestamp, .. } in records {
+        let mut record = BaseRecord::<[u8], [u8]>::to(topic).partition(partition);
+        record.timestamp = *timestamp;
         let record = record.key(key.as_deref().unwrap_or_default()).payload(value.as_deref().unwrap_or_default());
         writer.send(record)?;
     }

@@ -16,6 +16,7 @@ use millrace_engine::ports::{Committed, Error, Log, Partitions, Rejected};
 use millrace_engine::record::{Batch, Header, Offset, TaskId, TopicPartition};
 use millrace_engine::task::{Chunk, InputSpec, Settings, Start, Task};
 use millrace_engine::topology::{PartitionCounts, Partitioning};
+use millrace_engine::versions::LATEST;
 
 use crate::app::Application;
 use crate::guest::TaskInfo;
@@ -148,7 +149,7 @@ impl Driver {
         mem::take(&mut self.log.written)
     }
 
-    /// All of a store, in the order of the keys.
+    /// All of a store, in the order of the keys; of a versioned one the latest versions.
     pub(super) fn entries(&mut self, store: &str) -> anyhow::Result<Vec<Entry>> {
         let mut all = Vec::new();
         let of_globals = self.globals.as_mut().map(Filler::task).filter(|task| has_store(task, store));
@@ -156,6 +157,14 @@ impl Driver {
         for task in of_globals.into_iter().chain(of_tasks) {
             let context = task.state();
             let Some(index) = context.store(store) else { continue };
+            if context.is_versioned(index) {
+                context.versions(index, |key, version| {
+                    if let (Some(value), LATEST) = (version.value, version.valid_to) {
+                        all.push(Entry { key: key.to_vec(), value: value.to_vec(), timestamp: version.valid_from });
+                    }
+                })?;
+                continue;
+            }
             let Entries { keys, values, timestamps } = context.scan(index, (None, None), false, u32::MAX)?;
             for ((key, value), &timestamp) in keys.iter().zip(values.iter()).zip(&timestamps) {
                 let [key, value] = [key, value].map(|bytes| bytes.unwrap_or_default().to_vec());

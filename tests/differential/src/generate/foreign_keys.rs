@@ -43,7 +43,7 @@ impl Joins {
         let id = self.steps.len();
         let name = self.random.chance(60).then(|| format!("s{id}"));
         let (persistent, cached) = (self.random.chance(60), self.random.chance(75));
-        self.random.chance(60).then_some(Store { name, persistent, logged: true, cached })
+        self.random.chance(60).then_some(Store { name, persistent, logged: true, cached, history: None })
     }
 
     /// Two tables, or one that refers to itself; what comes of their join goes to a topic, and perhaps on.

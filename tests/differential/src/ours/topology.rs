@@ -14,6 +14,7 @@ use super::joins;
 use super::processors::{Stamp, Tally};
 use super::serdes::{Cell, Typed};
 use super::timed::{Minutes, Visits};
+use super::windows::ms;
 use super::windows::{self, Aggregated, Cut, WindowTable};
 use crate::case::{Branch, Case, DefaultBranch, Operator, Step, Store, Topic};
 use crate::functions::{self, Nullable};
@@ -184,6 +185,10 @@ pub(super) fn materialized<V: Cell>(store: Option<&Store>, key: Type, value: Typ
         Some(name) => Materialized::as_(name).with_key_serde(Typed(key)).with_value_serde(V::serde(value)),
         None => Materialized::with(Typed(key), V::serde(value)),
     };
+    if let (Some(name), Some(history)) = (&store.name, store.history) {
+        let versioned = Materialized::versioned(name, ms(history));
+        return versioned.with_key_serde(Typed(key)).with_value_serde(V::serde(value));
+    }
     if !store.persistent {
         materialized = materialized.in_memory();
     }
@@ -246,8 +251,12 @@ fn on_stream<V: Wrap>(
             to(stream, topic, Produced::with(Typed(*key), V::serde(*value)));
             Built::End
         }
-        Operator::StreamTableJoin { other, kind, joiner, key, value, .. } => {
+        Operator::StreamTableJoin { other, kind, joiner, key, value, grace, .. } => {
             let serdes = Joined::with(Typed(*key), V::serde(*value));
+            let serdes = match grace {
+                Some(grace) => serdes.with_grace_period(ms(*grace)),
+                None => serdes,
+            };
             let joined = match &step.name {
                 Some(name) => serdes.with_name(name),
                 None => serdes,

@@ -66,7 +66,7 @@ fn table(store: Option<Store>) -> Operator {
 }
 
 fn store(name: &str) -> Option<Store> {
-    Some(Store { name: Some(name.to_owned()), persistent: true, logged: true, cached: true })
+    Some(Store { name: Some(name.to_owned()), persistent: true, logged: true, cached: true, history: None })
 }
 
 fn to(from: usize, topic: &str, value: Type) -> Operator {
@@ -640,7 +640,7 @@ fn joins() -> Vec<Sketch> {
             stream(&["in"]),
             table("table"),
             select_key(0, "firstWord"),
-            Operator::StreamTableJoin { from: 2, other: 1, kind, joiner, key: Text, value: Text },
+            Operator::StreamTableJoin { from: 2, other: 1, kind, joiner, key: Text, value: Text, grace: None },
             to(3, "out", Text),
         ]
     };
@@ -670,6 +670,7 @@ fn joins() -> Vec<Sketch> {
                     joiner: "pair".to_owned(),
                     key: Text,
                     value: Text,
+                    grace: None,
                 },
                 to(2, "out", Text),
             ],

@@ -13,6 +13,8 @@ use millrace_differential::{compare, functions, generate, kafka, ours, readable,
 const GENERATED: u64 = 200;
 /// Of joins on foreign keys alone.
 const FOREIGN_KEYS: u64 = 60;
+/// Of versioned tables alone.
+const VERSIONED: u64 = 80;
 
 struct Judged {
     case: Case,
@@ -25,11 +27,15 @@ fn number(name: &str) -> Option<u64> {
 
 fn generated() -> Vec<Case> {
     match number("MILLRACE_SEED") {
-        Some(seed) => vec![generate::case(seed), generate::foreign_keys::case(seed)],
+        Some(seed) => {
+            vec![generate::case(seed), generate::foreign_keys::case(seed), generate::versioned::case(seed)]
+        }
         None => {
             let cases = (0..number("MILLRACE_SEEDS").unwrap_or(GENERATED)).map(generate::case);
             let seeds = 0..number("MILLRACE_SEEDS").unwrap_or(FOREIGN_KEYS);
             let cases = cases.chain(seeds.map(generate::foreign_keys::case));
+            let seeds = 0..number("MILLRACE_SEEDS").unwrap_or(VERSIONED);
+            let cases = cases.chain(seeds.map(generate::versioned::case));
             cases.filter(|case| !generate::joins_what_was_joined(case)).collect()
         }
     }

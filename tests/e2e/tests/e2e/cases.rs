@@ -48,6 +48,14 @@ fn a_global_table_is_filled_before_what_follows() -> Result<()> {
 }
 
 #[test]
+fn a_versioned_table_is_asked_for_the_past() -> Result<()> {
+    let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/trades/cases");
+    let (code, out, err) = test("example-trades", &[&cases], &[])?;
+    ensure!(code == Some(0) && out.ends_with("trades.toml\n1 passed, 0 failed\n"), "{code:?}\n{out}{err}");
+    Ok(())
+}
+
+#[test]
 fn what_differs_is_shown_with_its_file_and_step() -> Result<()> {
     let case = "\
 [[step]]

@@ -6,6 +6,7 @@ mod counts;
 mod windows;
 mod backlog;
 mod foreign_keys;
+mod versioned;
 mod globals;
 mod restart;
 mod standbys;

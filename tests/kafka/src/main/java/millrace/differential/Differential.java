@@ -12,13 +12,14 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.Duration;
 import java.time.Instant;
-import java.util.Comparator;
-import java.util.HexFormat;
 import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.Comparator;
+import java.util.HexFormat;
 import java.util.List;
 import java.util.Map;
 import java.util.Properties;
+import java.util.Set;
 import java.util.TreeMap;
 import java.util.TreeSet;
 import java.util.stream.Stream;
@@ -39,7 +40,9 @@ import org.apache.kafka.streams.state.KeyValueStore;
 import org.apache.kafka.streams.state.SessionStore;
 import org.apache.kafka.streams.state.TimestampedKeyValueStore;
 import org.apache.kafka.streams.state.TimestampedWindowStore;
+import org.apache.kafka.streams.state.VersionedBytesStore;
 import org.apache.kafka.streams.state.WindowStore;
+import org.apache.kafka.streams.state.internals.MeteredVersionedKeyValueStore;
 import org.apache.kafka.streams.state.internals.SessionKeySchema;
 import org.apache.kafka.streams.state.internals.TimeOrderedKeyValueBuffer;
 import org.apache.kafka.streams.state.internals.WindowKeySchema;
@@ -61,6 +64,10 @@ public final class Differential {
     private static final int JOIN_PREFIX = 9;
     /** No headers, which those of foreign-key joins have before each timestamp, not in their changelogs. */
     private static final int SUBSCRIPTION_PREFIX = 1;
+
+    /** Beyond the last timestamp of any case of versioned tables, in steps that hit each and between them. */
+    private static final long LAST_TIME = 1_200;
+    private static final long TIME_STEP = 10;
 
     private Differential() {}
 
@@ -90,8 +97,9 @@ public final class Differential {
                 for (final JsonNode event : testCase.get("events")) {
                     feed(driver, event);
                 }
-                result.set("topics", topics(driver));
-                result.set("stores", stores(driver));
+                final ObjectNode topics = topics(driver);
+                result.set("topics", topics);
+                result.set("stores", stores(driver, topics));
             }
         } catch (final RuntimeException e) {
             result.put("error", causes(e));
@@ -144,12 +152,16 @@ public final class Differential {
     }
 
     /** Of each store, the entries in the order of their changelogs' keys; a timestamp where the store has them. */
-    private static ObjectNode stores(final TopologyTestDriver driver) {
+    private static ObjectNode stores(final TopologyTestDriver driver, final ObjectNode topics) {
         final ObjectNode stores = JSON.createObjectNode();
         for (final Map.Entry<String, StateStore> store : new TreeMap<>(driver.getAllStateStores()).entrySet()) {
             final ArrayNode entries = stores.putArray(store.getKey());
             // The buffer of a suppression shows nothing of what it has.
             if (store.getValue() instanceof TimeOrderedKeyValueBuffer) {
+                continue;
+            }
+            if (store.getValue() instanceof MeteredVersionedKeyValueStore<?, ?> versioned) {
+                versions(versioned.wrapped(), topics.path("app-" + store.getKey() + "-changelog"), entries);
                 continue;
             }
             final boolean subscriptions = isOfForeignKeyJoin(store.getKey());
@@ -171,6 +183,23 @@ public final class Differential {
             });
         }
         return stores;
+    }
+
+    /** What a versioned store has of each key of its changelog at times all over the cases'. */
+    private static void versions(final VersionedBytesStore store, final JsonNode changelog, final ArrayNode entries) {
+        final Set<Bytes> keys = new TreeSet<>();
+        changelog.forEach(record -> keys.add(Bytes.wrap(bytes(record.get("key")))));
+        for (final Bytes key : keys) {
+            for (long time = 0; time <= LAST_TIME; time += TIME_STEP) {
+                final byte[] found = store.get(key, time);
+                if (found != null) {
+                    final byte[] asked = ByteBuffer.allocate(key.get().length + Long.BYTES).put(key.get()).putLong(time).array();
+                    final ByteBuffer value = ByteBuffer.wrap(found);
+                    entries.addObject().put("key", hex(asked)).put("timestamp", value.getLong())
+                        .put("value", HEX.formatHex(found, value.position(), found.length));
+                }
+            }
+        }
     }
 
     /** The stores of joins of streams keep no timestamps beside the values. */

@@ -78,7 +78,9 @@ final class Joins {
             final KStream<Object, Object> left, final Object table, final JsonNode step) {
         final KTable<Object, Object> right = (KTable<Object, Object>) table;
         final String name = textOrNull(step, "name");
-        final Joined<Object, Object, Object> with = Joined.with(key(step), value(step), null);
+        final Joined<Object, Object, Object> serdes = Joined.with(key(step), value(step), null);
+        final Joined<Object, Object, Object> with =
+            step.path("grace").isNumber() ? serdes.withGracePeriod(ms(step.get("grace"))) : serdes;
         final Joined<Object, Object, Object> joined = name == null ? with : with.withName(name);
         return text(step, "kind").equals("inner")
             ? left.join(right, joiner(step), joined)

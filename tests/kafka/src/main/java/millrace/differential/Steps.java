@@ -30,6 +30,13 @@ final class Steps {
             return null;
         }
         final String name = textOrNull(store, "name");
+        if (store.path("history").isNumber()) {
+            final Duration history = Duration.ofMillis(store.get("history").longValue());
+            final Materialized<Object, Object, KeyValueStore<Bytes, byte[]>> versioned =
+                Materialized.as(Stores.persistentVersionedKeyValueStore(name, history));
+            versioned.withKeySerde(key(step));
+            return step.has("value") ? versioned.withValueSerde(value(step)) : versioned;
+        }
         final Materialized<Object, Object, KeyValueStore<Bytes, byte[]>> named =
             name == null ? Materialized.with(null, null) : Materialized.as(name);
         final Materialized<Object, Object, KeyValueStore<Bytes, byte[]>> materialized = named

@@ -54,6 +54,7 @@ public final class CountsApp {
     static Topology topology(Opts o) {
         if (o.flag("clicks")) return ClicksTopology.topology();
         if (o.flag("orders")) return OrdersTopology.topology();
+        if (o.flag("trades")) return TradesTopology.topology();
         if (o.flag("windows")) return windows(o, EmitStrategy.onWindowUpdate());
         if (o.flag("closing")) return windows(o, EmitStrategy.onWindowClose());
         if (o.flag("join")) return join(o);
