@@ -19,7 +19,7 @@ use crate::stores::StoreBuilder;
 use crate::topology::{GlobalNodes, Shape, StoreDefinition, Topology};
 
 /// A table of all partitions of a topic, which every instance of the application has whole: streams are joined with it by
-/// any key, whatever their partitions are.
+/// any key, whatever their partitions are. See [`StreamsBuilder::global_table`].
 ///
 /// The host fills it before anything is processed, and keeps it up to date. It does not change with the records of the
 /// streams: a record meets what is in the table when it is processed, now or when it is processed again.
@@ -42,6 +42,14 @@ impl<K, V> fmt::Debug for GlobalKTable<K, V> {
 
 impl<K, V> GlobalKTable<K, V> {
     /// The store it is kept in, which processors may read and queries may ask.
+    ///
+    /// ```
+    /// # use millrace::{TopologyTestDriver, prelude::*};
+    /// # let mut builder = StreamsBuilder::new();
+    /// let countries =
+    ///     builder.global_table("countries", Consumed::with(StringSerde, StringSerde), Materialized::as_("by-code"));
+    /// assert_eq!(countries.queryable_store_name(), "by-code");
+    /// ```
     #[must_use]
     pub fn queryable_store_name(&self) -> &str {
         &self.store
@@ -49,12 +57,12 @@ impl<K, V> GlobalKTable<K, V> {
 }
 
 impl StreamsBuilder {
-    /// A topic as a table that every instance has whole.
+    /// A topic as a table that every instance has whole. It is kept in a store, whose changelog is the topic itself. Records
+    /// with a null key are left out, a null value deletes. Timestamp extractors and offset resets are refused.
     ///
     /// ```
-    /// use millrace::prelude::*;
-    ///
-    /// let mut builder = StreamsBuilder::new();
+    /// # use millrace::{TopologyTestDriver, prelude::*};
+    /// # let mut builder = StreamsBuilder::new();
     /// let countries = builder.global_table(
     ///     "countries",
     ///     Consumed::with(StringSerde, StringSerde),
@@ -64,12 +72,13 @@ impl StreamsBuilder {
     ///     .stream("orders", Consumed::with(StringSerde, StringSerde))
     ///     .join_global_table(&countries, |_order, country| Some(country.clone()), |_country, name| name.clone())
     ///     .to("destinations", Produced::with(StringSerde, StringSerde));
-    ///
-    /// let driver = millrace::TopologyTestDriver::new(builder.build().unwrap()).unwrap();
-    /// driver.create_input_topic("countries", StringSerde, StringSerde).pipe_input("nz", "New Zealand");
-    /// driver.create_input_topic("orders", StringSerde, StringSerde).pipe_input("order-1", "nz");
-    /// let destinations = driver.create_output_topic("destinations", StringSerde, StringSerde);
-    /// assert_eq!(destinations.read_key_value(), Some((Some("order-1".to_owned()), Some("New Zealand".to_owned()))));
+    /// # let driver = TopologyTestDriver::new(builder.build().unwrap()).unwrap();
+    /// # let countries = driver.create_input_topic("countries", StringSerde, StringSerde);
+    /// # let orders = driver.create_input_topic("orders", StringSerde, StringSerde);
+    /// # let destinations = driver.create_output_topic("destinations", StringSerde, StringSerde);
+    /// countries.pipe_input("nz", "New Zealand");
+    /// orders.pipe_input("order-1", "nz");
+    /// assert_eq!(destinations.read_lines(), ["order-1:New Zealand"]);
     /// ```
     pub fn global_table<K: Data, V: Data>(
         &mut self,
@@ -195,18 +204,24 @@ pub(crate) fn check_consumed<K, V>(source: &str, consumed: &Consumed<K, V>) -> R
 
 impl<K: Data, V: Data> KStream<K, V> {
     /// The records for whose key, as `key_mapper` makes it of them, a global table has a value, with what `joiner` makes of
-    /// both. Records without a value, and those for which there is no key, are left out and counted as dropped.
+    /// both. Records without a value, and those for which there is no key, are left out and counted as dropped. No
+    /// repartition topic is made, and the partitions need not match.
     ///
     /// ```
-    /// use millrace::prelude::*;
-    ///
-    /// let mut builder = StreamsBuilder::new();
+    /// # use millrace::{TopologyTestDriver, prelude::*};
+    /// # let mut builder = StreamsBuilder::new();
     /// let prices = builder.global_table("prices", Consumed::with(StringSerde, LongSerde), Materialized::default());
     /// builder
     ///     .stream("orders", Consumed::with(StringSerde, StringSerde))
     ///     .join_global_table(&prices, |_order, product| Some(product.clone()), |_product, price| *price)
     ///     .to("to-pay", Produced::with(StringSerde, LongSerde));
-    /// builder.build().unwrap();
+    /// # let driver = TopologyTestDriver::new(builder.build().unwrap()).unwrap();
+    /// # let prices = driver.create_input_topic("prices", StringSerde, LongSerde);
+    /// # let orders = driver.create_input_topic("orders", StringSerde, StringSerde);
+    /// # let pay = driver.create_output_topic("to-pay", StringSerde, LongSerde);
+    /// prices.pipe_input("tea", 5);
+    /// orders.pipe_key_values([("o1", "tea"), ("o2", "salt")]);
+    /// assert_eq!(pay.read_lines(), ["o1:5"]);
     /// ```
     #[must_use]
     pub fn join_global_table<GK: Data, GV: Data, R: Data>(
@@ -218,7 +233,28 @@ impl<K: Data, V: Data> KStream<K, V> {
         self.join_global_table_with_key(table, key_mapper, move |_, value, other| joiner(value, other))
     }
 
-    /// As [`Self::join_global_table`]; the joiner is given the record's key, too.
+    /// As [`Self::join_global_table`]; the joiner is given the record's key, too, which may be null.
+    ///
+    /// ```
+    /// # use millrace::{TopologyTestDriver, prelude::*};
+    /// # let mut builder = StreamsBuilder::new();
+    /// let prices = builder.global_table("prices", Consumed::with(StringSerde, LongSerde), Materialized::default());
+    /// builder
+    ///     .stream("orders", Consumed::with(StringSerde, StringSerde))
+    ///     .join_global_table_with_key(
+    ///         &prices,
+    ///         |_order, product| Some(product.clone()),
+    ///         |order, _product, price| format!("{order:?} costs {price}"),
+    ///     )
+    ///     .to("to-pay", Produced::with(StringSerde, StringSerde));
+    /// # let driver = TopologyTestDriver::new(builder.build().unwrap()).unwrap();
+    /// # let prices = driver.create_input_topic("prices", StringSerde, LongSerde);
+    /// # let orders = driver.create_input_topic("orders", StringSerde, StringSerde);
+    /// # let pay = driver.create_output_topic("to-pay", StringSerde, StringSerde);
+    /// prices.pipe_input("tea", 5);
+    /// orders.pipe_nullable(None, Some("tea".to_owned()));
+    /// assert_eq!(pay.read_lines(), ["null:None costs 5"]);
+    /// ```
     #[must_use]
     pub fn join_global_table_with_key<GK: Data, GV: Data, R: Data>(
         &self,
@@ -232,13 +268,12 @@ impl<K: Data, V: Data> KStream<K, V> {
         self.joined_global_table(table, false, key_mapper, joiner)
     }
 
-    /// All records, with what `joiner` makes of their value and that of the global table, if it has one for the key that
+    /// All records with a value, with what `joiner` makes of it and that of the global table, if it has one for the key that
     /// `key_mapper` makes of the record. Records without a value are left out and counted as dropped.
     ///
     /// ```
-    /// use millrace::prelude::*;
-    ///
-    /// let mut builder = StreamsBuilder::new();
+    /// # use millrace::{TopologyTestDriver, prelude::*};
+    /// # let mut builder = StreamsBuilder::new();
     /// let names = builder.global_table("names", Consumed::with(StringSerde, StringSerde), Materialized::default());
     /// builder
     ///     .stream("logins", Consumed::with(LongSerde, StringSerde))
@@ -248,7 +283,13 @@ impl<K: Data, V: Data> KStream<K, V> {
     ///         |user, name| name.unwrap_or(user).clone(),
     ///     )
     ///     .to("greetings", Produced::with(LongSerde, StringSerde));
-    /// builder.build().unwrap();
+    /// # let driver = TopologyTestDriver::new(builder.build().unwrap()).unwrap();
+    /// # let names = driver.create_input_topic("names", StringSerde, StringSerde);
+    /// # let logins = driver.create_input_topic("logins", LongSerde, StringSerde);
+    /// # let greetings = driver.create_output_topic("greetings", LongSerde, StringSerde);
+    /// names.pipe_input("u1", "Ada");
+    /// logins.pipe_key_values([(7, "u1"), (8, "u2")]);
+    /// assert_eq!(greetings.read_lines(), ["7:Ada", "8:u2"]);
     /// ```
     #[must_use]
     pub fn left_join_global_table<GK: Data, GV: Data, R: Data>(
@@ -260,7 +301,26 @@ impl<K: Data, V: Data> KStream<K, V> {
         self.left_join_global_table_with_key(table, key_mapper, move |_, value, other| joiner(value, other))
     }
 
-    /// As [`Self::left_join_global_table`]; the joiner is given the record's key, too.
+    /// As [`Self::left_join_global_table`]; the joiner is given the record's key, too, which may be null.
+    ///
+    /// ```
+    /// # use millrace::{TopologyTestDriver, prelude::*};
+    /// # let mut builder = StreamsBuilder::new();
+    /// let names = builder.global_table("names", Consumed::with(StringSerde, StringSerde), Materialized::default());
+    /// builder
+    ///     .stream("logins", Consumed::with(LongSerde, StringSerde))
+    ///     .left_join_global_table_with_key(
+    ///         &names,
+    ///         |_session, user| Some(user.clone()),
+    ///         |session, user, name| format!("{} in {session:?}", name.unwrap_or(user)),
+    ///     )
+    ///     .to("greetings", Produced::with(LongSerde, StringSerde));
+    /// # let driver = TopologyTestDriver::new(builder.build().unwrap()).unwrap();
+    /// # let logins = driver.create_input_topic("logins", LongSerde, StringSerde);
+    /// # let greetings = driver.create_output_topic("greetings", LongSerde, StringSerde);
+    /// logins.pipe_input(8, "u2");
+    /// assert_eq!(greetings.read_lines(), ["8:u2 in Some(8)"]);
+    /// ```
     #[must_use]
     pub fn left_join_global_table_with_key<GK: Data, GV: Data, R: Data>(
         &self,

@@ -384,12 +384,37 @@ impl StreamsBuilder {
         Self { graph: Rc::new(RefCell::new(Graph::new())) }
     }
 
-    /// The records of a topic.
+    /// The records of a topic, which must be there. Null keys and values come as they are. Operators that begin at one topic
+    /// twice share its source.
+    ///
+    /// ```
+    /// # use millrace::{TopologyTestDriver, prelude::*};
+    /// # let mut builder = StreamsBuilder::new();
+    /// builder.stream("lines", Consumed::with(StringSerde, StringSerde)).to("copy", Produced::default());
+    /// # let driver = TopologyTestDriver::new(builder.build().unwrap()).unwrap();
+    /// # let lines = driver.create_input_topic("lines", StringSerde, StringSerde);
+    /// # let copy = driver.create_output_topic("copy", StringSerde, StringSerde);
+    /// lines.pipe_nullable(None, Some("x".to_owned()));
+    /// assert_eq!(copy.read_lines(), ["null:x"]);
+    /// ```
     pub fn stream<K: Data, V: Data>(&mut self, topic: impl Into<String>, consumed: Consumed<K, V>) -> KStream<K, V> {
         self.source(vec![topic.into()], None, consumed)
     }
 
-    /// The records of several topics.
+    /// The records of several topics, as if they were one.
+    ///
+    /// ```
+    /// # use millrace::{TopologyTestDriver, prelude::*};
+    /// # let mut builder = StreamsBuilder::new();
+    /// builder.stream_of(["web", "app"], Consumed::with(StringSerde, StringSerde)).to("all", Produced::default());
+    /// # let driver = TopologyTestDriver::new(builder.build().unwrap()).unwrap();
+    /// # let web = driver.create_input_topic("web", StringSerde, StringSerde);
+    /// # let app = driver.create_input_topic("app", StringSerde, StringSerde);
+    /// # let all = driver.create_output_topic("all", StringSerde, StringSerde);
+    /// web.pipe_input("a", "1");
+    /// app.pipe_input("b", "2");
+    /// assert_eq!(all.read_lines(), ["a:1", "b:2"]);
+    /// ```
     pub fn stream_of<K: Data, V: Data, T: Into<String>>(
         &mut self,
         topics: impl IntoIterator<Item = T>,
@@ -405,6 +430,19 @@ impl StreamsBuilder {
     }
 
     /// The records of all topics whose whole name matches a regular expression.
+    ///
+    /// ```
+    /// # use millrace::{TopologyTestDriver, prelude::*};
+    /// # let mut builder = StreamsBuilder::new();
+    /// # use millrace::TestDriverConfig;
+    /// builder.stream_matching("clicks-.*", Consumed::with(StringSerde, StringSerde)).to("all", Produced::default());
+    /// let config = TestDriverConfig { pattern_topics: vec!["clicks-eu".to_owned()], ..TestDriverConfig::default() };
+    /// let driver = TopologyTestDriver::with(builder.build().unwrap(), config).unwrap();
+    /// # let clicks = driver.create_input_topic("clicks-eu", StringSerde, StringSerde);
+    /// # let all = driver.create_output_topic("all", StringSerde, StringSerde);
+    /// clicks.pipe_input("a", "1");
+    /// assert_eq!(all.read_lines(), ["a:1"]);
+    /// ```
     pub fn stream_matching<K: Data, V: Data>(
         &mut self,
         pattern: impl Into<String>,
@@ -440,9 +478,22 @@ impl StreamsBuilder {
         KStream::new(&self.graph, name, consumed.serdes, false, node, origins)
     }
 
-    /// A topic as a table: its records are the updates of its keys.
+    /// A topic as a table: its records are the updates of its keys. A null value deletes; a null key is left out and counted as
+    /// dropped.
     ///
-    /// It gets a store when it is given a name, or when an operator further down needs one.
+    /// It gets a store when it is given a name, or when an operator further down needs one. The changelog of that is a topic of
+    /// its own.
+    ///
+    /// ```
+    /// # use millrace::{TopologyTestDriver, prelude::*};
+    /// # let mut builder = StreamsBuilder::new();
+    /// builder.table("users", Consumed::with(StringSerde, StringSerde), Materialized::as_("users"));
+    /// # let driver = TopologyTestDriver::new(builder.build().unwrap()).unwrap();
+    /// # let users = driver.create_input_topic("users", StringSerde, StringSerde);
+    /// users.pipe_key_values([("u1", "Ada"), ("u1", "Eva")]);
+    /// let users = driver.get_key_value_store::<String, String>("users").unwrap();
+    /// assert_eq!(users.get(&"u1".to_owned()).as_deref(), Some("Eva"));
+    /// ```
     pub fn table<K: Data, V: Data>(
         &mut self,
         topic: impl Into<String>,
@@ -452,7 +503,22 @@ impl StreamsBuilder {
         KTable::of_topic(&self.graph, topic.into(), consumed, materialized)
     }
 
-    /// Adds a store for processors, which are given its name.
+    /// Adds a store for processors and transformers of values, which are given its name. One that nobody uses is left out.
+    ///
+    /// ```
+    /// # use millrace::{TopologyTestDriver, prelude::*};
+    /// # let mut builder = StreamsBuilder::new();
+    /// builder.add_state_store(Stores::key_value_store("seen", StringSerde, LongSerde));
+    /// builder.table("users", Consumed::with(StringSerde, StringSerde), Materialized::default()).transform_values(
+    ///     |context, user, name: Option<&String>| {
+    ///         context.key_value_store::<String, i64>("seen")?.put(user, 1)?;
+    ///         Ok(name.cloned())
+    ///     },
+    ///     &["seen"],
+    /// );
+    /// # let driver = TopologyTestDriver::new(builder.build().unwrap()).unwrap();
+    /// assert_eq!(driver.state_store_names(), ["seen"]);
+    /// ```
     pub fn add_state_store<K: Data, V: Data>(&mut self, store: StoreBuilder<K, V>) -> &mut Self {
         let definition = store.definition();
         let name = definition.declared.name.clone();
@@ -461,7 +527,18 @@ impl StreamsBuilder {
         self
     }
 
-    /// The finished topology, or what is wrong with it.
+    /// The finished topology, or what is wrong with it: the first mistake, which names its node and what to do.
+    ///
+    /// ```
+    /// # use millrace::{TopologyTestDriver, prelude::*};
+    /// # let mut builder = StreamsBuilder::new();
+    /// builder
+    ///     .stream("numbers", Consumed::with(StringSerde, StringSerde))
+    ///     .map_values(|text| text.parse::<u16>().unwrap_or(0))
+    ///     .to("parsed", Produced::default());
+    /// let mistake = builder.build().err().unwrap().to_string();
+    /// assert!(mistake.contains("has no serde for its values of type u16"));
+    /// ```
     pub fn build(self) -> Result<Topology, TopologyError> {
         self.graph.borrow_mut().build().map_err(TopologyError)
     }

@@ -158,27 +158,23 @@ impl<K: Data, V: Data> KGroupedStream<K, V> {
     /// [`CogroupedKStream::cogroup`] adds the others.
     ///
     /// ```
-    /// use millrace::prelude::*;
-    ///
-    /// let mut builder = StreamsBuilder::new();
-    /// let by_customer = Grouped::with(StringSerde, LongSerde);
-    /// let orders = builder.stream("orders", Consumed::with(StringSerde, LongSerde)).group_by_key(by_customer);
-    /// let returns = builder
-    ///     .stream("returns", Consumed::with(StringSerde, LongSerde))
-    ///     .group_by_key(Grouped::default());
+    /// # use millrace::{TopologyTestDriver, prelude::*};
+    /// # let mut builder = StreamsBuilder::new();
+    /// let orders = builder.stream("orders", Consumed::with(StringSerde, LongSerde)).group_by_key(Grouped::default());
+    /// let returns = builder.stream("returns", Consumed::with(StringSerde, LongSerde)).group_by_key(Grouped::default());
     /// orders
     ///     .cogroup(|_customer, amount, balance| balance + amount)
     ///     .cogroup(&returns, |_customer, amount, balance| balance - amount)
     ///     .aggregate(|| 0, Materialized::with(StringSerde, LongSerde))
     ///     .to_stream()
     ///     .to("balances", Produced::default());
-    ///
-    /// let driver = millrace::TopologyTestDriver::new(builder.build().unwrap()).unwrap();
-    /// driver.create_input_topic("orders", StringSerde, LongSerde).pipe_input("ann", 100);
-    /// driver.create_input_topic("returns", StringSerde, LongSerde).pipe_input("ann", 30);
-    /// let balances = driver.create_output_topic("balances", StringSerde, LongSerde);
-    /// assert_eq!(balances.read_key_value(), Some((Some("ann".to_owned()), Some(100))));
-    /// assert_eq!(balances.read_key_value(), Some((Some("ann".to_owned()), Some(70))));
+    /// # let driver = TopologyTestDriver::new(builder.build().unwrap()).unwrap();
+    /// # let orders = driver.create_input_topic("orders", StringSerde, LongSerde);
+    /// # let returns = driver.create_input_topic("returns", StringSerde, LongSerde);
+    /// # let balances = driver.create_output_topic("balances", StringSerde, LongSerde);
+    /// orders.pipe_input("ann", 100);
+    /// returns.pipe_input("ann", 30);
+    /// assert_eq!(balances.read_lines(), ["ann:100", "ann:70"]);
     /// ```
     #[must_use]
     pub fn cogroup<A: Data>(
@@ -189,6 +185,26 @@ impl<K: Data, V: Data> KGroupedStream<K, V> {
     }
 
     /// As [`Self::cogroup`] with aggregates that may be null; none deletes the key, whose next value begins anew.
+    ///
+    /// ```
+    /// # use millrace::{TopologyTestDriver, prelude::*};
+    /// # let mut builder = StreamsBuilder::new();
+    /// let begun = builder.stream("begun", Consumed::with(StringSerde, LongSerde)).group_by_key(Grouped::default());
+    /// let ended = builder.stream("ended", Consumed::with(StringSerde, StringSerde)).group_by_key(Grouped::default());
+    /// begun
+    ///     .cogroup_nullable(|_job, at, _| Some(*at))
+    ///     .cogroup_nullable(&ended, |_job, _how, _| None)
+    ///     .aggregate_nullable(|| None, Materialized::as_("running").with_value_serde(LongSerde))
+    ///     .to_stream()
+    ///     .to("running", Produced::default());
+    /// # let driver = TopologyTestDriver::new(builder.build().unwrap()).unwrap();
+    /// # let begun = driver.create_input_topic("begun", StringSerde, LongSerde);
+    /// # let ended = driver.create_input_topic("ended", StringSerde, StringSerde);
+    /// # let running = driver.create_output_topic("running", StringSerde, LongSerde);
+    /// begun.pipe_input("job", 7);
+    /// ended.pipe_input("job", "well");
+    /// assert_eq!(running.read_lines(), ["job:7", "job:null"]);
+    /// ```
     #[must_use]
     pub fn cogroup_nullable<A: Data>(
         &self,
@@ -202,6 +218,25 @@ impl<K: Data, V: Data> KGroupedStream<K, V> {
 impl<K: Data, A: Data> CogroupedKStream<K, A> {
     /// The same with one more grouped stream, whose values `aggregator` folds into the aggregate. A group that is there
     /// already gets this aggregator instead of its own.
+    ///
+    /// ```
+    /// # use millrace::{TopologyTestDriver, prelude::*};
+    /// # let mut builder = StreamsBuilder::new();
+    /// let grouped = |builder: &mut StreamsBuilder, topic: &str| {
+    ///     builder.stream(topic, Consumed::with(StringSerde, LongSerde)).group_by_key(Grouped::default())
+    /// };
+    /// let (orders, returns) = (grouped(&mut builder, "orders"), grouped(&mut builder, "returns"));
+    /// let gifts = grouped(&mut builder, "gifts");
+    /// orders
+    ///     .cogroup(|_customer, amount, balance| balance + amount)
+    ///     .cogroup(&returns, |_customer, amount, balance| balance - amount)
+    ///     .cogroup(&gifts, |_customer, amount, balance| balance - 2 * amount)
+    ///     .aggregate(|| 0, Materialized::as_("balances").with_value_serde(LongSerde));
+    /// # let driver = TopologyTestDriver::new(builder.build().unwrap()).unwrap();
+    /// # let gifts = driver.create_input_topic("gifts", StringSerde, LongSerde);
+    /// gifts.pipe_input("ann", 10);
+    /// assert_eq!(driver.get_key_value_store("balances").unwrap().get(&"ann".to_owned()), Some(-20_i64));
+    /// ```
     #[must_use]
     pub fn cogroup<V: Data>(
         &self,
@@ -232,12 +267,39 @@ impl<K: Data, A: Data> CogroupedKStream<K, A> {
     }
 
     /// The same streams; the nodes of the next aggregation get names that begin with this one.
+    ///
+    /// ```
+    /// # use millrace::{TopologyTestDriver, prelude::*};
+    /// # let mut builder = StreamsBuilder::new();
+    /// builder
+    ///     .stream("orders", Consumed::with(StringSerde, LongSerde))
+    ///     .group_by_key(Grouped::default())
+    ///     .cogroup(|_customer, amount, balance| balance + amount)
+    ///     .named("balance")
+    ///     .aggregate(|| 0, Materialized::as_("balances").with_value_serde(LongSerde));
+    /// # let driver = TopologyTestDriver::new(builder.build().unwrap()).unwrap();
+    /// assert!(driver.describe().contains("Processor: balance-cogroup-merge"));
+    /// ```
     #[must_use]
     pub fn named(&self, name: impl Into<Named>) -> Self {
         Self { next_name: Some(name.into().0), ..self.clone() }
     }
 
-    /// The aggregate of each key, which begins as `initializer` says.
+    /// The aggregate of each key, which begins as `initializer` says, as a table in a store with a changelog.
+    ///
+    /// ```
+    /// # use millrace::{TopologyTestDriver, prelude::*};
+    /// # let mut builder = StreamsBuilder::new();
+    /// builder
+    ///     .stream("orders", Consumed::with(StringSerde, LongSerde))
+    ///     .group_by_key(Grouped::default())
+    ///     .cogroup(|_customer, amount, balance| balance + amount)
+    ///     .aggregate(|| 100, Materialized::as_("balances").with_value_serde(LongSerde));
+    /// # let driver = TopologyTestDriver::new(builder.build().unwrap()).unwrap();
+    /// # let orders = driver.create_input_topic("orders", StringSerde, LongSerde);
+    /// orders.pipe_input("ann", 10);
+    /// assert_eq!(driver.get_key_value_store("balances").unwrap().get(&"ann".to_owned()), Some(110_i64));
+    /// ```
     pub fn aggregate(
         &self,
         initializer: impl Fn() -> A + Send + Sync + 'static,
@@ -263,6 +325,28 @@ impl<K: Data, A: Data> CogroupedKStream<K, A> {
 
     /// Cuts the groups into windows, to be aggregated in each of them: [`crate::TimeWindows`],
     /// [`crate::SlidingWindows`], [`crate::SessionWindows`] or [`crate::UnlimitedWindows`].
+    ///
+    /// ```
+    /// # use millrace::{TopologyTestDriver, prelude::*};
+    /// # use std::time::Duration;
+    /// # let mut builder = StreamsBuilder::new();
+    /// let orders = builder.stream("orders", Consumed::with(StringSerde, LongSerde)).group_by_key(Grouped::default());
+    /// let returns = builder.stream("returns", Consumed::with(StringSerde, LongSerde)).group_by_key(Grouped::default());
+    /// orders
+    ///     .cogroup(|_customer, amount, balance: i64| balance + amount)
+    ///     .cogroup(&returns, |_customer, amount, balance| balance - amount)
+    ///     .windowed_by(TimeWindows::of_size_with_no_grace(Duration::from_secs(60)))
+    ///     .aggregate(|| 0, Materialized::with(StringSerde, LongSerde))
+    ///     .to_stream()
+    ///     .to("balances", Produced::default());
+    /// # let driver = TopologyTestDriver::new(builder.build().unwrap()).unwrap();
+    /// # let orders = driver.create_input_topic("orders", StringSerde, LongSerde);
+    /// # let returns = driver.create_input_topic("returns", StringSerde, LongSerde);
+    /// # let balances = driver.create_output_topic("balances", TimeWindowedSerde::new(StringSerde, 60_000), LongSerde);
+    /// orders.pipe_input_at("ann", 100, 0);
+    /// returns.pipe_input_at("ann", 30, 60_000);
+    /// assert_eq!(balances.read_lines(), ["[ann@0/60000]:100", "[ann@60000/120000]:-30"]);
+    /// ```
     #[must_use]
     pub fn windowed_by<W: WindowedBy<K, A>>(&self, windows: W) -> W::Cogrouped {
         windows.cut_cogrouped(self)
@@ -341,7 +425,23 @@ impl<K: Data, A: Data> TimeWindowedCogroupedKStream<K, A> {
         Self { cogrouped: self.cogrouped.named(name), windows: self.windows }
     }
 
-    /// The aggregate of each key and window, which begins as `initializer` says.
+    /// The aggregate of each key and window, which begins as `initializer` says, as a table in a window store with a changelog.
+    ///
+    /// ```
+    /// # use millrace::{TopologyTestDriver, prelude::*};
+    /// # use std::time::Duration;
+    /// # let mut builder = StreamsBuilder::new();
+    /// builder
+    ///     .stream("orders", Consumed::with(StringSerde, LongSerde))
+    ///     .group_by_key(Grouped::default())
+    ///     .cogroup(|_customer, amount, balance| balance + amount)
+    ///     .windowed_by(TimeWindows::of_size_with_no_grace(Duration::from_secs(60)))
+    ///     .aggregate(|| 0, Materialized::as_("balances").with_value_serde(LongSerde));
+    /// # let driver = TopologyTestDriver::new(builder.build().unwrap()).unwrap();
+    /// # let orders = driver.create_input_topic("orders", StringSerde, LongSerde);
+    /// orders.pipe_input_at("ann", 10, 61_000);
+    /// assert_eq!(driver.get_window_store("balances").unwrap().fetch(&"ann".to_owned(), 60_000), Some(10_i64));
+    /// ```
     pub fn aggregate(
         &self,
         initializer: impl Fn() -> A + Send + Sync + 'static,
@@ -391,6 +491,28 @@ impl<K: Data, A: Data> SessionWindowedCogroupedKStream<K, A> {
 
     /// The aggregate of each key and session, which begins as `initializer` says; `merger` makes one aggregate of those
     /// of two sessions.
+    ///
+    /// ```
+    /// # use millrace::{TopologyTestDriver, prelude::*};
+    /// # use std::time::Duration;
+    /// # let mut builder = StreamsBuilder::new();
+    /// let clicks = builder.stream("clicks", Consumed::with(StringSerde, StringSerde)).group_by_key(Grouped::default());
+    /// let buys = builder.stream("buys", Consumed::with(StringSerde, LongSerde)).group_by_key(Grouped::default());
+    /// clicks
+    ///     .cogroup(|_user, _page, worth: i64| worth + 1)
+    ///     .cogroup(&buys, |_user, amount, worth| worth + amount)
+    ///     .windowed_by(SessionWindows::of_inactivity_gap_with_no_grace(Duration::from_secs(30)))
+    ///     .aggregate(|| 0, |_user, one, other| one + other, Materialized::with(StringSerde, LongSerde))
+    ///     .to_stream()
+    ///     .to("visits", Produced::default());
+    /// # let driver = TopologyTestDriver::new(builder.build().unwrap()).unwrap();
+    /// # let clicks = driver.create_input_topic("clicks", StringSerde, StringSerde);
+    /// # let buys = driver.create_input_topic("buys", StringSerde, LongSerde);
+    /// # let visits = driver.create_output_topic("visits", SessionWindowedSerde::new(StringSerde), LongSerde);
+    /// clicks.pipe_input_at("ann", "home", 0);
+    /// buys.pipe_input_at("ann", 50, 20_000);
+    /// assert_eq!(visits.read_lines(), ["[ann@0/0]:1", "[ann@0/0]:null", "[ann@0/20000]:51"]);
+    /// ```
     pub fn aggregate(
         &self,
         initializer: impl Fn() -> A + Send + Sync + 'static,

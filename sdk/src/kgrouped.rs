@@ -17,9 +17,10 @@ use crate::rows::{Data, Rows, Updates};
 use crate::serdes::{LongSerde, SharedSerde};
 use crate::topology::{Kind, Shape, StoreDefinition, Topology};
 
-/// Records grouped by key, to be aggregated into a table.
+/// Records grouped by key, to be aggregated into a table, which is kept in a store with a changelog.
 ///
-/// Records with a null key or a null value are left out, and counted as dropped.
+/// Records with a null key or a null value are left out, and counted as dropped. The timestamp of an aggregate is the highest
+/// one of its records.
 pub struct KGroupedStream<K, V> {
     pub(crate) graph: SharedGraph,
     pub(crate) serdes: Serdes<K, V>,
@@ -78,20 +79,58 @@ impl<K: Data, V: Data> KGroupedStream<K, V> {
     }
 
     /// The same group; the next aggregation's node gets this name instead of a generated one.
+    ///
+    /// ```
+    /// # use millrace::{TopologyTestDriver, prelude::*};
+    /// # let mut builder = StreamsBuilder::new();
+    /// let clicks = builder.stream("clicks", Consumed::with(StringSerde, StringSerde));
+    /// clicks.group_by_key(Grouped::default()).named("count-clicks").count(Materialized::as_("counts"));
+    /// # let driver = TopologyTestDriver::new(builder.build().unwrap()).unwrap();
+    /// assert!(driver.describe().contains("Processor: count-clicks"));
+    /// ```
     #[must_use]
     pub fn named(&self, name: impl Into<Named>) -> Self {
         Self { next_name: Some(name.into().0), ..self.clone() }
     }
 
-    /// How many records there were of each key.
+    /// How many records with a value there were of each key.
+    ///
+    /// ```
+    /// # use millrace::{TopologyTestDriver, prelude::*};
+    /// # let mut builder = StreamsBuilder::new();
+    /// builder
+    ///     .stream("clicks", Consumed::with(StringSerde, StringSerde))
+    ///     .group_by_key(Grouped::default())
+    ///     .count(Materialized::as_("counts"));
+    /// # let driver = TopologyTestDriver::new(builder.build().unwrap()).unwrap();
+    /// # let clicks = driver.create_input_topic("clicks", StringSerde, StringSerde);
+    /// clicks.pipe_key_values([("ann", "home"), ("ann", "help")]);
+    /// clicks.pipe_nullable(Some("ann".to_owned()), None);
+    /// assert_eq!(driver.get_key_value_store("counts").unwrap().get(&"ann".to_owned()), Some(2_i64));
+    /// ```
     pub fn count(&self, materialized: Materialized<K, i64>) -> KTable<K, i64> {
         self.skip_name(&materialized);
         let serdes = self.count_serdes(&materialized);
         self.fold(AGGREGATE, serdes, materialized, || Some(0), Count)
     }
 
-    /// Joins the values of each key into one: the first is taken as it is, `reducer` joins each
-    /// further one to it.
+    /// Joins the values of each key into one: the first is taken as it is, `reducer` joins each further one to it.
+    ///
+    /// ```
+    /// # use millrace::{TopologyTestDriver, prelude::*};
+    /// # let mut builder = StreamsBuilder::new();
+    /// builder
+    ///     .stream("bids", Consumed::with(StringSerde, LongSerde))
+    ///     .group_by_key(Grouped::default())
+    ///     .reduce(|highest, bid| highest.max(*bid), Materialized::as_("highest"))
+    ///     .to_stream()
+    ///     .to("highest", Produced::default());
+    /// # let driver = TopologyTestDriver::new(builder.build().unwrap()).unwrap();
+    /// # let bids = driver.create_input_topic("bids", StringSerde, LongSerde);
+    /// # let highest = driver.create_output_topic("highest", StringSerde, LongSerde);
+    /// bids.pipe_key_values([("lamp", 5), ("lamp", 9), ("lamp", 7)]);
+    /// assert_eq!(highest.read_lines(), ["lamp:5", "lamp:9", "lamp:9"]);
+    /// ```
     pub fn reduce(
         &self,
         reducer: impl Fn(V, &V) -> V + Send + Sync + 'static,
@@ -101,6 +140,23 @@ impl<K: Data, V: Data> KGroupedStream<K, V> {
     }
 
     /// As [`Self::reduce`]; none deletes the key, and its next value is the first again.
+    ///
+    /// ```
+    /// # use millrace::{TopologyTestDriver, prelude::*};
+    /// # let mut builder = StreamsBuilder::new();
+    /// // A zero empties the basket.
+    /// builder
+    ///     .stream("items", Consumed::with(StringSerde, LongSerde))
+    ///     .group_by_key(Grouped::default())
+    ///     .reduce_nullable(|sum, item| (*item != 0).then(|| sum + item), Materialized::as_("baskets"))
+    ///     .to_stream()
+    ///     .to("baskets", Produced::default());
+    /// # let driver = TopologyTestDriver::new(builder.build().unwrap()).unwrap();
+    /// # let items = driver.create_input_topic("items", StringSerde, LongSerde);
+    /// # let baskets = driver.create_output_topic("baskets", StringSerde, LongSerde);
+    /// items.pipe_key_values([("ann", 5), ("ann", 2), ("ann", 0), ("ann", 4)]);
+    /// assert_eq!(baskets.read_lines(), ["ann:5", "ann:7", "ann:null", "ann:4"]);
+    /// ```
     pub fn reduce_nullable(
         &self,
         reducer: impl Fn(V, &V) -> Option<V> + Send + Sync + 'static,
@@ -109,8 +165,28 @@ impl<K: Data, V: Data> KGroupedStream<K, V> {
         self.fold(REDUCE, self.serdes.clone(), materialized, || None, Fold(reducing(reducer)))
     }
 
-    /// Folds the values of each key into an aggregate of any type, which begins as `initializer`
-    /// says.
+    /// Folds the values of each key into an aggregate of any type, which begins as `initializer` says.
+    ///
+    /// ```
+    /// # use millrace::{TopologyTestDriver, prelude::*};
+    /// # let mut builder = StreamsBuilder::new();
+    /// builder
+    ///     .stream("clicks", Consumed::with(StringSerde, StringSerde))
+    ///     .group_by_key(Grouped::default())
+    ///     .aggregate(
+    ///         Vec::new,
+    ///         |_user, page, mut pages: Vec<String>| {
+    ///             pages.push(page.clone());
+    ///             pages
+    ///         },
+    ///         Materialized::as_("paths").with_value_serde(JsonSerde::new()),
+    ///     );
+    /// # let driver = TopologyTestDriver::new(builder.build().unwrap()).unwrap();
+    /// # let clicks = driver.create_input_topic("clicks", StringSerde, StringSerde);
+    /// clicks.pipe_key_values([("ann", "home"), ("ann", "help")]);
+    /// let paths = driver.get_key_value_store::<String, Vec<String>>("paths").unwrap();
+    /// assert_eq!(paths.get(&"ann".to_owned()).unwrap(), ["home", "help"]);
+    /// ```
     pub fn aggregate<A: Data>(
         &self,
         initializer: impl Fn() -> A + Send + Sync + 'static,
@@ -120,8 +196,27 @@ impl<K: Data, V: Data> KGroupedStream<K, V> {
         self.aggregate_nullable(move || Some(initializer()), never_null(aggregator), materialized)
     }
 
-    /// As [`Self::aggregate`] with aggregates that may be null; none deletes the key, whose next
-    /// value begins anew.
+    /// As [`Self::aggregate`] with aggregates that may be null; none deletes the key, whose next value begins anew.
+    ///
+    /// ```
+    /// # use millrace::{TopologyTestDriver, prelude::*};
+    /// # let mut builder = StreamsBuilder::new();
+    /// builder
+    ///     .stream("steps", Consumed::with(StringSerde, StringSerde))
+    ///     .group_by_key(Grouped::default())
+    ///     .aggregate_nullable(
+    ///         || Some(0),
+    ///         |_job, step, done: Option<i64>| if step == "end" { None } else { Some(done? + 1) },
+    ///         Materialized::as_("running"),
+    ///     )
+    ///     .to_stream()
+    ///     .to("running", Produced::default());
+    /// # let driver = TopologyTestDriver::new(builder.build().unwrap()).unwrap();
+    /// # let steps = driver.create_input_topic("steps", StringSerde, StringSerde);
+    /// # let running = driver.create_output_topic("running", StringSerde, LongSerde);
+    /// steps.pipe_key_values([("job", "begin"), ("job", "end"), ("job", "begin")]);
+    /// assert_eq!(running.read_lines(), ["job:1", "job:null", "job:1"]);
+    /// ```
     pub fn aggregate_nullable<A: Data>(
         &self,
         initializer: impl Fn() -> Option<A> + Send + Sync + 'static,
@@ -134,6 +229,25 @@ impl<K: Data, V: Data> KGroupedStream<K, V> {
 
     /// Cuts the group into windows, to be aggregated in each of them: [`crate::TimeWindows`],
     /// [`crate::SlidingWindows`], [`crate::SessionWindows`] or [`crate::UnlimitedWindows`].
+    ///
+    /// ```
+    /// # use millrace::{TopologyTestDriver, prelude::*};
+    /// # use std::time::Duration;
+    /// # let mut builder = StreamsBuilder::new();
+    /// builder
+    ///     .stream("clicks", Consumed::with(StringSerde, StringSerde))
+    ///     .group_by_key(Grouped::default())
+    ///     .windowed_by(TimeWindows::of_size_with_no_grace(Duration::from_secs(60)))
+    ///     .count(Materialized::as_("per-minute"))
+    ///     .to_stream()
+    ///     .to("per-minute", Produced::default());
+    /// # let driver = TopologyTestDriver::new(builder.build().unwrap()).unwrap();
+    /// # let clicks = driver.create_input_topic("clicks", StringSerde, StringSerde);
+    /// # let counts = driver.create_output_topic("per-minute", TimeWindowedSerde::new(StringSerde, 60_000), LongSerde);
+    /// clicks.pipe_input_at("ann", "home", 59_999);
+    /// clicks.pipe_input_at("ann", "help", 60_000);
+    /// assert_eq!(counts.read_lines(), ["[ann@0/60000]:1", "[ann@60000/120000]:1"]);
+    /// ```
     #[must_use]
     pub fn windowed_by<W: WindowedBy<K, V>>(&self, windows: W) -> W::Stream {
         windows.cut(self)

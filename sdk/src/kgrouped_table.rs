@@ -15,7 +15,7 @@ use crate::rows::{Data, Updates};
 use crate::serdes::LongSerde;
 use crate::topology::{Kind, Shape, Topology};
 
-/// A table grouped by another key, to be aggregated into a table again.
+/// A table grouped by another key, to be aggregated into a table again, which is kept in a store with a changelog.
 ///
 /// When an entry of the table changes, its old value is taken from the aggregate of its old group
 /// and its new value added to that of its new one.
@@ -59,12 +59,38 @@ impl<K: Data, V: Data> KGroupedTable<K, V> {
     }
 
     /// The same group; the next aggregation's node gets this name instead of a generated one.
+    ///
+    /// ```
+    /// # use millrace::{TopologyTestDriver, prelude::*};
+    /// # let mut builder = StreamsBuilder::new();
+    /// let users = builder.table("users", Consumed::with(StringSerde, StringSerde), Materialized::default());
+    /// users
+    ///     .group_by(|user, city| (Some(city.clone()), Some(user.clone())), Grouped::with(StringSerde, StringSerde))
+    ///     .named("count-users")
+    ///     .count(Materialized::as_("counts"));
+    /// # let driver = TopologyTestDriver::new(builder.build().unwrap()).unwrap();
+    /// assert!(driver.describe().contains("Processor: count-users"));
+    /// ```
     #[must_use]
     pub fn named(&self, name: impl Into<Named>) -> Self {
         Self { next_name: Some(name.into().0), ..self.clone() }
     }
 
     /// How many entries each group has.
+    ///
+    /// ```
+    /// # use millrace::{TopologyTestDriver, prelude::*};
+    /// # let mut builder = StreamsBuilder::new();
+    /// builder
+    ///     .table("users", Consumed::with(StringSerde, StringSerde), Materialized::default())
+    ///     .group_by(|user, city| (Some(city.clone()), Some(user.clone())), Grouped::with(StringSerde, StringSerde))
+    ///     .count(Materialized::as_("counts"));
+    /// # let driver = TopologyTestDriver::new(builder.build().unwrap()).unwrap();
+    /// # let users = driver.create_input_topic("users", StringSerde, StringSerde);
+    /// users.pipe_key_values([("u1", "Oslo"), ("u2", "Oslo")]);
+    /// users.pipe_nullable(Some("u1".to_owned()), None);
+    /// assert_eq!(driver.get_key_value_store("counts").unwrap().get(&"Oslo".to_owned()), Some(1_i64));
+    /// ```
     pub fn count(&self, materialized: Materialized<K, i64>) -> KTable<K, i64> {
         let values = materialized.serdes.values.clone().or_else(|| Some(Arc::new(LongSerde)));
         let serdes = Serdes { keys: self.serdes.keys.clone(), values };
@@ -74,8 +100,24 @@ impl<K: Data, V: Data> KGroupedTable<K, V> {
         })
     }
 
-    /// Joins the values of each group into one: `adder` joins a value that enters, `subtractor`
-    /// takes one out that leaves.
+    /// Joins the values of each group into one: `adder` joins a value that enters, `subtractor` takes one out that leaves.
+    ///
+    /// ```
+    /// # use millrace::{TopologyTestDriver, prelude::*};
+    /// # let mut builder = StreamsBuilder::new();
+    /// // The stock of each warehouse, by the one where a product lies: "warehouse 3".
+    /// builder
+    ///     .table("products", Consumed::with(StringSerde, LongSerde), Materialized::default())
+    ///     .group_by(
+    ///         |product, count| (product.split('/').next().map(str::to_owned), Some(*count)),
+    ///         Grouped::with(StringSerde, LongSerde),
+    ///     )
+    ///     .reduce(|sum, count| sum + count, |sum, count| sum - count, Materialized::as_("stock"));
+    /// # let driver = TopologyTestDriver::new(builder.build().unwrap()).unwrap();
+    /// # let products = driver.create_input_topic("products", StringSerde, LongSerde);
+    /// products.pipe_key_values([("north/tea", 5), ("north/salt", 3), ("north/tea", 1)]);
+    /// assert_eq!(driver.get_key_value_store("stock").unwrap().get(&"north".to_owned()), Some(4_i64));
+    /// ```
     pub fn reduce(
         &self,
         adder: impl Fn(V, &V) -> V + Send + Sync + 'static,
@@ -87,6 +129,27 @@ impl<K: Data, V: Data> KGroupedTable<K, V> {
     }
 
     /// As [`Self::reduce`]; none deletes the group, and the next value to enter is its first again.
+    ///
+    /// ```
+    /// # use millrace::{TopologyTestDriver, prelude::*};
+    /// # let mut builder = StreamsBuilder::new();
+    /// builder
+    ///     .table("products", Consumed::with(StringSerde, LongSerde), Materialized::default())
+    ///     .group_by(|_, count| (Some("all".to_owned()), Some(*count)), Grouped::with(StringSerde, LongSerde))
+    ///     .reduce_nullable(
+    ///         |sum, count| Some(sum + count),
+    ///         |sum, count| (sum != *count).then(|| sum - count),
+    ///         Materialized::as_("stock"),
+    ///     )
+    ///     .to_stream()
+    ///     .to("stock", Produced::default());
+    /// # let driver = TopologyTestDriver::new(builder.build().unwrap()).unwrap();
+    /// # let products = driver.create_input_topic("products", StringSerde, LongSerde);
+    /// # let stock = driver.create_output_topic("stock", StringSerde, LongSerde);
+    /// products.pipe_input("tea", 5);
+    /// products.pipe_nullable(Some("tea".to_owned()), None);
+    /// assert_eq!(stock.read_lines(), ["all:5", "all:null"]);
+    /// ```
     pub fn reduce_nullable(
         &self,
         adder: impl Fn(V, &V) -> Option<V> + Send + Sync + 'static,
@@ -106,8 +169,27 @@ impl<K: Data, V: Data> KGroupedTable<K, V> {
         })
     }
 
-    /// Folds the values of each group into an aggregate of any type: `adder` for a value that
-    /// enters, `subtractor` for one that leaves.
+    /// Folds the values of each group into an aggregate of any type: `adder` for a value that enters, `subtractor` for one that
+    /// leaves.
+    ///
+    /// ```
+    /// # use millrace::{TopologyTestDriver, prelude::*};
+    /// # let mut builder = StreamsBuilder::new();
+    /// builder
+    ///     .table("users", Consumed::with(StringSerde, StringSerde), Materialized::default())
+    ///     .group_by(|user, city| (Some(city.clone()), Some(user.clone())), Grouped::with(StringSerde, StringSerde))
+    ///     .aggregate(
+    ///         String::new,
+    ///         |_city, user, users| users + user + " ",
+    ///         |_city, user, users| users.replace(&format!("{user} "), ""),
+    ///         Materialized::as_("users-of-city").with_value_serde(StringSerde),
+    ///     );
+    /// # let driver = TopologyTestDriver::new(builder.build().unwrap()).unwrap();
+    /// # let users = driver.create_input_topic("users", StringSerde, StringSerde);
+    /// users.pipe_key_values([("ann", "Oslo"), ("bob", "Oslo"), ("ann", "Rome")]);
+    /// let users = driver.get_key_value_store::<String, String>("users-of-city").unwrap();
+    /// assert_eq!(users.all(), [("Oslo", "bob "), ("Rome", "ann ")].map(|(k, v)| (k.to_owned(), v.to_owned())));
+    /// ```
     pub fn aggregate<A: Data>(
         &self,
         initializer: impl Fn() -> A + Send + Sync + 'static,
@@ -124,6 +206,25 @@ impl<K: Data, V: Data> KGroupedTable<K, V> {
     }
 
     /// As [`Self::aggregate`] with aggregates that may be null; none deletes the group.
+    ///
+    /// ```
+    /// # use millrace::{TopologyTestDriver, prelude::*};
+    /// # let mut builder = StreamsBuilder::new();
+    /// builder
+    ///     .table("users", Consumed::with(StringSerde, StringSerde), Materialized::default())
+    ///     .group_by(|user, city| (Some(city.clone()), Some(user.clone())), Grouped::with(StringSerde, StringSerde))
+    ///     .aggregate_nullable(
+    ///         || Some(0),
+    ///         |_city, _user, count| Some(count? + 1),
+    ///         |_city, _user, count: i64| (count > 1).then(|| count - 1),
+    ///         Materialized::as_("counts"),
+    ///     );
+    /// # let driver = TopologyTestDriver::new(builder.build().unwrap()).unwrap();
+    /// # let users = driver.create_input_topic("users", StringSerde, StringSerde);
+    /// users.pipe_key_values([("ann", "Oslo"), ("ann", "Rome")]);
+    /// let counts = driver.get_key_value_store::<String, i64>("counts").unwrap();
+    /// assert_eq!(counts.all(), [("Rome".to_owned(), 1)]);
+    /// ```
     pub fn aggregate_nullable<A: Data>(
         &self,
         initializer: impl Fn() -> Option<A> + Send + Sync + 'static,

@@ -2,6 +2,7 @@
 //! values. Must not know how updates flow.
 
 mod derived;
+mod transform;
 mod join;
 mod foreign_key;
 mod suppress;
@@ -87,7 +88,11 @@ impl Lineage {
     }
 }
 
-/// A table: the latest value of each key, as a stream of updates.
+/// A table: the latest value of each key, as a stream of updates. Null keys are not in it.
+///
+/// A table of a topic or of an aggregation is kept in a store. One that is made of another table is kept only if it is
+/// materialized under a name (`…_materialized`); else it is computed from the other one when a join or a grouping looks into
+/// it.
 pub struct KTable<K, V> {
     pub(crate) graph: SharedGraph,
     pub(crate) serdes: Serdes<K, V>,
@@ -204,6 +209,15 @@ impl<K: Data, V: Data> KTable<K, V> {
     }
 
     /// The same table; the next operator's node gets this name instead of a generated one.
+    ///
+    /// ```
+    /// # use millrace::{TopologyTestDriver, prelude::*};
+    /// # let mut builder = StreamsBuilder::new();
+    /// let users = builder.table("users", Consumed::with(StringSerde, StringSerde), Materialized::default());
+    /// users.named("only-known").filter(|_, name| !name.is_empty()).to_stream().to("known", Produced::default());
+    /// # let driver = TopologyTestDriver::new(builder.build().unwrap()).unwrap();
+    /// assert!(driver.describe().contains("Processor: only-known"));
+    /// ```
     #[must_use]
     pub fn named(&self, name: impl Into<Named>) -> Self {
         Self { next_name: Some(name.into().0), ..self.clone() }
@@ -218,7 +232,23 @@ impl<K: Data, V: Data> KTable<K, V> {
         self.graph.borrow_mut().add(&[self.node], name, write)
     }
 
-    /// The updates as a stream of records: a deleted key is a record with a null value.
+    /// The updates as a stream of records: a deleted key is a record with a null value. A cached table tells the last update
+    /// of each key at a commit, others tell all.
+    ///
+    /// ```
+    /// # use millrace::{TopologyTestDriver, prelude::*};
+    /// # let mut builder = StreamsBuilder::new();
+    /// builder
+    ///     .table("users", Consumed::with(StringSerde, StringSerde), Materialized::default())
+    ///     .to_stream()
+    ///     .to("changes", Produced::default());
+    /// # let driver = TopologyTestDriver::new(builder.build().unwrap()).unwrap();
+    /// # let users = driver.create_input_topic("users", StringSerde, StringSerde);
+    /// # let changes = driver.create_output_topic("changes", StringSerde, StringSerde);
+    /// users.pipe_input("u1", "Ada");
+    /// users.pipe_nullable(Some("u1".to_owned()), None);
+    /// assert_eq!(changes.read_lines(), ["u1:Ada", "u1:null"]);
+    /// ```
     #[must_use]
     pub fn to_stream(&self) -> KStream<K, V> {
         let name = self.graph.borrow_mut().name(self.next_name.as_deref(), "KTABLE-TOSTREAM-");
@@ -226,8 +256,25 @@ impl<K: Data, V: Data> KTable<K, V> {
         KStream::new(&self.graph, name, self.serdes.clone(), false, node, Rc::clone(&self.origins))
     }
 
-    /// Groups the entries by another key, for an aggregation. Entries for which `selector` names
-    /// no key or no value are left out.
+    /// Groups the entries by another key, for an aggregation. Entries for which `selector` names no key or no value are left
+    /// out. Old and new value of each update go through a repartition topic, `<application.id>-<name>-repartition`; a table of a
+    /// topic gets its store for that.
+    ///
+    /// ```
+    /// # use millrace::{TopologyTestDriver, prelude::*};
+    /// # let mut builder = StreamsBuilder::new();
+    /// builder
+    ///     .table("users", Consumed::with(StringSerde, StringSerde), Materialized::default())
+    ///     .group_by(|user, city| (Some(city.clone()), Some(user.clone())), Grouped::with(StringSerde, StringSerde))
+    ///     .count(Materialized::as_("users-of-city"))
+    ///     .to_stream()
+    ///     .to("counts", Produced::default());
+    /// # let driver = TopologyTestDriver::new(builder.build().unwrap()).unwrap();
+    /// # let users = driver.create_input_topic("users", StringSerde, StringSerde);
+    /// # let counts = driver.create_output_topic("counts", StringSerde, LongSerde);
+    /// users.pipe_key_values([("u1", "Oslo"), ("u2", "Oslo"), ("u1", "Rome")]);
+    /// assert_eq!(counts.read_lines(), ["Oslo:1", "Oslo:2", "Oslo:1", "Rome:1"]);
+    /// ```
     #[must_use]
     pub fn group_by<K2: Data + PartialEq, V2: Data>(
         &self,

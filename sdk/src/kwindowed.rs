@@ -72,7 +72,8 @@ pub(crate) enum Kind {
     Sliding(SlidingWindows),
 }
 
-/// A grouped stream cut into windows by time, to be aggregated into a table of keys and windows.
+/// A grouped stream cut into windows by time, to be aggregated into a table of keys and windows: a window store with a
+/// changelog, which keeps windows as long as they can change, or longer ([`Materialized::with_retention`]).
 ///
 /// Each update of a window goes on at once, or at the next commit if the table is cached. Records whose windows are
 /// closed are left out and counted as dropped; so are those with a null key, and those with a null value, which
@@ -95,10 +96,9 @@ impl<K: Data, V: Data> TimeWindowedKStream<K, V> {
     /// closed: at the first record of any key that comes from so late. An unlimited window never closes.
     ///
     /// ```
-    /// use millrace::prelude::*;
-    /// use std::time::Duration;
-    ///
-    /// let mut builder = StreamsBuilder::new();
+    /// # use millrace::{TopologyTestDriver, prelude::*};
+    /// # use std::time::Duration;
+    /// # let mut builder = StreamsBuilder::new();
     /// builder
     ///     .stream("clicks", Consumed::with(StringSerde, StringSerde))
     ///     .group_by_key(Grouped::default())
@@ -106,17 +106,15 @@ impl<K: Data, V: Data> TimeWindowedKStream<K, V> {
     ///     .emit_strategy(EmitStrategy::OnWindowClose)
     ///     .count(Materialized::as_("counts"))
     ///     .to_stream()
-    ///     .to("clicks-per-minute", Produced::default());
-    ///
-    /// let driver = millrace::TopologyTestDriver::new(builder.build().unwrap()).unwrap();
-    /// let clicks = driver.create_input_topic("clicks", StringSerde, StringSerde);
-    /// let keys = TimeWindowedSerde::new(StringSerde, 60_000);
-    /// let counts = driver.create_output_topic("clicks-per-minute", keys, LongSerde);
-    /// let click = |time| millrace::TestRecord::new(Some("ada".to_owned()), Some("home".to_owned()), time);
-    /// clicks.pipe_records(vec![click(1_000), click(2_000)]);
+    ///     .to("per-minute", Produced::default());
+    /// # let driver = TopologyTestDriver::new(builder.build().unwrap()).unwrap();
+    /// # let clicks = driver.create_input_topic("clicks", StringSerde, StringSerde);
+    /// # let counts = driver.create_output_topic("per-minute", TimeWindowedSerde::new(StringSerde, 60_000), LongSerde);
+    /// clicks.pipe_input_at("ada", "home", 1_000);
+    /// clicks.pipe_input_at("ada", "help", 2_000);
     /// assert!(counts.is_empty());
-    /// clicks.pipe_records(vec![click(60_000)]);
-    /// assert_eq!(counts.read_key_value().unwrap().1, Some(2));
+    /// clicks.pipe_input_at("bob", "home", 60_000);
+    /// assert_eq!(counts.read_lines(), ["[ada@0/60000]:2"]);
     /// ```
     #[must_use]
     pub fn emit_strategy(&self, emit: EmitStrategy) -> Self {
@@ -131,6 +129,26 @@ impl<K: Data, V: Data> TimeWindowedKStream<K, V> {
     }
 
     /// How many records there were of each key in each window.
+    ///
+    /// ```
+    /// # use millrace::{TopologyTestDriver, prelude::*};
+    /// # use std::time::Duration;
+    /// # let mut builder = StreamsBuilder::new();
+    /// builder
+    ///     .stream("clicks", Consumed::with(StringSerde, StringSerde))
+    ///     .group_by_key(Grouped::default())
+    ///     .windowed_by(TimeWindows::of_size_and_grace(Duration::from_secs(60), Duration::from_secs(5)))
+    ///     .count(Materialized::as_("counts"));
+    /// # let driver = TopologyTestDriver::new(builder.build().unwrap()).unwrap();
+    /// # let clicks = driver.create_input_topic("clicks", StringSerde, StringSerde);
+    /// clicks.pipe_input_at("ann", "home", 59_000);
+    /// clicks.pipe_input_at("ann", "help", 64_999);
+    /// clicks.pipe_input_at("ann", "late, in time", 58_000);
+    /// clicks.pipe_input_at("bob", "home", 65_000);
+    /// clicks.pipe_input_at("ann", "too late", 58_000);
+    /// let counts = driver.get_window_store::<String, i64>("counts").unwrap();
+    /// assert_eq!(counts.fetch_range(&"ann".to_owned(), ..), [(0, 2), (60_000, 1)]);
+    /// ```
     pub fn count(&self, materialized: Materialized<K, i64>) -> KTable<Windowed<K>, i64> {
         if matches!(self.windows, Kind::Fixed(_)) {
             self.grouped.skip_name(&materialized);
@@ -144,6 +162,22 @@ impl<K: Data, V: Data> TimeWindowedKStream<K, V> {
 
     /// Joins the values of each key and window into one: the first is taken as it is, `reducer` joins each further one
     /// to it.
+    ///
+    /// ```
+    /// # use millrace::{TopologyTestDriver, prelude::*};
+    /// # use std::time::Duration;
+    /// # let mut builder = StreamsBuilder::new();
+    /// builder
+    ///     .stream("temperatures", Consumed::with(StringSerde, DoubleSerde))
+    ///     .group_by_key(Grouped::default())
+    ///     .windowed_by(TimeWindows::of_size_with_no_grace(Duration::from_secs(60)))
+    ///     .reduce(|highest, now| highest.max(*now), Materialized::as_("highest"));
+    /// # let driver = TopologyTestDriver::new(builder.build().unwrap()).unwrap();
+    /// # let temperatures = driver.create_input_topic("temperatures", StringSerde, DoubleSerde);
+    /// temperatures.pipe_input_at("attic", 20.5, 0);
+    /// temperatures.pipe_input_at("attic", 19.0, 1_000);
+    /// assert_eq!(driver.get_window_store("highest").unwrap().fetch(&"attic".to_owned(), 0), Some(20.5));
+    /// ```
     pub fn reduce(
         &self,
         reducer: impl Fn(V, &V) -> V + Send + Sync + 'static,
@@ -153,6 +187,22 @@ impl<K: Data, V: Data> TimeWindowedKStream<K, V> {
     }
 
     /// As [`Self::reduce`]; none deletes the window, and its next value is the first again.
+    ///
+    /// ```
+    /// # use millrace::{TopologyTestDriver, prelude::*};
+    /// # use std::time::Duration;
+    /// # let mut builder = StreamsBuilder::new();
+    /// builder
+    ///     .stream("items", Consumed::with(StringSerde, LongSerde))
+    ///     .group_by_key(Grouped::default())
+    ///     .windowed_by(TimeWindows::of_size_with_no_grace(Duration::from_secs(60)))
+    ///     .reduce_nullable(|sum, item| (*item != 0).then(|| sum + item), Materialized::as_("baskets"));
+    /// # let driver = TopologyTestDriver::new(builder.build().unwrap()).unwrap();
+    /// # let items = driver.create_input_topic("items", StringSerde, LongSerde);
+    /// items.pipe_key_values([("ann", 5), ("bob", 2), ("ann", 0)]);
+    /// let baskets = driver.get_window_store::<String, i64>("baskets").unwrap();
+    /// assert_eq!((baskets.fetch(&"ann".to_owned(), 0), baskets.fetch(&"bob".to_owned(), 0)), (None, Some(2)));
+    /// ```
     pub fn reduce_nullable(
         &self,
         reducer: impl Fn(V, &V) -> Option<V> + Send + Sync + 'static,
@@ -162,6 +212,22 @@ impl<K: Data, V: Data> TimeWindowedKStream<K, V> {
     }
 
     /// Folds the values of each key and window into an aggregate of any type, which begins as `initializer` says.
+    ///
+    /// ```
+    /// # use millrace::{TopologyTestDriver, prelude::*};
+    /// # use std::time::Duration;
+    /// # let mut builder = StreamsBuilder::new();
+    /// builder
+    ///     .stream("orders", Consumed::with(StringSerde, DoubleSerde))
+    ///     .group_by_key(Grouped::default())
+    ///     .windowed_by(TimeWindows::of_size_with_no_grace(Duration::from_secs(60)))
+    ///     .aggregate(|| 0.0, |_shop, price, sum| sum + price, Materialized::as_("sums"));
+    /// # let driver = TopologyTestDriver::new(builder.build().unwrap()).unwrap();
+    /// # let orders = driver.create_input_topic("orders", StringSerde, DoubleSerde);
+    /// orders.pipe_input_at("north", 2.5, 0);
+    /// orders.pipe_input_at("north", 1.5, 59_999);
+    /// assert_eq!(driver.get_window_store("sums").unwrap().fetch(&"north".to_owned(), 0), Some(4.0));
+    /// ```
     pub fn aggregate<A: Data>(
         &self,
         initializer: impl Fn() -> A + Send + Sync + 'static,
@@ -172,6 +238,25 @@ impl<K: Data, V: Data> TimeWindowedKStream<K, V> {
     }
 
     /// As [`Self::aggregate`] with aggregates that may be null; none deletes the window, whose next value begins anew.
+    ///
+    /// ```
+    /// # use millrace::{TopologyTestDriver, prelude::*};
+    /// # use std::time::Duration;
+    /// # let mut builder = StreamsBuilder::new();
+    /// builder
+    ///     .stream("items", Consumed::with(StringSerde, LongSerde))
+    ///     .group_by_key(Grouped::default())
+    ///     .windowed_by(TimeWindows::of_size_with_no_grace(Duration::from_secs(60)))
+    ///     .aggregate_nullable(
+    ///         || Some(0),
+    ///         |_who, item, sum| (*item != 0).then(|| sum.unwrap_or(0) + item),
+    ///         Materialized::as_("baskets").with_value_serde(LongSerde),
+    ///     );
+    /// # let driver = TopologyTestDriver::new(builder.build().unwrap()).unwrap();
+    /// # let items = driver.create_input_topic("items", StringSerde, LongSerde);
+    /// items.pipe_key_values([("ann", 5), ("ann", 0)]);
+    /// assert_eq!(driver.get_window_store::<String, i64>("baskets").unwrap().fetch(&"ann".to_owned(), 0), None);
+    /// ```
     pub fn aggregate_nullable<A: Data>(
         &self,
         initializer: impl Fn() -> Option<A> + Send + Sync + 'static,
@@ -375,13 +460,56 @@ impl<K: Data, V: Data> SessionWindowedKStream<K, V> {
         Self { grouped: self.grouped.named(name), windows: self.windows, emit: self.emit }
     }
 
-    /// The same stream; when results of the aggregations go on is as given, see [`TimeWindowedKStream::emit_strategy`].
+    /// The same stream; when results of the aggregations go on is as given, see [`TimeWindowedKStream::emit_strategy`]. With
+    /// [`EmitStrategy::OnWindowClose`] a session goes on once, when no record can make it grow any more.
+    ///
+    /// ```
+    /// # use millrace::{TopologyTestDriver, prelude::*};
+    /// # use std::time::Duration;
+    /// # let mut builder = StreamsBuilder::new();
+    /// builder
+    ///     .stream("clicks", Consumed::with(StringSerde, StringSerde))
+    ///     .group_by_key(Grouped::default())
+    ///     .windowed_by(SessionWindows::of_inactivity_gap_with_no_grace(Duration::from_secs(30)))
+    ///     .emit_strategy(EmitStrategy::OnWindowClose)
+    ///     .count(Materialized::as_("visits"))
+    ///     .to_stream()
+    ///     .to("visits", Produced::default());
+    /// # let driver = TopologyTestDriver::new(builder.build().unwrap()).unwrap();
+    /// # let clicks = driver.create_input_topic("clicks", StringSerde, StringSerde);
+    /// # let visits = driver.create_output_topic("visits", SessionWindowedSerde::new(StringSerde), LongSerde);
+    /// clicks.pipe_input_at("ann", "home", 0);
+    /// clicks.pipe_input_at("ann", "help", 20_000);
+    /// clicks.pipe_input_at("bob", "home", 90_000);
+    /// assert_eq!(visits.read_lines(), ["[ann@0/20000]:2"]);
+    /// ```
     #[must_use]
     pub fn emit_strategy(&self, emit: EmitStrategy) -> Self {
         Self { grouped: self.grouped.clone(), windows: self.windows, emit }
     }
 
-    /// How many records there were of each key in each session.
+    /// How many records there were of each key in each session. A session that grows or is joined to another one is deleted,
+    /// and the new one follows.
+    ///
+    /// ```
+    /// # use millrace::{TopologyTestDriver, prelude::*};
+    /// # use std::time::Duration;
+    /// # let mut builder = StreamsBuilder::new();
+    /// builder
+    ///     .stream("clicks", Consumed::with(StringSerde, StringSerde))
+    ///     .group_by_key(Grouped::default())
+    ///     .windowed_by(SessionWindows::of_inactivity_gap_with_no_grace(Duration::from_secs(30)))
+    ///     .count(Materialized::as_("visits"))
+    ///     .to_stream()
+    ///     .to("visits", Produced::default());
+    /// # let driver = TopologyTestDriver::new(builder.build().unwrap()).unwrap();
+    /// # let clicks = driver.create_input_topic("clicks", StringSerde, StringSerde);
+    /// # let visits = driver.create_output_topic("visits", SessionWindowedSerde::new(StringSerde), LongSerde);
+    /// clicks.pipe_input_at("ann", "home", 0);
+    /// clicks.pipe_input_at("ann", "help", 20_000);
+    /// clicks.pipe_input_at("ann", "home", 90_000);
+    /// assert_eq!(visits.read_lines(), ["[ann@0/0]:1", "[ann@0/0]:null", "[ann@0/20000]:2", "[ann@90000/90000]:1"]);
+    /// ```
     pub fn count(&self, materialized: Materialized<K, i64>) -> KTable<Windowed<K>, i64> {
         self.grouped.skip_name(&materialized);
         let serdes = self.grouped.count_serdes(&materialized);
@@ -391,6 +519,22 @@ impl<K: Data, V: Data> SessionWindowedKStream<K, V> {
 
     /// Joins the values of each key and session into one: the first is taken as it is, `reducer` joins each further one
     /// to it, and the values of two sessions.
+    ///
+    /// ```
+    /// # use millrace::{TopologyTestDriver, prelude::*};
+    /// # use std::time::Duration;
+    /// # let mut builder = StreamsBuilder::new();
+    /// builder
+    ///     .stream("steps", Consumed::with(StringSerde, LongSerde))
+    ///     .group_by_key(Grouped::default())
+    ///     .windowed_by(SessionWindows::of_inactivity_gap_with_no_grace(Duration::from_secs(30)))
+    ///     .reduce(|sum, steps| sum + steps, Materialized::as_("walks"));
+    /// # let driver = TopologyTestDriver::new(builder.build().unwrap()).unwrap();
+    /// # let steps = driver.create_input_topic("steps", StringSerde, LongSerde);
+    /// steps.pipe_input_at("ann", 100, 0);
+    /// steps.pipe_input_at("ann", 50, 30_000);
+    /// assert_eq!(driver.get_session_store("walks").unwrap().fetch_session(&"ann".to_owned(), 0, 30_000), Some(150_i64));
+    /// ```
     pub fn reduce(
         &self,
         reducer: impl Fn(V, &V) -> V + Send + Sync + 'static,
@@ -417,6 +561,30 @@ impl<K: Data, V: Data> SessionWindowedKStream<K, V> {
 
     /// Folds the values of each key and session into an aggregate of any type, which begins as `initializer` says;
     /// `merger` makes one aggregate of those of two sessions.
+    ///
+    /// ```
+    /// # use millrace::{TopologyTestDriver, prelude::*};
+    /// # use std::time::Duration;
+    /// # let mut builder = StreamsBuilder::new();
+    /// builder
+    ///     .stream("clicks", Consumed::with(StringSerde, StringSerde))
+    ///     .group_by_key(Grouped::default())
+    ///     .windowed_by(SessionWindows::of_inactivity_gap_and_grace(Duration::from_secs(30), Duration::from_secs(60)))
+    ///     .aggregate(
+    ///         String::new,
+    ///         |_user, page, path| path + "/" + page,
+    ///         |_user, earlier, later| earlier + &later,
+    ///         Materialized::as_("paths").with_value_serde(StringSerde),
+    ///     );
+    /// # let driver = TopologyTestDriver::new(builder.build().unwrap()).unwrap();
+    /// # let clicks = driver.create_input_topic("clicks", StringSerde, StringSerde);
+    /// clicks.pipe_input_at("ann", "home", 0);
+    /// clicks.pipe_input_at("ann", "buy", 40_000);
+    /// // Late, in time, and between the two sessions.
+    /// clicks.pipe_input_at("ann", "help", 20_000);
+    /// let paths = driver.get_session_store::<String, String>("paths").unwrap();
+    /// assert_eq!(paths.fetch_session(&"ann".to_owned(), 0, 40_000).as_deref(), Some("/home/buy/help"));
+    /// ```
     pub fn aggregate<A: Data>(
         &self,
         initializer: impl Fn() -> A + Send + Sync + 'static,

@@ -24,9 +24,12 @@
 //! let driver = millrace::TopologyTestDriver::new(builder.build().unwrap()).unwrap();
 //! driver.create_input_topic("input-topic", StringSerde, StringSerde).pipe_input("foo", "bar");
 //! let counts = driver.create_output_topic("counts-topic", StringSerde, StringSerde);
-//! assert_eq!(counts.read_key_value(), Some((Some("foo".to_owned()), Some("1".to_owned()))));
+//! assert_eq!(counts.read_lines(), ["foo:1"]);
 //! # }
 //! ```
+//!
+//! Each operator has an example that is run as a test, most of them with these lines left out: where a topology is built,
+//! given to a driver, and its topics are opened as here. [`TopologyTestDriver`] says what the driver does.
 //!
 //! A crate with such a topology is a `cdylib`, built with `cargo build --release --target
 //! wasm32-wasip2`.
@@ -46,7 +49,7 @@
 //! - Closures must be pure: the host may call them again for the same record, in any instance, and
 //!   many records at a time where that can't be told from one by one.
 
-#![warn(missing_docs)]
+#![deny(missing_docs)]
 
 mod contract;
 mod windows;
@@ -57,11 +60,13 @@ mod run;
 mod logic;
 mod graph;
 mod options;
+mod printed;
 mod stream_joined;
 mod suppressed;
 mod table_joined;
 mod kstream;
 mod processor;
+mod fixed_key;
 mod stores;
 mod kgrouped;
 mod kgrouped_table;
@@ -80,6 +85,7 @@ pub use driver::{
     RawRecord, StoreEntry, TestDriverConfig, TestDriverError, TestInputTopic, TestKeyValueStore, TestOutputTopic,
     TestRecord, TestSessionStore, TestVersionedStore, TestWindowStore, TopologyTestDriver,
 };
+pub use fixed_key::{FixedKeyProcessor, FixedKeyProcessorContext, FixedKeyRecord};
 pub use global_table::GlobalKTable;
 pub use graph::{StreamsBuilder, TopologyError};
 pub use kcogrouped::{CogroupedKStream, SessionWindowedCogroupedKStream, TimeWindowedCogroupedKStream};
@@ -91,6 +97,7 @@ pub use kwindowed::{SessionWindowedKStream, TimeWindowedKStream, WindowedBy};
 pub use options::{
     Consumed, ConsumedRecord, Grouped, Joined, Materialized, Named, OffsetReset, Produced, RecordContext, Repartitioned,
 };
+pub use printed::Printed;
 pub use processor::{
     ProcessError, ProcessResult, Processor, ProcessorContext, PunctuationType, Record, RecordMetadata, Schedule,
 };
@@ -114,12 +121,12 @@ pub use windows::{
 /// What a topology needs, in one `use`.
 pub mod prelude {
     pub use crate::{
-        Branched, BufferConfig, BytesSerde, CogroupedKStream, Consumed, DoubleSerde, EmitStrategy, GlobalKTable,
-        Grouped, Headers, IntegerSerde, JoinWindows, Joined, JsonSerde, KGroupedStream, KGroupedTable, KStream, KTable,
-        LongSerde, Materialized, Named, OffsetReset, ProcessError, ProcessResult, Processor, ProcessorContext,
-        Produced, PunctuationType, Record, Repartitioned, Schedule, Serde, SessionWindowedKStream,
-        SessionWindowedSerde, SessionWindows, SlidingWindows, Stores, StreamJoined, StreamsBuilder, StringSerde,
-        Suppressed, TableJoined, TimeWindowedKStream, TimeWindowedSerde, TimeWindows, Topology, UnlimitedWindows,
-        Window, Windowed,
+        Branched, BufferConfig, BytesSerde, CogroupedKStream, Consumed, DoubleSerde, EmitStrategy, FixedKeyProcessor,
+        FixedKeyProcessorContext, FixedKeyRecord, GlobalKTable, Grouped, Headers, IntegerSerde, JoinWindows, Joined,
+        JsonSerde, KGroupedStream, KGroupedTable, KStream, KTable, LongSerde, Materialized, Named, OffsetReset,
+        Printed, ProcessError, ProcessResult, Processor, ProcessorContext, Produced, PunctuationType, Record,
+        Repartitioned, Schedule, Serde, SessionWindowedKStream, SessionWindowedSerde, SessionWindows, SlidingWindows,
+        Stores, StreamJoined, StreamsBuilder, StringSerde, Suppressed, TableJoined, TimeWindowedKStream,
+        TimeWindowedSerde, TimeWindows, Topology, UnlimitedWindows, Window, Windowed,
     };
 }

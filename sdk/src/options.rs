@@ -17,7 +17,7 @@ pub(crate) type TimestampExtractor<K, V> = Arc<dyn Fn(&ConsumedRecord<'_, K, V>,
 /// Chooses the partition of a record among so many; none: by Kafka's default.
 pub(crate) type Partitioner<K, V> = Arc<dyn Fn(&str, Option<&K>, Option<&V>, u32) -> Option<i32> + Send + Sync>;
 
-/// A record of a topic as a timestamp extractor sees it.
+/// A record of a topic as a timestamp extractor sees it, see [`Consumed::with_timestamp_extractor`].
 #[derive(Debug)]
 pub struct ConsumedRecord<'a, K, V> {
     /// Where it was read.
@@ -36,7 +36,20 @@ pub struct ConsumedRecord<'a, K, V> {
     pub headers: &'a Headers,
 }
 
-/// What is known of a record beside its key and value.
+/// What is known of a record beside its key and value, as [`crate::KStream::to_by`] shows it to what names its topic.
+///
+/// ```
+/// # use millrace::{TopologyTestDriver, prelude::*};
+/// # let mut builder = StreamsBuilder::new();
+/// builder
+///     .stream("lines", Consumed::with(StringSerde, StringSerde))
+///     .to_by(|_, _, record| format!("copy-of-{}", record.topic.unwrap_or("nothing")), Produced::default());
+/// # let driver = TopologyTestDriver::new(builder.build().unwrap()).unwrap();
+/// # let lines = driver.create_input_topic("lines", StringSerde, StringSerde);
+/// # let copy = driver.create_output_topic("copy-of-lines", StringSerde, StringSerde);
+/// lines.pipe_input("a", "x");
+/// assert_eq!(copy.read_lines(), ["a:x"]);
+/// ```
 #[derive(Debug)]
 pub struct RecordContext<'a> {
     /// The topic the record stems from; none in a punctuation or when a cache is flushed.
@@ -51,7 +64,7 @@ pub struct RecordContext<'a> {
     pub headers: &'a Headers,
 }
 
-/// Where a source starts in a partition for which the group has no offset.
+/// Where a source starts in a partition for which the group has no offset, see [`Consumed::with_offset_reset`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OffsetReset {
     /// With the first record there is.
@@ -72,7 +85,7 @@ impl From<OffsetReset> for Reset {
     }
 }
 
-/// The name of an operator's node, instead of a generated one.
+/// The name of an operator's node, instead of a generated one. A string is one, too: `stream.named("big")`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Named(pub(crate) String);
 
@@ -191,8 +204,17 @@ macro_rules! common {
     };
 }
 
-/// How a topic is read. Types with an obvious serde (`String`, `i64`, `i32`, `f64`, `Vec<u8>`)
-/// need none.
+/// How a topic is read: its serdes, the name of its source, its timestamps, where it is begun. Types with an obvious serde
+/// (`String`, `i64`, `i32`, `f64`, `Vec<u8>`) need none.
+///
+/// ```
+/// # use millrace::{TopologyTestDriver, prelude::*};
+/// # let mut builder = StreamsBuilder::new();
+/// let lines: KStream<String, i64> = builder.stream("lines", Consumed::as_("the-lines"));
+/// lines.to("copy", Produced::default());
+/// # let driver = TopologyTestDriver::new(builder.build().unwrap()).unwrap();
+/// assert!(driver.describe().contains("Source: the-lines"));
+/// ```
 pub struct Consumed<K, V> {
     pub(crate) name: Option<String>,
     pub(crate) serdes: Serdes<K, V>,
@@ -211,8 +233,22 @@ impl<K, V> Consumed<K, V> {
         self
     }
 
-    /// The same with timestamps found by `extractor`, which is given the record and the highest
-    /// timestamp seen before in its partition. A negative one drops the record.
+    /// The same with timestamps found by `extractor`, which is given the record and the highest timestamp seen before in its
+    /// partition. A negative one drops the record, which is counted.
+    ///
+    /// ```
+    /// # use millrace::{TopologyTestDriver, prelude::*};
+    /// # let mut builder = StreamsBuilder::new();
+    /// // The value is the time.
+    /// let consumed = Consumed::with(StringSerde, LongSerde).with_timestamp_extractor(|record, _| *record.value.unwrap_or(&-1));
+    /// builder.stream("events", consumed).to("timed", Produced::default());
+    /// # let driver = TopologyTestDriver::new(builder.build().unwrap()).unwrap();
+    /// # let events = driver.create_input_topic("events", StringSerde, LongSerde);
+    /// # let timed = driver.create_output_topic("timed", StringSerde, LongSerde);
+    /// events.pipe_input("a", 12_000);
+    /// events.pipe_nullable(Some("b".to_owned()), None);
+    /// assert_eq!(timed.read_records_to_list().iter().map(|record| record.timestamp).collect::<Vec<_>>(), [12_000]);
+    /// ```
     #[must_use]
     pub fn with_timestamp_extractor(
         mut self,
@@ -222,7 +258,15 @@ impl<K, V> Consumed<K, V> {
         self
     }
 
-    /// The same, started there when the group has no offset; else the application's setting.
+    /// The same, started there when the group has no offset; else the application's setting counts.
+    ///
+    /// ```
+    /// # use millrace::{TopologyTestDriver, prelude::*};
+    /// # let mut builder = StreamsBuilder::new();
+    /// let new_only = Consumed::with(StringSerde, StringSerde).with_offset_reset(OffsetReset::Latest);
+    /// builder.stream("lines", new_only).to("copy", Produced::default());
+    /// # let driver = TopologyTestDriver::new(builder.build().unwrap()).unwrap();
+    /// ```
     #[must_use]
     pub fn with_offset_reset(mut self, reset: OffsetReset) -> Self {
         self.reset = Some(reset);
@@ -230,7 +274,22 @@ impl<K, V> Consumed<K, V> {
     }
 }
 
-/// How a topic is written. What is not given is taken over from the stream.
+/// How a topic is written: its serdes, the name of its sink, its partitions. Serdes that are not given are those of the
+/// stream.
+///
+/// ```
+/// # use millrace::{TopologyTestDriver, prelude::*};
+/// # let mut builder = StreamsBuilder::new();
+/// builder
+///     .stream("numbers", Consumed::with(StringSerde, LongSerde))
+///     .map_values(|number| i32::try_from(*number).unwrap_or(i32::MAX))
+///     .to("small", Produced::as_("write-small").with_value_serde(IntegerSerde));
+/// # let driver = TopologyTestDriver::new(builder.build().unwrap()).unwrap();
+/// # let numbers = driver.create_input_topic("numbers", StringSerde, LongSerde);
+/// # let small = driver.create_output_topic("small", StringSerde, IntegerSerde);
+/// numbers.pipe_input("a", 7);
+/// assert_eq!(small.read_lines(), ["a:7"]);
+/// ```
 pub struct Produced<K, V> {
     pub(crate) name: Option<String>,
     pub(crate) serdes: Serdes<K, V>,
@@ -248,8 +307,25 @@ impl<K, V> Produced<K, V> {
         self
     }
 
-    /// The same with partitions chosen by `partitioner`, which is given topic, key, value and the
-    /// number of partitions; none: by Kafka's default.
+    /// The same with partitions chosen by `partitioner`, which is given topic, key, value and the number of partitions; none:
+    /// by Kafka's default.
+    ///
+    /// ```
+    /// # use millrace::{TopologyTestDriver, prelude::*};
+    /// # let mut builder = StreamsBuilder::new();
+    /// let by_length = |_: &str, _: Option<&String>, line: Option<&String>, partitions: u32| {
+    ///     let partition = u32::try_from(line?.len()).ok()? % partitions;
+    ///     i32::try_from(partition).ok()
+    /// };
+    /// builder
+    ///     .stream("lines", Consumed::with(StringSerde, StringSerde))
+    ///     .to("spread", Produced::default().with_stream_partitioner(by_length));
+    /// # let driver = TopologyTestDriver::new(builder.build().unwrap()).unwrap();
+    /// # let lines = driver.create_input_topic("lines", StringSerde, StringSerde);
+    /// # let spread = driver.create_output_topic("spread", StringSerde, StringSerde);
+    /// lines.pipe_input("a", "hello");
+    /// assert_eq!(spread.read_lines(), ["a:hello"]);
+    /// ```
     #[must_use]
     pub fn with_stream_partitioner(
         mut self,
@@ -260,7 +336,8 @@ impl<K, V> Produced<K, V> {
     }
 }
 
-/// How a stream is grouped. The name is that of the repartition topic, if there is one.
+/// How a stream or table is grouped: serdes for the repartition topic, if there is one, and its name. See
+/// [`crate::KStream::group_by`].
 pub struct Grouped<K, V> {
     pub(crate) name: Option<String>,
     pub(crate) serdes: Serdes<K, V>,
@@ -278,7 +355,7 @@ impl<K, V> Grouped<K, V> {
     }
 }
 
-/// How a stream is repartitioned. The name is that of the repartition topic.
+/// How a stream is repartitioned: the name, the serdes, the partitions of the topic. See [`crate::KStream::repartition`].
 pub struct Repartitioned<K, V> {
     pub(crate) name: Option<String>,
     pub(crate) serdes: Serdes<K, V>,
@@ -317,6 +394,25 @@ impl<K, V> Repartitioned<K, V> {
 
 /// How a stream is joined with a table: the join's name, and serdes for the repartition topic that it
 /// takes when the key may have changed.
+///
+/// ```
+/// # use millrace::{TopologyTestDriver, prelude::*};
+/// # let mut builder = StreamsBuilder::new();
+/// let users = builder.table("users", Consumed::with(StringSerde, StringSerde), Materialized::default());
+/// builder
+///     .stream("clicks", Consumed::with(StringSerde, StringSerde))
+///     .select_key(|_, user| user.cloned())
+///     .join_table(&users, |_, name| name.clone(), Joined::with(StringSerde, StringSerde).with_name("who"))
+///     .to("names", Produced::with(StringSerde, StringSerde));
+/// # let driver = TopologyTestDriver::new(builder.build().unwrap()).unwrap();
+/// # let users = driver.create_input_topic("users", StringSerde, StringSerde);
+/// # let clicks = driver.create_input_topic("clicks", StringSerde, StringSerde);
+/// # let names = driver.create_output_topic("names", StringSerde, StringSerde);
+/// users.pipe_input("u1", "Ada");
+/// clicks.pipe_input("home", "u1");
+/// assert_eq!(names.read_lines(), ["u1:Ada"]);
+/// assert!(driver.produced_topic_names().contains(&"test-application-who-repartition".to_owned()));
+/// ```
 pub struct Joined<K, V> {
     pub(crate) name: Option<String>,
     pub(crate) keys: Option<SharedSerde<K>>,
@@ -361,12 +457,39 @@ impl<K, V> Joined<K, V> {
     pub fn with_grace_period(self, grace: Duration) -> Self {
         Self { grace_ms: Some(i64::try_from(grace.as_millis()).unwrap_or(i64::MAX)), ..self }
     }
+
+    /// The same with this serde for the keys.
+    #[must_use]
+    pub fn with_key_serde(self, serde: impl Serde<Value = K>) -> Self {
+        Self { keys: Some(Arc::new(serde)), ..self }
+    }
+
+    /// The same with this serde for the stream's values.
+    #[must_use]
+    pub fn with_value_serde(self, serde: impl Serde<Value = V>) -> Self {
+        Self { values: Some(Arc::new(serde)), ..self }
+    }
 }
 
-/// How a table's store is kept: by default on disk, with a changelog and a cache.
+/// How a table's store is kept: by default on disk, with a changelog and a cache. Under its name processors read it and
+/// queries ask it; its changelog is `<application.id>-<name>-changelog`.
 ///
 /// `Materialized::default()` is Kafka Streams' operator without this argument; the difference
 /// shows in generated names.
+///
+/// ```
+/// # use millrace::{TopologyTestDriver, prelude::*};
+/// # let mut builder = StreamsBuilder::new();
+/// builder
+///     .stream("clicks", Consumed::with(StringSerde, StringSerde))
+///     .group_by_key(Grouped::default())
+///     .count(Materialized::as_("counts").in_memory().with_logging_enabled([("segment.bytes", "1048576")]));
+/// # let driver = TopologyTestDriver::new(builder.build().unwrap()).unwrap();
+/// # let clicks = driver.create_input_topic("clicks", StringSerde, StringSerde);
+/// clicks.pipe_input("ann", "home");
+/// assert_eq!(driver.state_store_names(), ["counts"]);
+/// assert_eq!(driver.produced_topic_names(), ["test-application-counts-changelog"]);
+/// ```
 pub struct Materialized<K, V> {
     pub(crate) name: Option<String>,
     pub(crate) serdes: Serdes<K, V>,
@@ -429,6 +552,26 @@ impl<K, V> Materialized<K, V> {
     /// Windows are kept for so long after their start, and sessions after their end, in stream time. It is at
     /// least as long as they can change, which is what they are kept for without this. Tables without windows
     /// don't age.
+    ///
+    /// ```
+    /// # use millrace::{TopologyTestDriver, prelude::*};
+    /// # use std::time::Duration;
+    /// # let mut builder = StreamsBuilder::new();
+    /// let minute = TimeWindows::of_size_with_no_grace(Duration::from_secs(60));
+    /// builder
+    ///     .stream("clicks", Consumed::with(StringSerde, StringSerde))
+    ///     .group_by_key(Grouped::default())
+    ///     .windowed_by(minute)
+    ///     .count(Materialized::as_("counts").with_retention(Duration::from_secs(3_600)));
+    /// # let driver = TopologyTestDriver::new(builder.build().unwrap()).unwrap();
+    /// # let clicks = driver.create_input_topic("clicks", StringSerde, StringSerde);
+    /// clicks.pipe_input_at("ann", "home", 0);
+    /// clicks.pipe_input_at("ann", "home", 3_000_000);
+    /// let counts = driver.get_window_store::<String, i64>("counts").unwrap();
+    /// assert_eq!(counts.fetch(&"ann".to_owned(), 0), Some(1));
+    /// clicks.pipe_input_at("ann", "home", 4_000_000);
+    /// assert_eq!(counts.fetch(&"ann".to_owned(), 0), None);
+    /// ```
     #[must_use]
     pub fn with_retention(mut self, retention: Duration) -> Self {
         self.retention_ms = Some(i64::try_from(retention.as_millis()).unwrap_or(i64::MAX));
@@ -474,6 +617,27 @@ impl<K, V> Materialized<K, V> {
     }
 
     /// Updates go on at once, every one of them.
+    ///
+    /// ```
+    /// # use millrace::{TopologyTestDriver, prelude::*};
+    /// # let mut builder = StreamsBuilder::new();
+    /// # use millrace::TestDriverConfig;
+    /// let counted = |builder: &mut StreamsBuilder, topic: &str, options: Materialized<String, i64>| {
+    ///     let clicks = builder.stream("clicks", Consumed::with(StringSerde, StringSerde));
+    ///     clicks.group_by_key(Grouped::default()).count(options).to_stream().to(topic, Produced::default());
+    /// };
+    /// counted(&mut builder, "last", Materialized::as_("a"));
+    /// counted(&mut builder, "all", Materialized::as_("b").with_caching_disabled());
+    /// // Two records to a commit.
+    /// let config = TestDriverConfig { batch_records: 2, ..TestDriverConfig::default() };
+    /// let driver = TopologyTestDriver::with(builder.build().unwrap(), config).unwrap();
+    /// # let clicks = driver.create_input_topic("clicks", StringSerde, StringSerde);
+    /// # let last = driver.create_output_topic("last", StringSerde, LongSerde);
+    /// # let all = driver.create_output_topic("all", StringSerde, LongSerde);
+    /// clicks.pipe_key_values([("ann", "home"), ("ann", "help")]);
+    /// assert_eq!(last.read_lines(), ["ann:2"]);
+    /// assert_eq!(all.read_lines(), ["ann:1", "ann:2"]);
+    /// ```
     #[must_use]
     pub fn with_caching_disabled(mut self) -> Self {
         (self.cached, self.given) = (false, true);

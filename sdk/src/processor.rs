@@ -11,6 +11,15 @@ use crate::stores::{KeyValueStore, SessionStore, VersionedKeyValueStore, WindowS
 use crate::topology::StoreDefinition;
 
 /// A record on its way through processors.
+///
+/// ```
+/// use millrace::{Headers, Record};
+///
+/// let record = Record::new(Some("ann"), Some(1), 0).with_value(Some("one")).with_timestamp(1_000);
+/// let record = record.with_headers(Headers::from_iter([("trace", "7")]));
+/// assert_eq!((record.key, record.value, record.timestamp), (Some("ann"), Some("one"), 1_000));
+/// assert_eq!(record.headers.last("trace"), Some(&b"7"[..]));
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Record<K, V> {
     /// Null: none.
@@ -67,7 +76,33 @@ pub struct RecordMetadata<'a> {
 }
 
 /// Why a processor could not go on. Any error turns into one with `?`; the host deals with the
-/// record as its configuration says.
+/// record as its configuration says: it stops, skips it or sends it to the dead letters.
+///
+/// ```
+/// # use millrace::{TopologyTestDriver, prelude::*};
+/// # let mut builder = StreamsBuilder::new();
+/// struct Parse;
+///
+/// impl Processor<String, String, String, i64> for Parse {
+///     fn process(
+///         &mut self,
+///         context: &mut ProcessorContext<'_, String, i64>,
+///         record: Record<String, String>,
+///     ) -> ProcessResult {
+///         let text = record.value.as_deref().ok_or_else(|| ProcessError::new("there is no number"))?;
+///         let number = text.parse()?;
+///         context.forward(record.with_value(Some(number)));
+///         Ok(())
+///     }
+/// }
+///
+/// builder.stream("texts", Consumed::with(StringSerde, StringSerde)).process(|| Parse, &[]).foreach(|_, _| {});
+/// # let driver = TopologyTestDriver::new(builder.build().unwrap()).unwrap();
+/// # let texts = driver.create_input_topic("texts", StringSerde, StringSerde);
+/// # use millrace::TestRecord;
+/// let failed = texts.try_pipe_record(TestRecord::new("a".to_owned(), "seven".to_owned(), 0));
+/// assert!(failed.unwrap_err().to_string().contains("invalid digit"));
+/// ```
 pub struct ProcessError {
     pub(crate) cause: Cause,
 }
@@ -135,9 +170,9 @@ pub struct Schedule(pub(crate) u32);
 /// schedules are made in `init`, which every new instance is given first.
 ///
 /// ```
-/// use millrace::prelude::*;
-/// use std::time::Duration;
-///
+/// # use millrace::{TopologyTestDriver, prelude::*};
+/// # use std::time::Duration;
+/// # let mut builder = StreamsBuilder::new();
 /// /// Remembers how often each key came, and tells all counts every minute.
 /// struct Tell;
 ///
@@ -172,13 +207,18 @@ pub struct Schedule(pub(crate) u32);
 ///     }
 /// }
 ///
-/// let mut builder = StreamsBuilder::new();
 /// builder.add_state_store(Stores::key_value_store("seen", StringSerde, LongSerde));
 /// builder
 ///     .stream("events", Consumed::with(StringSerde, StringSerde))
 ///     .process(|| Tell, &["seen"])
-///     .to("told", Produced::default());
-/// builder.build().unwrap();
+///     .to("told", Produced::with(StringSerde, LongSerde));
+/// # let driver = TopologyTestDriver::new(builder.build().unwrap()).unwrap();
+/// # let events = driver.create_input_topic("events", StringSerde, StringSerde);
+/// # let told = driver.create_output_topic("told", StringSerde, LongSerde);
+/// events.pipe_key_values([("a", "x"), ("b", "y"), ("a", "z")]);
+/// assert!(told.is_empty());
+/// driver.advance_wall_clock_time(Duration::from_secs(60));
+/// assert_eq!(told.read_lines(), ["a:2", "b:1"]);
 /// ```
 pub trait Processor<KIn, VIn, KOut, VOut>: Send + 'static {
     /// Called once, before anything else.
@@ -225,7 +265,41 @@ pub(crate) trait Calls<K, V>: Services {
     fn forward_to(&mut self, child: &str, record: Record<K, V>);
 }
 
-/// What a processor may do while it is called.
+/// What a processor may do while it is called: forward records, use its stores, schedule punctuations, ask for times, for a
+/// commit, for where the record at hand is from.
+///
+/// ```
+/// # use millrace::{TopologyTestDriver, prelude::*};
+/// # let mut builder = StreamsBuilder::new();
+/// /// Sends what is from one topic to one child, all else to the other.
+/// struct Sort;
+///
+/// impl Processor<String, String, String, String> for Sort {
+///     fn process(
+///         &mut self,
+///         context: &mut ProcessorContext<'_, String, String>,
+///         record: Record<String, String>,
+///     ) -> ProcessResult {
+///         let is_old = context.record_metadata().is_some_and(|place| place.topic == "old");
+///         context.forward_to(if is_old { "archive" } else { "inbox" }, record);
+///         Ok(())
+///     }
+/// }
+///
+/// let sorted = builder
+///     .stream_of(["old", "new"], Consumed::with(StringSerde, StringSerde))
+///     .process(|| Sort, &[]);
+/// sorted.to("archive", Produced::with(StringSerde, StringSerde).with_name("archive"));
+/// sorted.to("inbox", Produced::with(StringSerde, StringSerde).with_name("inbox"));
+/// # let driver = TopologyTestDriver::new(builder.build().unwrap()).unwrap();
+/// # let old = driver.create_input_topic("old", StringSerde, StringSerde);
+/// # let new = driver.create_input_topic("new", StringSerde, StringSerde);
+/// # let archive = driver.create_output_topic("archive", StringSerde, StringSerde);
+/// # let inbox = driver.create_output_topic("inbox", StringSerde, StringSerde);
+/// old.pipe_input("a", "1");
+/// new.pipe_input("b", "2");
+/// assert_eq!((archive.read_lines(), inbox.read_lines()), (vec!["a:1".to_owned()], vec!["b:2".to_owned()]));
+/// ```
 pub struct ProcessorContext<'a, KOut, VOut> {
     pub(crate) calls: &'a mut (dyn Calls<KOut, VOut> + 'a),
 }

@@ -13,7 +13,18 @@ pub(crate) use column::{Col, Raw, Writer};
 pub trait Data: Clone + 'static {}
 impl<T: Clone + 'static> Data for T {}
 
-/// The headers of a record, in its own order; a key may come more than once.
+/// The headers of a record, in its own order; a key may come more than once. They go on with a record through all operators,
+/// to the topics it is written to. Aggregates have those of the record in hand.
+///
+/// ```
+/// use millrace::Headers;
+///
+/// let mut headers = Headers::new();
+/// headers.add("trace", "7").add("trace", "8").add_null("empty");
+/// assert_eq!(headers.last("trace"), Some(&b"8"[..]));
+/// assert_eq!(headers.iter().count(), 3);
+/// assert!(headers.remove("trace").last("trace").is_none());
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Headers(Vec<(String, Option<Vec<u8>>)>);
 

@@ -255,6 +255,16 @@ fn double_to_long_bits(value: f64) -> u64 {
 }
 
 /// JSON of any type that `serde` can write and read.
+///
+/// ```
+/// use millrace::{JsonSerde, Serde};
+///
+/// let serde = JsonSerde::<Vec<i32>>::new();
+/// let mut bytes = Vec::new();
+/// serde.serialize(&vec![1, 2], &mut bytes).unwrap();
+/// assert_eq!(bytes, b"[1,2]");
+/// assert_eq!(serde.deserialize(&bytes).unwrap(), [1, 2]);
+/// ```
 pub struct JsonSerde<T>(PhantomData<fn() -> T>);
 
 impl<T> JsonSerde<T> {

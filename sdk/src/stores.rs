@@ -26,7 +26,33 @@ pub use session::SessionStore;
 pub use versioned::{Put, VersionedKeyValueStore, VersionedRecord};
 pub use window::WindowStore;
 
-/// Makes stores for processors.
+/// Makes stores for processors and transformers: [`crate::StreamsBuilder::add_state_store`] adds them, and those that use
+/// one name it.
+///
+/// ```
+/// # use millrace::{TopologyTestDriver, prelude::*};
+/// # let mut builder = StreamsBuilder::new();
+/// builder.add_state_store(
+///     Stores::key_value_store("seen", StringSerde, LongSerde)
+///         .in_memory()
+///         .with_logging_enabled([("min.cleanable.dirty.ratio", "0.1")]),
+/// );
+/// builder
+///     .table("names", Consumed::with(StringSerde, StringSerde), Materialized::default())
+///     .transform_values(
+///         |context, id, name: Option<&String>| {
+///             let mut seen = context.key_value_store::<String, i64>("seen")?;
+///             let times = seen.get(id)?.unwrap_or(0) + 1;
+///             seen.put(id, times)?;
+///             Ok(name.cloned())
+///         },
+///         &["seen"],
+///     );
+/// # let driver = TopologyTestDriver::new(builder.build().unwrap()).unwrap();
+/// # let names = driver.create_input_topic("names", StringSerde, StringSerde);
+/// names.pipe_key_values([("u1", "Ada"), ("u1", "Eva")]);
+/// assert_eq!(driver.get_key_value_store("seen").unwrap().get(&"u1".to_owned()), Some(2_i64));
+/// ```
 #[derive(Debug)]
 pub struct Stores;
 

@@ -7,6 +7,19 @@ use crate::serdes::{Serde, SharedSerde};
 
 /// How two streams are joined: the join's name, the name its stores' names begin with, how they are kept, and serdes.
 /// Serdes that are not given are those of the streams.
+///
+/// ```
+/// # use millrace::{TopologyTestDriver, prelude::*};
+/// # use std::time::Duration;
+/// # let mut builder = StreamsBuilder::new();
+/// let orders = builder.stream("orders", Consumed::with(StringSerde, StringSerde));
+/// let payments = builder.stream("payments", Consumed::with(StringSerde, LongSerde));
+/// let hour = JoinWindows::of_time_difference_with_no_grace(Duration::from_secs(3600));
+/// let joined = StreamJoined::as_("paid").with_store_name("paid").in_memory();
+/// orders.join(&payments, |order, sum| format!("{order}: {sum}"), hour, joined);
+/// # let driver = TopologyTestDriver::new(builder.build().unwrap()).unwrap();
+/// assert_eq!(driver.state_store_names(), ["paid-this-join-store", "paid-other-join-store"]);
+/// ```
 pub struct StreamJoined<K, V, O> {
     pub(crate) name: Option<String>,
     pub(crate) store_name: Option<String>,
@@ -52,6 +65,24 @@ impl<K, V, O> StreamJoined<K, V, O> {
             other_values: Some(Arc::new(other_values)),
             ..Self::default()
         }
+    }
+
+    /// The same with this serde for the keys.
+    #[must_use]
+    pub fn with_key_serde(self, serde: impl Serde<Value = K>) -> Self {
+        Self { keys: Some(Arc::new(serde)), ..self }
+    }
+
+    /// The same with this serde for the values of this stream.
+    #[must_use]
+    pub fn with_value_serde(self, serde: impl Serde<Value = V>) -> Self {
+        Self { values: Some(Arc::new(serde)), ..self }
+    }
+
+    /// The same with this serde for the values of the other stream.
+    #[must_use]
+    pub fn with_other_value_serde(self, serde: impl Serde<Value = O>) -> Self {
+        Self { other_values: Some(Arc::new(serde)), ..self }
     }
 
     /// With this name for its nodes and repartition topics.

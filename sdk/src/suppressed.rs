@@ -13,6 +13,25 @@ pub(crate) enum WhenFull {
 }
 
 /// How much a suppression's buffer takes and what is done when it is full. It has a changelog of its own.
+///
+/// ```
+/// # use millrace::{TopologyTestDriver, prelude::*};
+/// # use std::time::Duration;
+/// # let mut builder = StreamsBuilder::new();
+/// // Of two keys; a third one drives out what has waited longest.
+/// builder
+///     .table("prices", Consumed::with(StringSerde, LongSerde), Materialized::as_("prices"))
+///     .suppress(Suppressed::until_time_limit(Duration::from_secs(60), BufferConfig::max_records(2)))
+///     .to_stream()
+///     .to("slow", Produced::default());
+/// # let driver = TopologyTestDriver::new(builder.build().unwrap()).unwrap();
+/// # let prices = driver.create_input_topic("prices", StringSerde, LongSerde);
+/// # let slow = driver.create_output_topic("slow", StringSerde, LongSerde);
+/// prices.pipe_input_at("tea", 5, 0);
+/// prices.pipe_input_at("salt", 1, 1_000);
+/// prices.pipe_input_at("rice", 2, 2_000);
+/// assert_eq!(slow.read_lines(), ["tea:5"]);
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BufferConfig {
     pub(crate) max_records: Option<usize>,
@@ -57,6 +76,12 @@ impl BufferConfig {
         Self { max_bytes: Some(bytes), ..self }
     }
 
+    /// The same without limits: it is never full.
+    #[must_use]
+    pub fn with_no_bound(self) -> Self {
+        Self { max_records: None, max_bytes: None, when_full: WhenFull::ShutDown, ..self }
+    }
+
     /// The same; when it is full, what has waited longest goes on.
     #[must_use]
     pub fn emit_early_when_full(self) -> Self {
@@ -84,6 +109,25 @@ impl BufferConfig {
 }
 
 /// How long updates of a table are held back, see [`crate::KTable::suppress`].
+///
+/// ```
+/// # use millrace::{TopologyTestDriver, prelude::*};
+/// # use std::time::Duration;
+/// # let mut builder = StreamsBuilder::new();
+/// // At most one update of a key in a minute.
+/// builder
+///     .table("prices", Consumed::with(StringSerde, LongSerde), Materialized::as_("prices"))
+///     .suppress(Suppressed::until_time_limit(Duration::from_secs(60), BufferConfig::max_records(1_000)))
+///     .to_stream()
+///     .to("slow", Produced::default());
+/// # let driver = TopologyTestDriver::new(builder.build().unwrap()).unwrap();
+/// # let prices = driver.create_input_topic("prices", StringSerde, LongSerde);
+/// # let slow = driver.create_output_topic("slow", StringSerde, LongSerde);
+/// prices.pipe_input_at("tea", 5, 0);
+/// prices.pipe_input_at("tea", 6, 30_000);
+/// prices.pipe_input_at("salt", 1, 60_000);
+/// assert_eq!(slow.read_lines(), ["tea:6"]);
+/// ```
 pub struct Suppressed<K> {
     pub(crate) name: Option<String>,
     pub(crate) buffer: BufferConfig,

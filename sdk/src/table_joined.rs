@@ -9,6 +9,22 @@ pub(crate) type KeyPartitioner<K> = Arc<dyn Fn(&str, Option<&K>, u32) -> Option<
 
 /// How two tables are joined on a foreign key: the name that those of its nodes, its store and its topics begin with, and
 /// partitioners where a table's topic is not partitioned by Kafka's default.
+///
+/// ```
+/// # use millrace::{TopologyTestDriver, prelude::*};
+/// # let mut builder = StreamsBuilder::new();
+/// let authors = builder.table("authors", Consumed::with(StringSerde, StringSerde), Materialized::default());
+/// let books = builder.table("books", Consumed::with(StringSerde, StringSerde), Materialized::default());
+/// books.join_on_foreign_key(
+///     &authors,
+///     |_title, author| Some(author.clone()),
+///     |_author, name| name.clone(),
+///     // All books are in the first partition.
+///     TableJoined::as_("by-author").with_partitioner(|_topic, _title, _partitions| Some(0)),
+/// );
+/// # let driver = TopologyTestDriver::new(builder.build().unwrap()).unwrap();
+/// assert!(driver.describe().contains("by-author-subscription-registration"));
+/// ```
 pub struct TableJoined<K, O> {
     pub(crate) name: Option<String>,
     pub(crate) partitioner: Option<KeyPartitioner<K>>,

@@ -1,5 +1,6 @@
 //! Owns the kinds of windows and which of them a time falls into. Must not know what is done with them.
 
+use std::fmt;
 use std::time::Duration;
 
 /// A span of time. The end is not in a tumbling or hopping window, and is in a sliding window or a session.
@@ -11,13 +12,28 @@ pub struct Window {
     pub end: i64,
 }
 
-/// A key in a window: the key of windowed tables.
+/// A key in a window: the key of windowed tables. [`crate::TimeWindowedSerde`] and [`crate::SessionWindowedSerde`] write
+/// it to topics; such a topic is partitioned by the key alone.
+///
+/// ```
+/// use millrace::{Window, Windowed};
+///
+/// let key = Windowed { key: "ann", window: Window { start: 0, end: 60_000 } };
+/// assert_eq!(key.to_string(), "[ann@0/60000]");
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Windowed<K> {
     /// What was grouped by.
     pub key: K,
     /// When.
     pub window: Window,
+}
+
+/// As Kafka Streams writes it: `[key@start/end]`.
+impl<K: fmt::Display> fmt::Display for Windowed<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "[{}@{}/{}]", self.key, self.window.start, self.window.end)
+    }
 }
 
 pub(crate) fn millis(duration: Duration) -> i64 {
@@ -34,21 +50,24 @@ pub enum EmitStrategy {
     OnWindowClose,
 }
 
-/// Windows of one size that begin at regular times: tumbling windows follow each other, hopping ones overlap.
+/// Windows of one size that begin at regular times, counted from 1970 on: tumbling windows follow each other, hopping ones
+/// overlap.
 ///
 /// ```
-/// use millrace::prelude::*;
-/// use std::time::Duration;
-///
-/// let mut builder = StreamsBuilder::new();
+/// # use millrace::{TopologyTestDriver, prelude::*};
+/// # use std::time::Duration;
+/// # let mut builder = StreamsBuilder::new();
+/// let hourly = TimeWindows::of_size_with_no_grace(Duration::from_secs(3600));
 /// builder
 ///     .stream("clicks", Consumed::with(StringSerde, StringSerde))
 ///     .group_by_key(Grouped::default())
-///     .windowed_by(TimeWindows::of_size_and_grace(Duration::from_secs(60), Duration::from_secs(5)))
-///     .count(Materialized::as_("clicks-per-minute"))
-///     .to_stream()
-///     .to("clicks-per-minute", Produced::default());
-/// builder.build().unwrap();
+///     .windowed_by(hourly.advance_by(Duration::from_secs(1800)))
+///     .count(Materialized::as_("counts"));
+/// # let driver = TopologyTestDriver::new(builder.build().unwrap()).unwrap();
+/// # let clicks = driver.create_input_topic("clicks", StringSerde, StringSerde);
+/// clicks.pipe_input_at("ann", "home", 2_000_000);
+/// let counts = driver.get_window_store::<String, i64>("counts").unwrap();
+/// assert_eq!(counts.fetch_range(&"ann".to_owned(), ..), [(0, 1), (1_800_000, 1)]);
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TimeWindows {
@@ -78,7 +97,22 @@ impl TimeWindows {
     }
 }
 
-/// One window from a time on, for ever.
+/// One window from a time on, for ever. Earlier records are in none.
+///
+/// ```
+/// # use millrace::{TopologyTestDriver, prelude::*};
+/// # let mut builder = StreamsBuilder::new();
+/// builder
+///     .stream("clicks", Consumed::with(StringSerde, StringSerde))
+///     .group_by_key(Grouped::default())
+///     .windowed_by(UnlimitedWindows::of().start_on(1_000))
+///     .count(Materialized::as_("counts"));
+/// # let driver = TopologyTestDriver::new(builder.build().unwrap()).unwrap();
+/// # let clicks = driver.create_input_topic("clicks", StringSerde, StringSerde);
+/// clicks.pipe_input_at("ann", "home", 999);
+/// clicks.pipe_input_at("ann", "help", 2_000);
+/// assert_eq!(driver.get_window_store("counts").unwrap().fetch(&"ann".to_owned(), 1_000), Some(1_i64));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct UnlimitedWindows {
     start_ms: i64,
@@ -100,6 +134,25 @@ impl UnlimitedWindows {
 
 /// Windows of one size that end or begin at a record: for each set of records that lie no further apart than the time
 /// difference there is one window.
+///
+/// ```
+/// # use millrace::{TopologyTestDriver, prelude::*};
+/// # use std::time::Duration;
+/// # let mut builder = StreamsBuilder::new();
+/// let ten_seconds = Duration::from_secs(10);
+/// builder
+///     .stream("clicks", Consumed::with(StringSerde, StringSerde))
+///     .group_by_key(Grouped::default())
+///     .windowed_by(SlidingWindows::of_time_difference_and_grace(ten_seconds, ten_seconds))
+///     .count(Materialized::as_("counts"));
+/// # let driver = TopologyTestDriver::new(builder.build().unwrap()).unwrap();
+/// # let clicks = driver.create_input_topic("clicks", StringSerde, StringSerde);
+/// clicks.pipe_input_at("ann", "home", 20_000);
+/// clicks.pipe_input_at("ann", "help", 25_000);
+/// let counts = driver.get_window_store::<String, i64>("counts").unwrap();
+/// // Each ends at a record, but the last, which begins just after the first one.
+/// assert_eq!(counts.fetch_range(&"ann".to_owned(), ..), [(10_000, 1), (15_000, 2), (20_001, 1)]);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SlidingWindows {
     pub(crate) difference_ms: i64,
@@ -126,7 +179,26 @@ impl SlidingWindows {
 }
 
 /// Sessions: records of a key belong to the same one if no gap between them is longer than the inactivity gap. A record
-/// between two sessions makes one of them.
+/// between two sessions makes one of them. A session lasts from its first to its last record, both included.
+///
+/// ```
+/// # use millrace::{TopologyTestDriver, prelude::*};
+/// # use std::time::Duration;
+/// # let mut builder = StreamsBuilder::new();
+/// builder
+///     .stream("clicks", Consumed::with(StringSerde, StringSerde))
+///     .group_by_key(Grouped::default())
+///     .windowed_by(SessionWindows::of_inactivity_gap_and_grace(Duration::from_secs(30), Duration::from_secs(60)))
+///     .count(Materialized::as_("visits"));
+/// # let driver = TopologyTestDriver::new(builder.build().unwrap()).unwrap();
+/// # let clicks = driver.create_input_topic("clicks", StringSerde, StringSerde);
+/// clicks.pipe_input_at("ann", "home", 0);
+/// clicks.pipe_input_at("ann", "help", 30_000);
+/// clicks.pipe_input_at("ann", "home", 60_001);
+/// let visits = driver.get_session_store::<String, i64>("visits").unwrap();
+/// let visits: Vec<String> = visits.all().iter().map(|(visit, count)| format!("{visit} {count}")).collect();
+/// assert_eq!(visits, ["[ann@0/30000] 2", "[ann@60001/60001] 1"]);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SessionWindows {
     pub(crate) gap_ms: i64,
@@ -155,6 +227,27 @@ impl SessionWindows {
 ///
 /// A record of the right stream joins one of the left stream if it is at most `before` earlier and at most `after` later
 /// than that. How long non-joined records are waited for, and how late a record may be, the grace period says.
+///
+/// ```
+/// # use millrace::{TopologyTestDriver, prelude::*};
+/// # use std::time::Duration;
+/// # let mut builder = StreamsBuilder::new();
+/// let orders = builder.stream("orders", Consumed::with(StringSerde, StringSerde));
+/// let parcels = builder.stream("parcels", Consumed::with(StringSerde, StringSerde));
+/// // What is sent after an order, within a day.
+/// let day = JoinWindows::of_time_difference_with_no_grace(Duration::from_secs(86_400)).before(Duration::ZERO);
+/// orders
+///     .join(&parcels, |order, parcel| format!("{order} in {parcel}"), day, StreamJoined::default())
+///     .to("sent", Produced::with(StringSerde, StringSerde));
+/// # let driver = TopologyTestDriver::new(builder.build().unwrap()).unwrap();
+/// # let orders = driver.create_input_topic("orders", StringSerde, StringSerde);
+/// # let parcels = driver.create_input_topic("parcels", StringSerde, StringSerde);
+/// # let sent = driver.create_output_topic("sent", StringSerde, StringSerde);
+/// parcels.pipe_input_at("o1", "the past", 999);
+/// orders.pipe_input_at("o1", "tea", 1_000);
+/// parcels.pipe_input_at("o1", "a box", 2_000);
+/// assert_eq!(sent.read_lines(), ["o1:tea in a box"]);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct JoinWindows {
     pub(crate) before_ms: i64,

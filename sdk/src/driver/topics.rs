@@ -33,6 +33,20 @@ impl<K, V> TestRecord<K, V> {
 
 /// A topic that a test writes. Records without a timestamp of their own get that of the topic's
 /// clock, which stands still unless it is moved.
+///
+/// ```
+/// # use millrace::{TopologyTestDriver, prelude::*};
+/// # use std::time::Duration;
+/// # let mut builder = StreamsBuilder::new();
+/// builder.stream("lines", Consumed::with(StringSerde, StringSerde)).to("copy", Produced::default());
+/// # let driver = TopologyTestDriver::new(builder.build().unwrap()).unwrap();
+/// # let copy = driver.create_output_topic("copy", StringSerde, StringSerde);
+/// let lines = driver.create_input_topic("lines", StringSerde, StringSerde).with_time(1_000, Duration::from_secs(1));
+/// lines.pipe_key_values([("a", "x"), ("b", "y")]);
+/// lines.pipe_input_at("c", "z", 500);
+/// let times: Vec<i64> = copy.read_records_to_list().iter().map(|record| record.timestamp).collect();
+/// assert_eq!(times, [1_000, 2_000, 500]);
+/// ```
 pub struct TestInputTopic<K, V> {
     driver: Rc<RefCell<Driver>>,
     topic: String,
@@ -87,6 +101,23 @@ impl<K: Data, V: Data> TestInputTopic<K, V> {
         self.pipe_record(TestRecord::new(Some(key.into()), Some(value.into()), self.next_time()));
     }
 
+    /// Writes a key and a value at that time, in milliseconds since the Unix epoch. The topic's clock stays where it is.
+    ///
+    /// # Panics
+    /// If the topology fails on it.
+    pub fn pipe_input_at(&self, key: impl Into<K>, value: impl Into<V>, timestamp: i64) {
+        self.pipe_record(TestRecord::new(Some(key.into()), Some(value.into()), timestamp));
+    }
+
+    /// Writes keys and values in order.
+    ///
+    /// # Panics
+    /// If the topology fails on one.
+    pub fn pipe_key_values<A: Into<K>, B: Into<V>>(&self, records: impl IntoIterator<Item = (A, B)>) {
+        let record = |(key, value): (A, B)| TestRecord::new(Some(key.into()), Some(value.into()), self.next_time());
+        self.pipe_records(records.into_iter().map(record).collect());
+    }
+
     /// Writes a key and a value, either of which can be null.
     ///
     /// # Panics
@@ -139,6 +170,20 @@ impl<K: Data, V: Data> TestInputTopic<K, V> {
 }
 
 /// A topic that a test reads.
+///
+/// ```
+/// # use millrace::{TopologyTestDriver, prelude::*};
+/// # let mut builder = StreamsBuilder::new();
+/// builder.stream("lines", Consumed::with(StringSerde, LongSerde)).to("copy", Produced::default());
+/// # let driver = TopologyTestDriver::new(builder.build().unwrap()).unwrap();
+/// # let lines = driver.create_input_topic("lines", StringSerde, LongSerde);
+/// # let copy = driver.create_output_topic("copy", StringSerde, LongSerde);
+/// lines.pipe_key_values([("a", 1), ("b", 2), ("a", 3), ("b", 4)]);
+/// assert_eq!(copy.read_key_value(), Some((Some("a".to_owned()), Some(1))));
+/// assert_eq!(copy.read_value(), Some(2));
+/// assert_eq!(copy.read_lines(), ["a:3", "b:4"]);
+/// assert!(copy.is_empty());
+/// ```
 pub struct TestOutputTopic<K, V> {
     driver: Rc<RefCell<Driver>>,
     topic: String,
@@ -180,6 +225,35 @@ impl<K: Data, V: Data> TestOutputTopic<K, V> {
     #[must_use]
     pub fn read_key_value(&self) -> Option<(Option<K>, Option<V>)> {
         self.read_record().map(|record| (record.key, record.value))
+    }
+
+    /// The value of the next record.
+    ///
+    /// # Panics
+    /// If all were read.
+    #[must_use]
+    pub fn read_value(&self) -> Option<V> {
+        self.read_record().unwrap_or_else(|| panic!("read from {}: it has no more records", self.topic)).value
+    }
+
+    /// The values of the records that were not read yet.
+    #[must_use]
+    pub fn read_values_to_list(&self) -> Vec<Option<V>> {
+        std::iter::from_fn(|| self.read_record()).map(|record| record.value).collect()
+    }
+
+    /// The records that were not read yet as text, `key:value`, which is short to compare. What is null is `null`.
+    #[must_use]
+    pub fn read_lines(&self) -> Vec<String>
+    where
+        K: fmt::Display,
+        V: fmt::Display,
+    {
+        fn show(shown: Option<&impl fmt::Display>) -> String {
+            shown.map_or_else(|| "null".to_owned(), ToString::to_string)
+        }
+        let line = |(key, value): (Option<K>, Option<V>)| format!("{}:{}", show(key.as_ref()), show(value.as_ref()));
+        self.read_key_values_to_list().into_iter().map(line).collect()
     }
 
     /// The records that were not read yet.

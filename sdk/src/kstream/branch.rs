@@ -12,6 +12,24 @@ use crate::rows::{Data, Rows};
 use crate::topology::{Kind, Shape, Topology};
 
 /// What becomes of the records of a branch, and its name.
+///
+/// ```
+/// # use millrace::{TopologyTestDriver, prelude::*};
+/// # let mut builder = StreamsBuilder::new();
+/// builder
+///     .stream("lines", Consumed::with(StringSerde, StringSerde))
+///     .split()
+///     .branch(
+///         |_, line| line.is_some_and(|line| line.starts_with('!')),
+///         Branched::with_consumer(|urgent: KStream<String, String>| urgent.to("urgent", Produced::default())),
+///     )
+///     .no_default_branch();
+/// # let driver = TopologyTestDriver::new(builder.build().unwrap()).unwrap();
+/// # let lines = driver.create_input_topic("lines", StringSerde, StringSerde);
+/// # let urgent = driver.create_output_topic("urgent", StringSerde, StringSerde);
+/// lines.pipe_key_values([("a", "!fire"), ("b", "tea")]);
+/// assert_eq!(urgent.read_lines(), ["a:!fire"]);
+/// ```
 pub struct Branched<K, V> {
     name: Option<String>,
     chain: Chain<K, V>,
@@ -81,20 +99,25 @@ impl<K, V> fmt::Debug for BranchedKStream<K, V> {
 }
 
 impl<K: Data, V: Data> KStream<K, V> {
-    /// Splits the stream into branches.
+    /// Splits the stream into branches: each record goes to the first one whose predicate says yes.
     ///
     /// ```
-    /// use millrace::prelude::*;
-    ///
-    /// let mut builder = StreamsBuilder::new();
-    /// let numbers = builder.stream("numbers", Consumed::with(StringSerde, LongSerde));
-    /// let branches = numbers
+    /// # use millrace::{TopologyTestDriver, prelude::*};
+    /// # let mut builder = StreamsBuilder::new();
+    /// let branches = builder
+    ///     .stream("numbers", Consumed::with(StringSerde, LongSerde))
     ///     .named("by-sign-")
     ///     .split()
     ///     .branch(|_, number| number.is_some_and(|number| *number < 0), Branched::as_("negative"))
     ///     .default_branch(Branched::as_("other"));
-    /// branches["by-sign-negative"].to("negative-numbers", Produced::default());
-    /// branches["by-sign-other"].to("other-numbers", Produced::default());
+    /// branches["by-sign-negative"].to("negative", Produced::default());
+    /// branches["by-sign-other"].to("other", Produced::default());
+    /// # let driver = TopologyTestDriver::new(builder.build().unwrap()).unwrap();
+    /// # let numbers = driver.create_input_topic("numbers", StringSerde, LongSerde);
+    /// # let negative = driver.create_output_topic("negative", StringSerde, LongSerde);
+    /// # let other = driver.create_output_topic("other", StringSerde, LongSerde);
+    /// numbers.pipe_key_values([("a", -1), ("b", 2)]);
+    /// assert_eq!((negative.read_lines(), other.read_lines()), (vec!["a:-1".to_owned()], vec!["b:2".to_owned()]));
     /// ```
     #[must_use]
     pub fn split(&self) -> BranchedKStream<K, V> {
@@ -115,7 +138,25 @@ impl<K: Data, V: Data> KStream<K, V> {
 }
 
 impl<K: Data, V: Data> BranchedKStream<K, V> {
-    /// Adds a branch for the records that no earlier branch takes and this predicate wants.
+    /// Adds a branch for the records that no earlier branch takes and this predicate wants. It is asked about nulls, too.
+    ///
+    /// ```
+    /// # use millrace::{TopologyTestDriver, prelude::*};
+    /// # let mut builder = StreamsBuilder::new();
+    /// let branches = builder
+    ///     .stream("numbers", Consumed::with(StringSerde, LongSerde))
+    ///     .named("n-")
+    ///     .split()
+    ///     .branch(|_, number| number.is_some_and(|number| number % 6 == 0), Branched::as_("sixth"))
+    ///     .branch(|_, number| number.is_some_and(|number| number % 2 == 0), Branched::as_("even"))
+    ///     .no_default_branch();
+    /// branches["n-even"].to("even", Produced::default());
+    /// # let driver = TopologyTestDriver::new(builder.build().unwrap()).unwrap();
+    /// # let numbers = driver.create_input_topic("numbers", StringSerde, LongSerde);
+    /// # let even = driver.create_output_topic("even", StringSerde, LongSerde);
+    /// numbers.pipe_key_values([("a", 6), ("b", 4), ("c", 3)]);
+    /// assert_eq!(even.read_lines(), ["b:4"]);
+    /// ```
     #[must_use]
     pub fn branch(
         mut self,
@@ -130,13 +171,40 @@ impl<K: Data, V: Data> BranchedKStream<K, V> {
 
     /// Adds a branch for all other records, and answers the branches by name: that of the split
     /// followed by the branch's, or by its number from 1, 0 for the default branch.
+    ///
+    /// ```
+    /// # use millrace::{TopologyTestDriver, prelude::*};
+    /// # let mut builder = StreamsBuilder::new();
+    /// let branches = builder
+    ///     .stream("numbers", Consumed::with(StringSerde, LongSerde))
+    ///     .named("n-")
+    ///     .split()
+    ///     .branch(|_, number| number.is_none(), Branched::default())
+    ///     .default_branch(Branched::default());
+    /// assert_eq!(branches.keys().collect::<Vec<_>>(), ["n-0", "n-1"]);
+    /// ```
     #[must_use]
     pub fn default_branch(mut self, branched: Branched<K, V>) -> BTreeMap<String, KStream<K, V>> {
         self.add(0, branched);
         self.branches
     }
 
-    /// The branches by name; records that none of them wants are left out.
+    /// The branches by name, see [`Self::default_branch`]; records that none of them wants are left out.
+    ///
+    /// ```
+    /// # use millrace::{TopologyTestDriver, prelude::*};
+    /// # let mut builder = StreamsBuilder::new();
+    /// let lines = builder.stream("lines", Consumed::with(StringSerde, StringSerde));
+    /// let branches =
+    ///     lines.named("l-").split().branch(|key, _| key.is_some(), Branched::as_("keyed")).no_default_branch();
+    /// branches["l-keyed"].to("keyed", Produced::default());
+    /// # let driver = TopologyTestDriver::new(builder.build().unwrap()).unwrap();
+    /// # let lines = driver.create_input_topic("lines", StringSerde, StringSerde);
+    /// # let keyed = driver.create_output_topic("keyed", StringSerde, StringSerde);
+    /// lines.pipe_nullable(None, Some("x".to_owned()));
+    /// lines.pipe_input("a", "y");
+    /// assert_eq!(keyed.read_lines(), ["a:y"]);
+    /// ```
     #[must_use]
     pub fn no_default_branch(self) -> BTreeMap<String, KStream<K, V>> {
         self.branches

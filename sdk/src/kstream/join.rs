@@ -15,19 +15,27 @@ use crate::serdes::{BytesSerde, SharedSerde};
 use crate::topology::{Kind, Shape, StoreDefinition, Topology};
 
 impl<K: Data, V: Data> KStream<K, V> {
-    /// The records whose key the table has when they come (had at their time, if it keeps versions), with what `joiner` makes of both values. The stream's and the
-    /// table's topics need as many partitions.
+    /// The records whose key the table has when they come (had at their time, if it keeps versions), with what `joiner` makes
+    /// of both values. Later changes of the table don't touch what was joined. Records with a null key or value are left
+    /// out, and counted as dropped. The topics of both need as many partitions; if the stream's key may have changed it goes
+    /// through a repartition topic first.
     ///
     /// ```
-    /// use millrace::prelude::*;
-    ///
-    /// let mut builder = StreamsBuilder::new();
+    /// # use millrace::{TopologyTestDriver, prelude::*};
+    /// # let mut builder = StreamsBuilder::new();
     /// let prices = builder.table("prices", Consumed::with(StringSerde, LongSerde), Materialized::default());
     /// builder
     ///     .stream("orders", Consumed::with(StringSerde, LongSerde))
     ///     .join_table(&prices, |amount, price| amount * price, Joined::default())
-    ///     .to("sums", Produced::default());
-    /// builder.build().unwrap();
+    ///     .to("sums", Produced::with(StringSerde, LongSerde));
+    /// # let driver = TopologyTestDriver::new(builder.build().unwrap()).unwrap();
+    /// # let prices = driver.create_input_topic("prices", StringSerde, LongSerde);
+    /// # let orders = driver.create_input_topic("orders", StringSerde, LongSerde);
+    /// # let sums = driver.create_output_topic("sums", StringSerde, LongSerde);
+    /// orders.pipe_input("tea", 2);
+    /// prices.pipe_input("tea", 5);
+    /// orders.pipe_input("tea", 3);
+    /// assert_eq!(sums.read_lines(), ["tea:15"]);
     /// ```
     #[must_use]
     pub fn join_table<O: Data, R: Data>(
@@ -40,6 +48,23 @@ impl<K: Data, V: Data> KStream<K, V> {
     }
 
     /// As [`Self::join_table`]; the joiner is given the key, too.
+    ///
+    /// ```
+    /// # use millrace::{TopologyTestDriver, prelude::*};
+    /// # let mut builder = StreamsBuilder::new();
+    /// let prices = builder.table("prices", Consumed::with(StringSerde, LongSerde), Materialized::default());
+    /// builder
+    ///     .stream("orders", Consumed::with(StringSerde, LongSerde))
+    ///     .join_table_with_key(&prices, |what, n, price| format!("{n} {what} at {price}"), Joined::default())
+    ///     .to("bills", Produced::with(StringSerde, StringSerde));
+    /// # let driver = TopologyTestDriver::new(builder.build().unwrap()).unwrap();
+    /// # let prices = driver.create_input_topic("prices", StringSerde, LongSerde);
+    /// # let orders = driver.create_input_topic("orders", StringSerde, LongSerde);
+    /// # let bills = driver.create_output_topic("bills", StringSerde, StringSerde);
+    /// prices.pipe_input("tea", 5);
+    /// orders.pipe_input("tea", 3);
+    /// assert_eq!(bills.read_lines(), ["tea:3 tea at 5"]);
+    /// ```
     #[must_use]
     pub fn join_table_with_key<O: Data, R: Data>(
         &self,
@@ -54,7 +79,30 @@ impl<K: Data, V: Data> KStream<K, V> {
         self.joined_table(table, false, joiner, joined)
     }
 
-    /// All records, with what `joiner` makes of their value and that of the table, if it has the key. The key may be null.
+    /// All records with a value, with what `joiner` makes of it and that of the table, if it has the key when the record comes.
+    /// The key may be null: then the table has nothing. Records with a null value are left out, and counted as dropped. For
+    /// topics see [`Self::join_table`].
+    ///
+    /// ```
+    /// # use millrace::{TopologyTestDriver, prelude::*};
+    /// # let mut builder = StreamsBuilder::new();
+    /// let users = builder.table("users", Consumed::with(StringSerde, StringSerde), Materialized::default());
+    /// builder
+    ///     .stream("clicks", Consumed::with(StringSerde, StringSerde))
+    ///     .left_join_table(
+    ///         &users,
+    ///         |page, name| format!("{} sees {page}", name.map_or("somebody", String::as_str)),
+    ///         Joined::default(),
+    ///     )
+    ///     .to("visits", Produced::with(StringSerde, StringSerde));
+    /// # let driver = TopologyTestDriver::new(builder.build().unwrap()).unwrap();
+    /// # let users = driver.create_input_topic("users", StringSerde, StringSerde);
+    /// # let clicks = driver.create_input_topic("clicks", StringSerde, StringSerde);
+    /// # let visits = driver.create_output_topic("visits", StringSerde, StringSerde);
+    /// users.pipe_input("u1", "Ada");
+    /// clicks.pipe_key_values([("u1", "home"), ("u2", "help")]);
+    /// assert_eq!(visits.read_lines(), ["u1:Ada sees home", "u2:somebody sees help"]);
+    /// ```
     #[must_use]
     pub fn left_join_table<O: Data, R: Data>(
         &self,
@@ -65,7 +113,27 @@ impl<K: Data, V: Data> KStream<K, V> {
         self.left_join_table_with_key(table, move |_, value, other| joiner(value, other), joined)
     }
 
-    /// As [`Self::left_join_table`]; the joiner is given the key, too.
+    /// As [`Self::left_join_table`]; the joiner is given the key, too, which may be null.
+    ///
+    /// ```
+    /// # use millrace::{TopologyTestDriver, prelude::*};
+    /// # let mut builder = StreamsBuilder::new();
+    /// let users = builder.table("users", Consumed::with(StringSerde, StringSerde), Materialized::default());
+    /// builder
+    ///     .stream("clicks", Consumed::with(StringSerde, StringSerde))
+    ///     .left_join_table_with_key(
+    ///         &users,
+    ///         |id, page, name| format!("{} sees {page}", name.or(id).map_or("somebody", String::as_str)),
+    ///         Joined::default(),
+    ///     )
+    ///     .to("visits", Produced::with(StringSerde, StringSerde));
+    /// # let driver = TopologyTestDriver::new(builder.build().unwrap()).unwrap();
+    /// # let clicks = driver.create_input_topic("clicks", StringSerde, StringSerde);
+    /// # let visits = driver.create_output_topic("visits", StringSerde, StringSerde);
+    /// clicks.pipe_input("u2", "help");
+    /// clicks.pipe_nullable(None, Some("home".to_owned()));
+    /// assert_eq!(visits.read_lines(), ["u2:u2 sees help", "null:somebody sees home"]);
+    /// ```
     #[must_use]
     pub fn left_join_table_with_key<O: Data, R: Data>(
         &self,

@@ -25,25 +25,30 @@ enum Join {
 
 impl<K: Data, V: Data> KStream<K, V> {
     /// Each pair of records of both streams that have one key and are close enough in time, with what `joiner` makes of
-    /// their values. Records with a null key or value are left out. Both topics need as many partitions.
+    /// their values. Its timestamp is the later one's. Records with a null key or value are left out, and counted as
+    /// dropped. A late record joins what is still kept of the other stream.
+    ///
+    /// Both topics need as many partitions. The records of each stream are kept in a window store with a changelog, for as long
+    /// as they can meet others; a stream whose key may have changed goes through a repartition topic first.
     ///
     /// ```
-    /// use millrace::prelude::*;
-    /// use std::time::Duration;
-    ///
-    /// let mut builder = StreamsBuilder::new();
+    /// # use millrace::{TopologyTestDriver, prelude::*};
+    /// # use std::time::Duration;
+    /// # let mut builder = StreamsBuilder::new();
     /// let orders = builder.stream("orders", Consumed::with(StringSerde, StringSerde));
     /// let payments = builder.stream("payments", Consumed::with(StringSerde, LongSerde));
     /// let hour = JoinWindows::of_time_difference_and_grace(Duration::from_secs(3600), Duration::from_secs(60));
     /// orders
     ///     .join(&payments, |order, amount| format!("{order} paid with {amount}"), hour, StreamJoined::default())
     ///     .to("paid", Produced::with(StringSerde, StringSerde));
-    ///
-    /// let driver = millrace::TopologyTestDriver::new(builder.build().unwrap()).unwrap();
-    /// driver.create_input_topic("orders", StringSerde, StringSerde).pipe_input("o1", "shoes");
-    /// driver.create_input_topic("payments", StringSerde, LongSerde).pipe_input("o1", 80);
-    /// let paid = driver.create_output_topic("paid", StringSerde, StringSerde);
-    /// assert_eq!(paid.read_key_value(), Some((Some("o1".to_owned()), Some("shoes paid with 80".to_owned()))));
+    /// # let driver = TopologyTestDriver::new(builder.build().unwrap()).unwrap();
+    /// # let orders = driver.create_input_topic("orders", StringSerde, StringSerde);
+    /// # let payments = driver.create_input_topic("payments", StringSerde, LongSerde);
+    /// # let paid = driver.create_output_topic("paid", StringSerde, StringSerde);
+    /// orders.pipe_input_at("o1", "shoes", 0);
+    /// payments.pipe_input_at("o1", 80, 3_600_000);
+    /// payments.pipe_input_at("o1", 81, 3_600_001);
+    /// assert_eq!(paid.read_lines(), ["o1:shoes paid with 80"]);
     /// ```
     #[must_use]
     pub fn join<O: Data, R: Data>(
@@ -57,6 +62,25 @@ impl<K: Data, V: Data> KStream<K, V> {
     }
 
     /// As [`Self::join`]; the joiner is given the key, too.
+    ///
+    /// ```
+    /// # use millrace::{TopologyTestDriver, prelude::*};
+    /// # use std::time::Duration;
+    /// # let mut builder = StreamsBuilder::new();
+    /// let orders = builder.stream("orders", Consumed::with(StringSerde, StringSerde));
+    /// let payments = builder.stream("payments", Consumed::with(StringSerde, LongSerde));
+    /// let hour = JoinWindows::of_time_difference_with_no_grace(Duration::from_secs(3600));
+    /// orders
+    ///     .join_with_key(&payments, |id, what, sum| format!("{id}: {what}, {sum}"), hour, StreamJoined::default())
+    ///     .to("paid", Produced::with(StringSerde, StringSerde));
+    /// # let driver = TopologyTestDriver::new(builder.build().unwrap()).unwrap();
+    /// # let orders = driver.create_input_topic("orders", StringSerde, StringSerde);
+    /// # let payments = driver.create_input_topic("payments", StringSerde, LongSerde);
+    /// # let paid = driver.create_output_topic("paid", StringSerde, StringSerde);
+    /// orders.pipe_input("o1", "shoes");
+    /// payments.pipe_input("o1", 80);
+    /// assert_eq!(paid.read_lines(), ["o1:o1: shoes, 80"]);
+    /// ```
     #[must_use]
     pub fn join_with_key<O: Data, R: Data>(
         &self,
@@ -73,22 +97,29 @@ impl<K: Data, V: Data> KStream<K, V> {
     }
 
     /// As [`Self::join`], and each record of this stream that meets none: alone, once its window is closed. Whether any
-    /// is, is looked for once a second, when a record comes. The key may be null.
+    /// is, is looked for once a second, when a record comes. Meanwhile such records wait in a store of their own, with a
+    /// changelog. A record of this stream with a null key goes on alone at once; one with a null value is left out.
     ///
     /// ```
-    /// use millrace::prelude::*;
-    /// use std::time::Duration;
-    ///
-    /// let mut builder = StreamsBuilder::new();
+    /// # use millrace::{TopologyTestDriver, prelude::*};
+    /// # use std::time::Duration;
+    /// # let mut builder = StreamsBuilder::new();
     /// let shown = builder.stream("shown", Consumed::with(StringSerde, StringSerde));
     /// let clicked = builder.stream("clicked", Consumed::with(StringSerde, StringSerde));
     /// let minute = JoinWindows::of_time_difference_with_no_grace(Duration::from_secs(60));
     /// shown
-    ///     .left_join(&clicked, |page, click| (page.clone(), click.is_some()), minute, StreamJoined::default())
-    ///     .filter_not(|_, shown| shown.is_some_and(|(_, clicked)| *clicked))
-    ///     .map_values(|(page, _)| page.clone())
-    ///     .to("not-clicked", Produced::with(StringSerde, StringSerde));
-    /// builder.build().unwrap();
+    ///     .left_join(&clicked, |page, click| format!("{page} {}", click.is_some()), minute, StreamJoined::default())
+    ///     .to("results", Produced::with(StringSerde, StringSerde));
+    /// # let driver = TopologyTestDriver::new(builder.build().unwrap()).unwrap();
+    /// # let shown = driver.create_input_topic("shown", StringSerde, StringSerde);
+    /// # let clicked = driver.create_input_topic("clicked", StringSerde, StringSerde);
+    /// # let results = driver.create_output_topic("results", StringSerde, StringSerde);
+    /// shown.pipe_input_at("v1", "home", 0);
+    /// shown.pipe_input_at("v2", "help", 0);
+    /// clicked.pipe_input_at("v1", "buy", 1_000);
+    /// assert_eq!(results.read_lines(), ["v1:home true"]);
+    /// shown.pipe_input_at("v3", "news", 61_000);
+    /// assert_eq!(results.read_lines(), ["v2:help false"]);
     /// ```
     #[must_use]
     pub fn left_join<O: Data, R: Data>(
@@ -101,7 +132,29 @@ impl<K: Data, V: Data> KStream<K, V> {
         self.left_join_with_key(other, move |_, value, other| joiner(value, other), windows, joined)
     }
 
-    /// As [`Self::left_join`]; the joiner is given the key, too.
+    /// As [`Self::left_join`]; the joiner is given the key, too, which may be null.
+    ///
+    /// ```
+    /// # use millrace::{TopologyTestDriver, prelude::*};
+    /// # use std::time::Duration;
+    /// # let mut builder = StreamsBuilder::new();
+    /// let shown = builder.stream("shown", Consumed::with(StringSerde, StringSerde));
+    /// let clicked = builder.stream("clicked", Consumed::with(StringSerde, StringSerde));
+    /// let minute = JoinWindows::of_time_difference_with_no_grace(Duration::from_secs(60));
+    /// shown
+    ///     .left_join_with_key(
+    ///         &clicked,
+    ///         |visit, page, _click| format!("{page}, {}", visit.map_or("nobody", String::as_str)),
+    ///         minute,
+    ///         StreamJoined::default(),
+    ///     )
+    ///     .to("results", Produced::with(StringSerde, StringSerde));
+    /// # let driver = TopologyTestDriver::new(builder.build().unwrap()).unwrap();
+    /// # let shown = driver.create_input_topic("shown", StringSerde, StringSerde);
+    /// # let results = driver.create_output_topic("results", StringSerde, StringSerde);
+    /// shown.pipe_nullable(None, Some("home".to_owned()));
+    /// assert_eq!(results.read_lines(), ["null:home, nobody"]);
+    /// ```
     #[must_use]
     pub fn left_join_with_key<O: Data, R: Data>(
         &self,
@@ -118,6 +171,25 @@ impl<K: Data, V: Data> KStream<K, V> {
 
     /// As [`Self::left_join`] for both streams: each record that meets none goes on alone. The joiner is given one value
     /// at least.
+    ///
+    /// ```
+    /// # use millrace::{TopologyTestDriver, prelude::*};
+    /// # use std::time::Duration;
+    /// # let mut builder = StreamsBuilder::new();
+    /// let sent = builder.stream("sent", Consumed::with(StringSerde, StringSerde));
+    /// let received = builder.stream("received", Consumed::with(StringSerde, StringSerde));
+    /// let minute = JoinWindows::of_time_difference_with_no_grace(Duration::from_secs(60));
+    /// sent.outer_join(&received, |sent, got| format!("{sent:?} {got:?}"), minute, StreamJoined::default())
+    ///     .to("compared", Produced::with(StringSerde, StringSerde));
+    /// # let driver = TopologyTestDriver::new(builder.build().unwrap()).unwrap();
+    /// # let sent = driver.create_input_topic("sent", StringSerde, StringSerde);
+    /// # let received = driver.create_input_topic("received", StringSerde, StringSerde);
+    /// # let compared = driver.create_output_topic("compared", StringSerde, StringSerde);
+    /// sent.pipe_input_at("p1", "a", 0);
+    /// received.pipe_input_at("p2", "b", 1_000);
+    /// sent.pipe_input_at("p3", "c", 62_000);
+    /// assert_eq!(compared.read_lines(), [r#"p1:Some("a") None"#, r#"p2:None Some("b")"#]);
+    /// ```
     #[must_use]
     pub fn outer_join<O: Data, R: Data>(
         &self,
@@ -129,7 +201,30 @@ impl<K: Data, V: Data> KStream<K, V> {
         self.outer_join_with_key(other, move |_, value, other| joiner(value, other), windows, joined)
     }
 
-    /// As [`Self::outer_join`]; the joiner is given the key, too.
+    /// As [`Self::outer_join`]; the joiner is given the key, too, which may be null.
+    ///
+    /// ```
+    /// # use millrace::{TopologyTestDriver, prelude::*};
+    /// # use std::time::Duration;
+    /// # let mut builder = StreamsBuilder::new();
+    /// let sent = builder.stream("sent", Consumed::with(StringSerde, StringSerde));
+    /// let received = builder.stream("received", Consumed::with(StringSerde, StringSerde));
+    /// let minute = JoinWindows::of_time_difference_with_no_grace(Duration::from_secs(60));
+    /// sent.outer_join_with_key(
+    ///     &received,
+    ///     |id, sent, got| format!("{id:?} {}", sent.is_some() && got.is_some()),
+    ///     minute,
+    ///     StreamJoined::default(),
+    /// )
+    /// .to("compared", Produced::with(StringSerde, StringSerde));
+    /// # let driver = TopologyTestDriver::new(builder.build().unwrap()).unwrap();
+    /// # let sent = driver.create_input_topic("sent", StringSerde, StringSerde);
+    /// # let received = driver.create_input_topic("received", StringSerde, StringSerde);
+    /// # let compared = driver.create_output_topic("compared", StringSerde, StringSerde);
+    /// sent.pipe_input("p1", "a");
+    /// received.pipe_input("p1", "b");
+    /// assert_eq!(compared.read_lines(), [r#"p1:Some("p1") true"#]);
+    /// ```
     #[must_use]
     pub fn outer_join_with_key<O: Data, R: Data>(
         &self,

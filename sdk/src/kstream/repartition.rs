@@ -91,7 +91,26 @@ fn is_generated(prefix: &str) -> bool {
 }
 
 impl<K: Data, V: Data> KStream<K, V> {
-    /// Sends the records through a repartition topic, so that equal keys meet in one partition.
+    /// Sends the records through a repartition topic, so that equal keys meet in one partition, in as many partitions as
+    /// `repartitioned` says. The topic is the application's own, `<application.id>-<name>-repartition`; what was processed is
+    /// deleted from it. A null key is left out, unless a left or outer join wants it.
+    ///
+    /// ```
+    /// # use millrace::{TopologyTestDriver, prelude::*};
+    /// # let mut builder = StreamsBuilder::new();
+    /// builder
+    ///     .stream("clicks", Consumed::with(StringSerde, StringSerde))
+    ///     .select_key(|_, page| page.cloned())
+    ///     .repartition(Repartitioned::with(StringSerde, StringSerde).with_name("by-page").with_number_of_partitions(12))
+    ///     .to("pages", Produced::default());
+    /// # let driver = TopologyTestDriver::new(builder.build().unwrap()).unwrap();
+    /// # let clicks = driver.create_input_topic("clicks", StringSerde, StringSerde);
+    /// # let pages = driver.create_output_topic("pages", StringSerde, StringSerde);
+    /// # let between = driver.create_output_topic("test-application-by-page-repartition", StringSerde, StringSerde);
+    /// clicks.pipe_input("ann", "home");
+    /// assert_eq!(between.read_lines(), ["home:home"]);
+    /// assert_eq!(pages.read_lines(), ["home:home"]);
+    /// ```
     #[must_use]
     pub fn repartition(&self, repartitioned: Repartitioned<K, V>) -> Self {
         let name = {
@@ -111,7 +130,23 @@ impl<K: Data, V: Data> KStream<K, V> {
         Self::new(&self.graph, source, serdes, false, node, origins)
     }
 
-    /// The latest value of each key as a table: the records are its updates, a null value deletes.
+    /// The latest value of each key as a table: the records are its updates, a null value deletes, a null key is left out and
+    /// counted as dropped. It is kept in a store when that has a name, or when an operator further down needs it; if the key
+    /// may have changed the records go through a repartition topic first.
+    ///
+    /// ```
+    /// # use millrace::{TopologyTestDriver, prelude::*};
+    /// # let mut builder = StreamsBuilder::new();
+    /// builder
+    ///     .stream("moves", Consumed::with(StringSerde, StringSerde))
+    ///     .map_values(|city| city.to_uppercase())
+    ///     .to_table(Materialized::as_("cities").with_value_serde(StringSerde));
+    /// # let driver = TopologyTestDriver::new(builder.build().unwrap()).unwrap();
+    /// # let moves = driver.create_input_topic("moves", StringSerde, StringSerde);
+    /// moves.pipe_key_values([("ann", "Oslo"), ("ann", "Rome")]);
+    /// let cities = driver.get_key_value_store::<String, String>("cities").unwrap();
+    /// assert_eq!(cities.get(&"ann".to_owned()).as_deref(), Some("ROME"));
+    /// ```
     #[must_use]
     pub fn to_table(&self, materialized: Materialized<K, V>) -> KTable<K, V> {
         let (name, store) = {

@@ -15,14 +15,42 @@ const FILTER: &str = "KTABLE-FILTER-";
 const MAP_VALUES: &str = "KTABLE-MAPVALUES-";
 
 impl<K: Data, V: Data> KTable<K, V> {
-    /// The entries for which the predicate says yes. An entry that stops to match is deleted from
-    /// this table.
+    /// The entries for which the predicate says yes. An entry that stops to match is deleted from this table. Deletions go on
+    /// as they are; the predicate is not asked about them.
+    ///
+    /// ```
+    /// # use millrace::{TopologyTestDriver, prelude::*};
+    /// # let mut builder = StreamsBuilder::new();
+    /// builder
+    ///     .table("scores", Consumed::with(StringSerde, LongSerde), Materialized::as_("scores"))
+    ///     .filter(|_, score| *score >= 10)
+    ///     .to_stream()
+    ///     .to("winners", Produced::default());
+    /// # let driver = TopologyTestDriver::new(builder.build().unwrap()).unwrap();
+    /// # let scores = driver.create_input_topic("scores", StringSerde, LongSerde);
+    /// # let winners = driver.create_output_topic("winners", StringSerde, LongSerde);
+    /// scores.pipe_key_values([("ann", 12), ("ann", 3)]);
+    /// assert_eq!(winners.read_lines(), ["ann:12", "ann:null"]);
+    /// ```
     #[must_use]
     pub fn filter(&self, predicate: impl Fn(&K, &V) -> bool + Send + Sync + 'static) -> Self {
         self.filtered(predicate, true, None)
     }
 
-    /// The same, kept in a store.
+    /// As [`Self::filter`], kept in a store if `materialized` has a name.
+    ///
+    /// ```
+    /// # use millrace::{TopologyTestDriver, prelude::*};
+    /// # let mut builder = StreamsBuilder::new();
+    /// builder
+    ///     .table("scores", Consumed::with(StringSerde, LongSerde), Materialized::default())
+    ///     .filter_materialized(|_, score| *score >= 10, Materialized::as_("winners"));
+    /// # let driver = TopologyTestDriver::new(builder.build().unwrap()).unwrap();
+    /// # let scores = driver.create_input_topic("scores", StringSerde, LongSerde);
+    /// scores.pipe_key_values([("ann", 12), ("bob", 3)]);
+    /// let winners = driver.get_key_value_store::<String, i64>("winners").unwrap();
+    /// assert_eq!(winners.all(), [("ann".to_owned(), 12)]);
+    /// ```
     #[must_use]
     pub fn filter_materialized(
         &self,
@@ -32,13 +60,41 @@ impl<K: Data, V: Data> KTable<K, V> {
         self.filtered(predicate, true, Some(materialized))
     }
 
-    /// The entries for which the predicate says no.
+    /// The entries for which the predicate says no; else as [`Self::filter`].
+    ///
+    /// ```
+    /// # use millrace::{TopologyTestDriver, prelude::*};
+    /// # let mut builder = StreamsBuilder::new();
+    /// builder
+    ///     .table("scores", Consumed::with(StringSerde, LongSerde), Materialized::as_("scores"))
+    ///     .filter_not(|_, score| *score >= 10)
+    ///     .to_stream()
+    ///     .to("losers", Produced::default());
+    /// # let driver = TopologyTestDriver::new(builder.build().unwrap()).unwrap();
+    /// # let scores = driver.create_input_topic("scores", StringSerde, LongSerde);
+    /// # let losers = driver.create_output_topic("losers", StringSerde, LongSerde);
+    /// scores.pipe_key_values([("ann", 12), ("bob", 3)]);
+    /// assert_eq!(losers.read_lines(), ["bob:3"]);
+    /// ```
     #[must_use]
     pub fn filter_not(&self, predicate: impl Fn(&K, &V) -> bool + Send + Sync + 'static) -> Self {
         self.filtered(predicate, false, None)
     }
 
-    /// The same, kept in a store.
+    /// As [`Self::filter_not`], kept in a store if `materialized` has a name.
+    ///
+    /// ```
+    /// # use millrace::{TopologyTestDriver, prelude::*};
+    /// # let mut builder = StreamsBuilder::new();
+    /// builder
+    ///     .table("scores", Consumed::with(StringSerde, LongSerde), Materialized::default())
+    ///     .filter_not_materialized(|_, score| *score >= 10, Materialized::as_("losers"));
+    /// # let driver = TopologyTestDriver::new(builder.build().unwrap()).unwrap();
+    /// # let scores = driver.create_input_topic("scores", StringSerde, LongSerde);
+    /// scores.pipe_key_values([("ann", 12), ("bob", 3)]);
+    /// let losers = driver.get_key_value_store::<String, i64>("losers").unwrap();
+    /// assert_eq!(losers.all(), [("bob".to_owned(), 3)]);
+    /// ```
     #[must_use]
     pub fn filter_not_materialized(
         &self,
@@ -48,13 +104,41 @@ impl<K: Data, V: Data> KTable<K, V> {
         self.filtered(predicate, false, Some(materialized))
     }
 
-    /// Other values for the same keys.
+    /// Other values for the same keys. A deletion stays one, and the mapper is not called for it.
+    ///
+    /// ```
+    /// # use millrace::{TopologyTestDriver, prelude::*};
+    /// # let mut builder = StreamsBuilder::new();
+    /// builder
+    ///     .table("names", Consumed::with(StringSerde, StringSerde), Materialized::default())
+    ///     .map_values(|name| name.to_uppercase())
+    ///     .to_stream()
+    ///     .to("badges", Produced::with(StringSerde, StringSerde));
+    /// # let driver = TopologyTestDriver::new(builder.build().unwrap()).unwrap();
+    /// # let names = driver.create_input_topic("names", StringSerde, StringSerde);
+    /// # let badges = driver.create_output_topic("badges", StringSerde, StringSerde);
+    /// names.pipe_input("u1", "Ada");
+    /// names.pipe_nullable(Some("u1".to_owned()), None);
+    /// assert_eq!(badges.read_lines(), ["u1:ADA", "u1:null"]);
+    /// ```
     #[must_use]
     pub fn map_values<R: Data>(&self, mapper: impl Fn(&V) -> R + Send + Sync + 'static) -> KTable<K, R> {
         self.map_values_with_key(move |_, value| Some(mapper(value)))
     }
 
-    /// The same, kept in a store.
+    /// As [`Self::map_values`], kept in a store if `materialized` has a name.
+    ///
+    /// ```
+    /// # use millrace::{TopologyTestDriver, prelude::*};
+    /// # let mut builder = StreamsBuilder::new();
+    /// builder
+    ///     .table("names", Consumed::with(StringSerde, StringSerde), Materialized::default())
+    ///     .map_values_materialized(|name| i64::try_from(name.len()).unwrap_or(i64::MAX), Materialized::as_("lengths"));
+    /// # let driver = TopologyTestDriver::new(builder.build().unwrap()).unwrap();
+    /// # let names = driver.create_input_topic("names", StringSerde, StringSerde);
+    /// names.pipe_input("u1", "Ada");
+    /// assert_eq!(driver.get_key_value_store("lengths").unwrap().get(&"u1".to_owned()), Some(3_i64));
+    /// ```
     #[must_use]
     pub fn map_values_materialized<R: Data>(
         &self,
@@ -64,7 +148,22 @@ impl<K: Data, V: Data> KTable<K, V> {
         self.map_values_with_key_materialized(move |_, value| Some(mapper(value)), materialized)
     }
 
-    /// Other values for the same keys; none: the key is not in this table.
+    /// Other values for the same keys, by a mapper that sees the key; none: the key is not in this table.
+    ///
+    /// ```
+    /// # use millrace::{TopologyTestDriver, prelude::*};
+    /// # let mut builder = StreamsBuilder::new();
+    /// builder
+    ///     .table("names", Consumed::with(StringSerde, StringSerde), Materialized::default())
+    ///     .map_values_with_key(|id, name| (!name.is_empty()).then(|| format!("{name} ({id})")))
+    ///     .to_stream()
+    ///     .to("badges", Produced::with(StringSerde, StringSerde));
+    /// # let driver = TopologyTestDriver::new(builder.build().unwrap()).unwrap();
+    /// # let names = driver.create_input_topic("names", StringSerde, StringSerde);
+    /// # let badges = driver.create_output_topic("badges", StringSerde, StringSerde);
+    /// names.pipe_key_values([("u1", "Ada"), ("u1", "")]);
+    /// assert_eq!(badges.read_lines(), ["u1:Ada (u1)", "u1:null"]);
+    /// ```
     #[must_use]
     pub fn map_values_with_key<R: Data>(
         &self,
@@ -73,7 +172,23 @@ impl<K: Data, V: Data> KTable<K, V> {
         self.mapped(mapper, None)
     }
 
-    /// The same, kept in a store.
+    /// As [`Self::map_values_with_key`], kept in a store if `materialized` has a name.
+    ///
+    /// ```
+    /// # use millrace::{TopologyTestDriver, prelude::*};
+    /// # let mut builder = StreamsBuilder::new();
+    /// builder
+    ///     .table("names", Consumed::with(StringSerde, StringSerde), Materialized::default())
+    ///     .map_values_with_key_materialized(
+    ///         |id, name| Some(format!("{name} ({id})")),
+    ///         Materialized::as_("badges").with_value_serde(StringSerde),
+    ///     );
+    /// # let driver = TopologyTestDriver::new(builder.build().unwrap()).unwrap();
+    /// # let names = driver.create_input_topic("names", StringSerde, StringSerde);
+    /// names.pipe_input("u1", "Ada");
+    /// let badges = driver.get_key_value_store::<String, String>("badges").unwrap();
+    /// assert_eq!(badges.get(&"u1".to_owned()).as_deref(), Some("Ada (u1)"));
+    /// ```
     #[must_use]
     pub fn map_values_with_key_materialized<R: Data>(
         &self,

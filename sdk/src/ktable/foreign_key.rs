@@ -31,12 +31,13 @@ impl<K: Data, V: Data> KTable<K, V> {
     /// The rows of this table that refer to a row of the other one, with what `joiner` makes of both values. `extractor`
     /// says which key of the other table a row refers to; none: it refers to none, and is left out.
     ///
-    /// A row is joined again when either side changes. The tables need not have as many partitions.
+    /// A row is joined again when either side changes, and deleted when either side is. The tables need not have as many
+    /// partitions: a row's subscription goes through one internal topic to the other table's task, which keeps it in a store, and
+    /// the answer comes back through another one.
     ///
     /// ```
-    /// use millrace::prelude::*;
-    ///
-    /// let mut builder = StreamsBuilder::new();
+    /// # use millrace::{TopologyTestDriver, prelude::*};
+    /// # let mut builder = StreamsBuilder::new();
     /// let authors = builder.table("authors", Consumed::with(StringSerde, StringSerde), Materialized::default());
     /// // The value of a book is the id of its author.
     /// let books = builder.table("books", Consumed::with(StringSerde, StringSerde), Materialized::default());
@@ -49,17 +50,14 @@ impl<K: Data, V: Data> KTable<K, V> {
     ///     )
     ///     .to_stream()
     ///     .to("names", Produced::with(StringSerde, StringSerde));
-    ///
-    /// let driver = millrace::TopologyTestDriver::new(builder.build().unwrap()).unwrap();
-    /// let authors = driver.create_input_topic("authors", StringSerde, StringSerde);
-    /// let books = driver.create_input_topic("books", StringSerde, StringSerde);
-    /// let names = driver.create_output_topic("names", StringSerde, StringSerde);
-    /// books.pipe_input("Emma", "a1");
-    /// books.pipe_input("Persuasion", "a1");
+    /// # let driver = TopologyTestDriver::new(builder.build().unwrap()).unwrap();
+    /// # let authors = driver.create_input_topic("authors", StringSerde, StringSerde);
+    /// # let books = driver.create_input_topic("books", StringSerde, StringSerde);
+    /// # let names = driver.create_output_topic("names", StringSerde, StringSerde);
+    /// books.pipe_key_values([("Emma", "a1"), ("Persuasion", "a1")]);
     /// assert!(names.is_empty());
     /// authors.pipe_input("a1", "Jane Austen");
-    /// let all = ["Emma", "Persuasion"].map(|title| (Some(title.to_owned()), Some("Jane Austen".to_owned())));
-    /// assert_eq!(names.read_key_values_to_list(), all);
+    /// assert_eq!(names.read_lines(), ["Emma:Jane Austen", "Persuasion:Jane Austen"]);
     /// ```
     #[must_use]
     pub fn join_on_foreign_key<O: Data, W: Data, R: Data>(
@@ -72,7 +70,28 @@ impl<K: Data, V: Data> KTable<K, V> {
         self.joined_on_foreign_key(other, extractor, (inner(joiner), false), joined, Materialized::default())
     }
 
-    /// The same, kept in a store.
+    /// As [`Self::join_on_foreign_key`], kept in a store if `materialized` has a name.
+    ///
+    /// ```
+    /// # use millrace::{TopologyTestDriver, prelude::*};
+    /// # let mut builder = StreamsBuilder::new();
+    /// let authors = builder.table("authors", Consumed::with(StringSerde, StringSerde), Materialized::default());
+    /// let books = builder.table("books", Consumed::with(StringSerde, StringSerde), Materialized::default());
+    /// books.join_on_foreign_key_materialized(
+    ///     &authors,
+    ///     |_title, author| Some(author.clone()),
+    ///     |_author, name| name.clone(),
+    ///     TableJoined::as_("names"),
+    ///     Materialized::as_("names").with_value_serde(StringSerde),
+    /// );
+    /// # let driver = TopologyTestDriver::new(builder.build().unwrap()).unwrap();
+    /// # let authors = driver.create_input_topic("authors", StringSerde, StringSerde);
+    /// # let books = driver.create_input_topic("books", StringSerde, StringSerde);
+    /// authors.pipe_input("a1", "Jane Austen");
+    /// books.pipe_input("Emma", "a1");
+    /// let names = driver.get_key_value_store::<String, String>("names").unwrap();
+    /// assert_eq!(names.get(&"Emma".to_owned()).as_deref(), Some("Jane Austen"));
+    /// ```
     #[must_use]
     pub fn join_on_foreign_key_materialized<O: Data, W: Data, R: Data>(
         &self,
@@ -86,12 +105,11 @@ impl<K: Data, V: Data> KTable<K, V> {
     }
 
     /// All rows of this table, with what `joiner` makes of their value and that of the other table's row that they refer
-    /// to, if there is one.
+    /// to, if there is one. Else as [`Self::join_on_foreign_key`].
     ///
     /// ```
-    /// use millrace::prelude::*;
-    ///
-    /// let mut builder = StreamsBuilder::new();
+    /// # use millrace::{TopologyTestDriver, prelude::*};
+    /// # let mut builder = StreamsBuilder::new();
     /// let authors = builder.table("authors", Consumed::with(StringSerde, StringSerde), Materialized::default());
     /// let books = builder.table("books", Consumed::with(StringSerde, StringSerde), Materialized::default());
     /// books
@@ -103,11 +121,11 @@ impl<K: Data, V: Data> KTable<K, V> {
     ///     )
     ///     .to_stream()
     ///     .to("names", Produced::with(StringSerde, StringSerde));
-    ///
-    /// let driver = millrace::TopologyTestDriver::new(builder.build().unwrap()).unwrap();
-    /// let names = driver.create_output_topic("names", StringSerde, StringSerde);
-    /// driver.create_input_topic("books", StringSerde, StringSerde).pipe_input("Emma", "a1");
-    /// assert_eq!(names.read_key_value(), Some((Some("Emma".to_owned()), Some("unknown".to_owned()))));
+    /// # let driver = TopologyTestDriver::new(builder.build().unwrap()).unwrap();
+    /// # let books = driver.create_input_topic("books", StringSerde, StringSerde);
+    /// # let names = driver.create_output_topic("names", StringSerde, StringSerde);
+    /// books.pipe_input("Emma", "a1");
+    /// assert_eq!(names.read_lines(), ["Emma:unknown"]);
     /// ```
     #[must_use]
     pub fn left_join_on_foreign_key<O: Data, W: Data, R: Data>(
@@ -120,7 +138,26 @@ impl<K: Data, V: Data> KTable<K, V> {
         self.joined_on_foreign_key(other, extractor, (left(joiner), true), joined, Materialized::default())
     }
 
-    /// The same, kept in a store.
+    /// As [`Self::left_join_on_foreign_key`], kept in a store if `materialized` has a name.
+    ///
+    /// ```
+    /// # use millrace::{TopologyTestDriver, prelude::*};
+    /// # let mut builder = StreamsBuilder::new();
+    /// let authors = builder.table("authors", Consumed::with(StringSerde, StringSerde), Materialized::default());
+    /// let books = builder.table("books", Consumed::with(StringSerde, StringSerde), Materialized::default());
+    /// books.left_join_on_foreign_key_materialized(
+    ///     &authors,
+    ///     |_title, author| Some(author.clone()),
+    ///     |_author, name| name.cloned().unwrap_or_else(|| "unknown".to_owned()),
+    ///     TableJoined::default(),
+    ///     Materialized::as_("names").with_value_serde(StringSerde),
+    /// );
+    /// # let driver = TopologyTestDriver::new(builder.build().unwrap()).unwrap();
+    /// # let books = driver.create_input_topic("books", StringSerde, StringSerde);
+    /// books.pipe_input("Emma", "a1");
+    /// let names = driver.get_key_value_store::<String, String>("names").unwrap();
+    /// assert_eq!(names.get(&"Emma".to_owned()).as_deref(), Some("unknown"));
+    /// ```
     #[must_use]
     pub fn left_join_on_foreign_key_materialized<O: Data, W: Data, R: Data>(
         &self,

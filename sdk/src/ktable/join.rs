@@ -23,19 +23,26 @@ enum Join {
 }
 
 impl<K: Data, V: Data> KTable<K, V> {
-    /// The keys that both tables have, with what `joiner` makes of their values. Both topics need as many partitions.
+    /// The keys that both tables have, with what `joiner` makes of their values. It is joined again when either changes, and
+    /// deleted when one of them deletes the key. Both topics need as many partitions; both tables are kept in stores for this.
     ///
     /// ```
-    /// use millrace::prelude::*;
-    ///
-    /// let mut builder = StreamsBuilder::new();
+    /// # use millrace::{TopologyTestDriver, prelude::*};
+    /// # let mut builder = StreamsBuilder::new();
     /// let names = builder.table("names", Consumed::with(StringSerde, StringSerde), Materialized::default());
     /// let cities = builder.table("cities", Consumed::with(StringSerde, StringSerde), Materialized::default());
     /// names
     ///     .join(&cities, |name, city| format!("{name} from {city}"))
     ///     .to_stream()
     ///     .to("people", Produced::with(StringSerde, StringSerde));
-    /// builder.build().unwrap();
+    /// # let driver = TopologyTestDriver::new(builder.build().unwrap()).unwrap();
+    /// # let names = driver.create_input_topic("names", StringSerde, StringSerde);
+    /// # let cities = driver.create_input_topic("cities", StringSerde, StringSerde);
+    /// # let people = driver.create_output_topic("people", StringSerde, StringSerde);
+    /// names.pipe_input("u1", "Ada");
+    /// cities.pipe_key_values([("u1", "London"), ("u1", "Paris")]);
+    /// names.pipe_nullable(Some("u1".to_owned()), None);
+    /// assert_eq!(people.read_lines(), ["u1:Ada from London", "u1:Ada from Paris", "u1:null"]);
     /// ```
     #[must_use]
     pub fn join<O: Data, R: Data>(
@@ -46,7 +53,26 @@ impl<K: Data, V: Data> KTable<K, V> {
         self.joined(other, Join::Inner, inner(joiner), None)
     }
 
-    /// The same, kept in a store.
+    /// As [`Self::join`], kept in a store, with a generated name if `materialized` has none.
+    ///
+    /// ```
+    /// # use millrace::{TopologyTestDriver, prelude::*};
+    /// # let mut builder = StreamsBuilder::new();
+    /// let names = builder.table("names", Consumed::with(StringSerde, StringSerde), Materialized::default());
+    /// let ages = builder.table("ages", Consumed::with(StringSerde, LongSerde), Materialized::default());
+    /// names.join_materialized(
+    ///     &ages,
+    ///     |name, age| format!("{name}, {age}"),
+    ///     Materialized::as_("people").with_value_serde(StringSerde),
+    /// );
+    /// # let driver = TopologyTestDriver::new(builder.build().unwrap()).unwrap();
+    /// # let names = driver.create_input_topic("names", StringSerde, StringSerde);
+    /// # let ages = driver.create_input_topic("ages", StringSerde, LongSerde);
+    /// names.pipe_input("u1", "Ada");
+    /// ages.pipe_input("u1", 36);
+    /// let people = driver.get_key_value_store::<String, String>("people").unwrap();
+    /// assert_eq!(people.get(&"u1".to_owned()).as_deref(), Some("Ada, 36"));
+    /// ```
     #[must_use]
     pub fn join_materialized<O: Data, R: Data>(
         &self,
@@ -57,7 +83,26 @@ impl<K: Data, V: Data> KTable<K, V> {
         self.joined(other, Join::Inner, inner(joiner), Some(materialized))
     }
 
-    /// The keys of this table, with what `joiner` makes of its value and that of the other table, if that has one.
+    /// The keys of this table, with what `joiner` makes of its value and that of the other table, if that has one. Else as
+    /// [`Self::join`].
+    ///
+    /// ```
+    /// # use millrace::{TopologyTestDriver, prelude::*};
+    /// # let mut builder = StreamsBuilder::new();
+    /// let names = builder.table("names", Consumed::with(StringSerde, StringSerde), Materialized::default());
+    /// let ages = builder.table("ages", Consumed::with(StringSerde, LongSerde), Materialized::default());
+    /// names
+    ///     .left_join(&ages, |name, age| age.map_or_else(|| name.clone(), |age| format!("{name}, {age}")))
+    ///     .to_stream()
+    ///     .to("people", Produced::with(StringSerde, StringSerde));
+    /// # let driver = TopologyTestDriver::new(builder.build().unwrap()).unwrap();
+    /// # let names = driver.create_input_topic("names", StringSerde, StringSerde);
+    /// # let ages = driver.create_input_topic("ages", StringSerde, LongSerde);
+    /// # let people = driver.create_output_topic("people", StringSerde, StringSerde);
+    /// names.pipe_input("u1", "Ada");
+    /// ages.pipe_input("u1", 36);
+    /// assert_eq!(people.read_lines(), ["u1:Ada", "u1:Ada, 36"]);
+    /// ```
     #[must_use]
     pub fn left_join<O: Data, R: Data>(
         &self,
@@ -67,7 +112,24 @@ impl<K: Data, V: Data> KTable<K, V> {
         self.joined(other, Join::Left, left(joiner), None)
     }
 
-    /// The same, kept in a store.
+    /// As [`Self::left_join`], kept in a store, with a generated name if `materialized` has none.
+    ///
+    /// ```
+    /// # use millrace::{TopologyTestDriver, prelude::*};
+    /// # let mut builder = StreamsBuilder::new();
+    /// let names = builder.table("names", Consumed::with(StringSerde, StringSerde), Materialized::default());
+    /// let ages = builder.table("ages", Consumed::with(StringSerde, LongSerde), Materialized::default());
+    /// names.left_join_materialized(
+    ///     &ages,
+    ///     |name, age| format!("{name}, {}", age.is_some()),
+    ///     Materialized::as_("people").with_value_serde(StringSerde),
+    /// );
+    /// # let driver = TopologyTestDriver::new(builder.build().unwrap()).unwrap();
+    /// # let names = driver.create_input_topic("names", StringSerde, StringSerde);
+    /// names.pipe_input("u1", "Ada");
+    /// let people = driver.get_key_value_store::<String, String>("people").unwrap();
+    /// assert_eq!(people.get(&"u1".to_owned()).as_deref(), Some("Ada, false"));
+    /// ```
     #[must_use]
     pub fn left_join_materialized<O: Data, R: Data>(
         &self,
@@ -78,7 +140,25 @@ impl<K: Data, V: Data> KTable<K, V> {
         self.joined(other, Join::Left, left(joiner), Some(materialized))
     }
 
-    /// The keys that either table has, with what `joiner` makes of the values there are.
+    /// The keys that either table has, with what `joiner` makes of the values there are, one at least. Else as [`Self::join`].
+    ///
+    /// ```
+    /// # use millrace::{TopologyTestDriver, prelude::*};
+    /// # let mut builder = StreamsBuilder::new();
+    /// let stock = builder.table("stock", Consumed::with(StringSerde, LongSerde), Materialized::default());
+    /// let ordered = builder.table("ordered", Consumed::with(StringSerde, LongSerde), Materialized::default());
+    /// stock
+    ///     .outer_join(&ordered, |stock, ordered| stock.unwrap_or(&0) - ordered.unwrap_or(&0))
+    ///     .to_stream()
+    ///     .to("left", Produced::with(StringSerde, LongSerde));
+    /// # let driver = TopologyTestDriver::new(builder.build().unwrap()).unwrap();
+    /// # let stock = driver.create_input_topic("stock", StringSerde, LongSerde);
+    /// # let ordered = driver.create_input_topic("ordered", StringSerde, LongSerde);
+    /// # let left = driver.create_output_topic("left", StringSerde, LongSerde);
+    /// ordered.pipe_input("tea", 2);
+    /// stock.pipe_input("tea", 9);
+    /// assert_eq!(left.read_lines(), ["tea:-2", "tea:7"]);
+    /// ```
     #[must_use]
     pub fn outer_join<O: Data, R: Data>(
         &self,
@@ -88,7 +168,23 @@ impl<K: Data, V: Data> KTable<K, V> {
         self.joined(other, Join::Outer, Arc::new(joiner), None)
     }
 
-    /// The same, kept in a store.
+    /// As [`Self::outer_join`], kept in a store, with a generated name if `materialized` has none.
+    ///
+    /// ```
+    /// # use millrace::{TopologyTestDriver, prelude::*};
+    /// # let mut builder = StreamsBuilder::new();
+    /// let stock = builder.table("stock", Consumed::with(StringSerde, LongSerde), Materialized::default());
+    /// let ordered = builder.table("ordered", Consumed::with(StringSerde, LongSerde), Materialized::default());
+    /// stock.outer_join_materialized(
+    ///     &ordered,
+    ///     |stock, ordered| stock.unwrap_or(&0) - ordered.unwrap_or(&0),
+    ///     Materialized::as_("left"),
+    /// );
+    /// # let driver = TopologyTestDriver::new(builder.build().unwrap()).unwrap();
+    /// # let ordered = driver.create_input_topic("ordered", StringSerde, LongSerde);
+    /// ordered.pipe_input("tea", 2);
+    /// assert_eq!(driver.get_key_value_store("left").unwrap().get(&"tea".to_owned()), Some(-2_i64));
+    /// ```
     #[must_use]
     pub fn outer_join_materialized<O: Data, R: Data>(
         &self,

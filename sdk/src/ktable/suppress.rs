@@ -17,32 +17,29 @@ const SUPPRESS: &str = "KTABLE-SUPPRESS-";
 
 impl<K: Data, V: Data> KTable<K, V> {
     /// The same table with fewer updates: they wait in a buffer, where a later one of a key takes the place of an earlier
-    /// one, until a time limit or until their window is closed. Time is that of the records that come.
+    /// one, until a time limit or until their window is closed. Time is stream time, that of the records that come: without new
+    /// records nothing is emitted. The buffer is a store with a changelog, so what waits outlives a restart.
     ///
     /// ```
-    /// use millrace::prelude::*;
-    /// use std::time::Duration;
-    ///
-    /// let mut builder = StreamsBuilder::new();
-    /// let minute = TimeWindows::of_size_with_no_grace(Duration::from_secs(60));
+    /// # use millrace::{TopologyTestDriver, prelude::*};
+    /// # use std::time::Duration;
+    /// # let mut builder = StreamsBuilder::new();
     /// builder
     ///     .stream("clicks", Consumed::with(StringSerde, StringSerde))
     ///     .group_by_key(Grouped::default())
-    ///     .windowed_by(minute)
+    ///     .windowed_by(TimeWindows::of_size_with_no_grace(Duration::from_secs(60)))
     ///     .count(Materialized::as_("counts"))
     ///     .suppress(Suppressed::until_window_closes(BufferConfig::unbounded()))
     ///     .to_stream()
-    ///     .to("clicks-per-minute", Produced::default());
-    ///
-    /// let driver = millrace::TopologyTestDriver::new(builder.build().unwrap()).unwrap();
-    /// let clicks = driver.create_input_topic("clicks", StringSerde, StringSerde);
-    /// let keys = TimeWindowedSerde::new(StringSerde, 60_000);
-    /// let counts = driver.create_output_topic("clicks-per-minute", keys, LongSerde);
-    /// let click = |time| millrace::TestRecord::new(Some("ada".to_owned()), Some("home".to_owned()), time);
-    /// clicks.pipe_records(vec![click(1_000), click(2_000)]);
+    ///     .to("per-minute", Produced::default());
+    /// # let driver = TopologyTestDriver::new(builder.build().unwrap()).unwrap();
+    /// # let clicks = driver.create_input_topic("clicks", StringSerde, StringSerde);
+    /// # let counts = driver.create_output_topic("per-minute", TimeWindowedSerde::new(StringSerde, 60_000), LongSerde);
+    /// clicks.pipe_input_at("ada", "home", 1_000);
+    /// clicks.pipe_input_at("ada", "help", 2_000);
     /// assert!(counts.is_empty());
-    /// clicks.pipe_records(vec![click(60_000)]);
-    /// assert_eq!(counts.read_key_value().unwrap().1, Some(2));
+    /// clicks.pipe_input_at("bob", "home", 60_000);
+    /// assert_eq!(counts.read_lines(), ["[ada@0/60000]:2"]);
     /// ```
     #[must_use]
     pub fn suppress(&self, suppressed: Suppressed<K>) -> Self {

@@ -2,6 +2,7 @@
 
 mod aggregate;
 mod derive;
+mod transform;
 mod keyed;
 mod versioned;
 mod view;
@@ -49,6 +50,7 @@ pub(crate) use stateless::{
 };
 pub(crate) use suppress::{Suppress, SuppressedView};
 pub(crate) use table::{TableSource, TableState, ToStream};
+pub(crate) use transform::{Transform, TransformedView};
 pub(crate) use view::{DerivedView, JoinedView, StoreView, View};
 pub(crate) use windows::AggregateWindows;
 

@@ -101,22 +101,29 @@ struct Forwarded<K, V> {
 }
 
 /// What a processor reaches through its context during one call of the node.
-struct Session<'r, 'a, K, V> {
+pub(super) struct Session<'r, 'a, K, V> {
     run: &'r mut Run<'a>,
     timestamp: i64,
     origin: u32,
     /// What goes on when the batch is through.
     waiting: Vec<Forwarded<K, V>>,
     failure: Option<Failure>,
+    /// It may not forward, nor have itself called later.
+    silent: bool,
 }
 
 impl<'r, 'a, K: Data, V: Data> Session<'r, 'a, K, V> {
     fn new(run: &'r mut Run<'a>, timestamp: i64, origin: u32) -> Self {
-        Self { run, timestamp, origin, waiting: Vec::new(), failure: None }
+        Self { run, timestamp, origin, waiting: Vec::new(), failure: None, silent: false }
+    }
+
+    /// Of what answers a value, and nothing else.
+    pub(super) fn silent(run: &'r mut Run<'a>, timestamp: i64, origin: u32) -> Self {
+        Self { silent: true, ..Self::new(run, timestamp, origin) }
     }
 
     /// What a call of the processor came to.
-    fn end(&mut self, result: ProcessResult) -> Result<(), Failure> {
+    pub(super) fn end(&mut self, result: ProcessResult) -> Result<(), Failure> {
         if let Some(failure) = self.failure.take() {
             return Err(failure);
         }
@@ -136,6 +143,10 @@ impl<'r, 'a, K: Data, V: Data> Session<'r, 'a, K, V> {
 
     fn take(&mut self, record: Record<K, V>, child: Option<usize>) {
         if self.failure.is_some() {
+            return;
+        }
+        if self.silent {
+            self.failure = Some(self.failed("forwards a record, but a transformer of values answers one"));
             return;
         }
         if record.timestamp < 0 {
@@ -208,6 +219,9 @@ impl<K: Data, V: Data> Services for Session<'_, '_, K, V> {
     }
 
     fn schedule(&mut self, interval_ms: i64, clock: Clock, anchor: Option<i64>) -> Result<Schedule, Failure> {
+        if self.silent {
+            return Err(self.failed("asks for punctuations, but a transformer of values has none"));
+        }
         let schedule = self.run.host.schedule(interval_ms, clock, anchor)?;
         self.run.remember_schedule(schedule);
         Ok(Schedule(schedule))

@@ -10,6 +10,15 @@ const SEQUENCE_BYTES: usize = 4;
 
 /// A key in a window of a known size, as Kafka's `TimeWindowedSerde`: the key and its window's start. In a topic such
 /// keys are partitioned by the key alone.
+///
+/// ```
+/// use millrace::{Serde, StringSerde, TimeWindowedSerde, Window, Windowed};
+///
+/// let key = Windowed { key: "k".to_owned(), window: Window { start: 258, end: 268 } };
+/// let mut bytes = Vec::new();
+/// TimeWindowedSerde::new(StringSerde, 10).serialize(&key, &mut bytes).unwrap();
+/// assert_eq!(bytes, b"k\0\0\0\0\0\0\x01\x02");
+/// ```
 pub struct TimeWindowedSerde<K> {
     inner: SharedSerde<K>,
     size_ms: i64,
@@ -62,6 +71,15 @@ impl<K: 'static> Serde for TimeWindowedSerde<K> {
 
 /// A key in a session, as Kafka's `SessionWindowedSerde`: the key, the session's end and its start. In a topic such keys
 /// are partitioned by the key alone.
+///
+/// ```
+/// use millrace::{Serde, SessionWindowedSerde, StringSerde, Window, Windowed};
+///
+/// let key = Windowed { key: "k".to_owned(), window: Window { start: 1, end: 2 } };
+/// let mut bytes = Vec::new();
+/// SessionWindowedSerde::new(StringSerde).serialize(&key, &mut bytes).unwrap();
+/// assert_eq!(bytes, b"k\0\0\0\0\0\0\0\x02\0\0\0\0\0\0\0\x01");
+/// ```
 pub struct SessionWindowedSerde<K> {
     inner: SharedSerde<K>,
 }

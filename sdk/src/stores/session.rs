@@ -148,9 +148,19 @@ impl<'a, K: Data, V: Data> SessionStore<'a, K, V> {
         self.find_sessions(key, 0, i64::MAX)
     }
 
+    /// The same in reverse.
+    pub fn backward_fetch(&mut self, key: &K) -> StoreIterator<'_, Windowed<K>, V> {
+        self.backward_find_sessions(key, 0, i64::MAX)
+    }
+
     /// All sessions of a range of keys.
     pub fn fetch_keys(&mut self, keys: impl RangeBounds<K>) -> StoreIterator<'_, Windowed<K>, V> {
         self.find_sessions_of_keys(keys, 0, i64::MAX)
+    }
+
+    /// The same in reverse.
+    pub fn backward_fetch_keys(&mut self, keys: impl RangeBounds<K>) -> StoreIterator<'_, Windowed<K>, V> {
+        self.backward_find_sessions_of_keys(keys, 0, i64::MAX)
     }
 
     fn range(

@@ -21,8 +21,7 @@ impl fmt::Debug for Topology {
 /// exported or given to a test driver.
 ///
 /// ```
-/// use millrace::prelude::*;
-///
+/// # use millrace::{TopologyTestDriver, prelude::*};
 /// struct Shout;
 ///
 /// impl Processor<String, String, String, String> for Shout {
@@ -46,7 +45,14 @@ impl fmt::Debug for Topology {
 ///     topology
 /// }
 /// millrace::export!(topology);
-/// # fn main() {}
+///
+/// # fn main() {
+/// # let driver = TopologyTestDriver::new(topology()).unwrap();
+/// # let quiet = driver.create_input_topic("quiet", StringSerde, StringSerde);
+/// # let loud = driver.create_output_topic("loud", StringSerde, StringSerde);
+/// quiet.pipe_input("a", "hello");
+/// assert_eq!(loud.read_lines(), ["a:HELLO"]);
+/// # }
 /// ```
 impl Topology {
     /// Without a node.
@@ -170,6 +176,45 @@ impl Topology {
     }
 
     /// Adds a store for processors that are there already.
+    ///
+    /// ```
+    /// # use millrace::{TopologyTestDriver, prelude::*};
+    /// struct Count;
+    ///
+    /// impl Processor<String, String, String, i64> for Count {
+    ///     fn process(
+    ///         &mut self,
+    ///         context: &mut ProcessorContext<'_, String, i64>,
+    ///         record: Record<String, String>,
+    ///     ) -> ProcessResult {
+    ///         let Some(key) = &record.key else { return Ok(()) };
+    ///         let mut counts = context.key_value_store::<String, i64>("counts")?;
+    ///         let count = counts.get(key)?.unwrap_or(0) + 1;
+    ///         counts.put(key, count)?;
+    ///         context.forward(record.with_value(Some(count)));
+    ///         Ok(())
+    ///     }
+    /// }
+    ///
+    /// let mut topology = Topology::new();
+    /// topology
+    ///     .add_source_matching("lines", "lines-.*", Consumed::with(StringSerde, StringSerde))
+    ///     .add_processor("count", || Count, &["lines"])
+    ///     .add_state_store(Stores::key_value_store("counts", StringSerde, LongSerde), &["count"])
+    ///     .add_sink_by(
+    ///         "by-parity",
+    ///         |_, count, _| if count.is_some_and(|count| count % 2 == 0) { "even" } else { "odd" }.to_owned(),
+    ///         Produced::with(StringSerde, LongSerde),
+    ///         &["count"],
+    ///     );
+    /// # use millrace::TestDriverConfig;
+    /// # let config = TestDriverConfig { pattern_topics: vec!["lines-1".to_owned()], ..TestDriverConfig::default() };
+    /// # let driver = TopologyTestDriver::with(topology, config).unwrap();
+    /// # let lines = driver.create_input_topic("lines-1", StringSerde, StringSerde);
+    /// # let even = driver.create_output_topic("even", StringSerde, LongSerde);
+    /// lines.pipe_key_values([("a", "x"), ("a", "y")]);
+    /// assert_eq!(even.read_lines(), ["a:2"]);
+    /// ```
     pub fn add_state_store<K: Data, V: Data>(&mut self, store: StoreBuilder<K, V>, processors: &[&str]) -> &mut Self {
         self.attempt(|topology| {
             let definition = store.definition();

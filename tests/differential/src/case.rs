@@ -129,6 +129,10 @@ pub enum Operator {
     Stamp {
         from: StepId,
     },
+    /// The same as a processor that leaves keys alone.
+    StampValues {
+        from: StepId,
+    },
     /// The fixed processor `Tally`: a store of its own, and punctuation.
     Tally {
         from: StepId,
@@ -226,6 +230,16 @@ pub enum Operator {
     TableMapValues {
         from: StepId,
         mapper: String,
+        key: Type,
+        value: Type,
+        store: Option<Store>,
+    },
+    /// As `TableMapValues`, called for what is deleted, too; with a store that counts the calls for a key, if `calls` names
+    /// one, whose count then stands before the text of the value.
+    TableTransformValues {
+        from: StepId,
+        mapper: String,
+        calls: Option<String>,
         key: Type,
         value: Type,
         store: Option<Store>,
@@ -491,6 +505,7 @@ impl Operator {
             | Self::TableFilter { store, .. }
             | Self::TableFilterNot { store, .. }
             | Self::TableMapValues { store, .. }
+            | Self::TableTransformValues { store, .. }
             | Self::TableJoin { store, .. }
             | Self::ForeignKeyJoin { store, .. }
             | Self::TableCount { store, .. }
@@ -530,6 +545,7 @@ impl Operator {
             | Self::Repartition { from, .. }
             | Self::ToTable { from, .. }
             | Self::Stamp { from }
+            | Self::StampValues { from }
             | Self::Tally { from, .. }
             | Self::Minutes { from, .. }
             | Self::Visits { from, .. }
@@ -544,6 +560,7 @@ impl Operator {
             | Self::TableFilter { from, .. }
             | Self::TableFilterNot { from, .. }
             | Self::TableMapValues { from, .. }
+            | Self::TableTransformValues { from, .. }
             | Self::Suppress { from, .. }
             | Self::ToStream { from }
             | Self::TableGroupBy { from, .. }

@@ -115,6 +115,7 @@ impl Generator {
             | Operator::FlatMap { .. }
             | Operator::FlatMapValues { .. }
             | Operator::TableMapValues { .. }
+            | Operator::TableTransformValues { .. }
             | Operator::Aggregate { .. }
             | Operator::Cogroup { .. }
             | Operator::TableGroupBy { .. }
@@ -435,7 +436,9 @@ impl Generator {
     fn process(&mut self, from: Live) {
         // What comes out of a cache is from nowhere in Millrace; Kafka Streams names the last record of the key.
         if self.random.chance(30) && !self.caching {
-            return self.result(Operator::Stamp { from: from.step }, Kind::Stream, from.key, from.value);
+            let (fixed, step) = (self.random.chance(50), from.step);
+            let stamp = if fixed { Operator::StampValues { from: step } } else { Operator::Stamp { from: step } };
+            return self.result(stamp, Kind::Stream, from.key, from.value);
         }
         if self.random.chance(40) {
             return self.keep_times(from);
@@ -644,6 +647,7 @@ impl Generator {
     fn knows_serdes(&self, table: StepId) -> bool {
         match &self.steps[table].operator {
             Operator::TableMapValues { store, .. }
+            | Operator::TableTransformValues { store, .. }
             | Operator::TableJoin { store, .. }
             | Operator::ForeignKeyJoin { store, .. } => store.is_some(),
             Operator::TableFilter { from, store, .. } | Operator::TableFilterNot { from, store, .. } => {
@@ -684,7 +688,12 @@ impl Generator {
             2 | 3 => {
                 let (mapper, to) = self.mapper(value);
                 let store = self.maybe_view_store();
-                let operator = Operator::TableMapValues { from, mapper, key, value: to, store };
+                let operator = if self.random.chance(60) {
+                    Operator::TableMapValues { from, mapper, key, value: to, store }
+                } else {
+                    // A store for calls is for cases by hand: Kafka Streams fails where a join looks into such a table.
+                    Operator::TableTransformValues { from, mapper, calls: None, key, value: to, store }
+                };
                 self.result(operator, Kind::Table, key, to);
             }
             _ => self.result(Operator::ToStream { from }, Kind::Stream, key, value),

@@ -152,6 +152,9 @@ fn method(operator: &Operator) -> (&'static str, String) {
         Operator::MapValues { mapper, value, .. } | Operator::TableMapValues { mapper, value, .. } => {
             ("mapValues", format!("{mapper}: {value:?}"))
         }
+        Operator::TableTransformValues { mapper, calls, value, .. } => {
+            ("transformValues", format!("{mapper}: {value:?}, calls {calls:?}"))
+        }
         Operator::FlatMap { expander, selector, key, value, .. } => {
             ("flatMap", format!("{expander}: {value:?}, {selector}: {key:?}"))
         }
@@ -168,16 +171,11 @@ fn method(operator: &Operator) -> (&'static str, String) {
             ("repartition", format!("{key:?}, {value:?}{}", named(topic)))
         }
         Operator::ToTable { key, value, .. } => ("toTable", format!("{key:?}, {value:?}")),
-        Operator::Tally { punctuation, .. } => match punctuation {
-            Some(punctuation) => {
-                ("process", format!("Tally every {} ms of {:?}", punctuation.interval_ms, punctuation.clock))
-            }
-            None => ("process", "Tally".to_owned()),
-        },
-        Operator::Minutes { size, retention, duplicates, .. } => {
-            ("process", format!("Minutes of {size} ms, kept for {retention}, duplicates {duplicates}"))
-        }
-        Operator::Visits { gap, retention, .. } => ("process", format!("Visits {gap} ms apart, kept for {retention}")),
+        Operator::Tally { .. }
+        | Operator::Minutes { .. }
+        | Operator::Visits { .. }
+        | Operator::Stamp { .. }
+        | Operator::StampValues { .. } => processor(operator),
         Operator::GroupBy { selector, key, topic, .. } => ("groupBy", format!("{selector}: {key:?}{}", named(topic))),
         Operator::GroupByKey { topic, .. } => ("groupByKey", named(topic).trim_start_matches(", ").to_owned()),
         Operator::WindowedBy { windows, emit, retention, .. } => {
@@ -201,12 +199,28 @@ fn method(operator: &Operator) -> (&'static str, String) {
         Operator::TableAggregate { adder, subtractor, value, .. } => {
             ("aggregate", format!("{adder}, {subtractor}: {value:?}"))
         }
-        Operator::Stamp { .. } => ("process", "Stamp".to_owned()),
         Operator::Peek { .. } => ("peek", String::new()),
         Operator::Count { .. } | Operator::TableCount { .. } => ("count", String::new()),
         Operator::ToStream { .. } => ("toStream", String::new()),
         Operator::ForEach { .. } => ("foreach", String::new()),
         _ => unreachable!("`call` writes these itself"),
+    }
+}
+
+fn processor(operator: &Operator) -> (&'static str, String) {
+    match operator {
+        Operator::Tally { punctuation, .. } => match punctuation {
+            Some(punctuation) => {
+                ("process", format!("Tally every {} ms of {:?}", punctuation.interval_ms, punctuation.clock))
+            }
+            None => ("process", "Tally".to_owned()),
+        },
+        Operator::Minutes { size, retention, duplicates, .. } => {
+            ("process", format!("Minutes of {size} ms, kept for {retention}, duplicates {duplicates}"))
+        }
+        Operator::Visits { gap, retention, .. } => ("process", format!("Visits {gap} ms apart, kept for {retention}")),
+        Operator::StampValues { .. } => ("processValues", "Stamp".to_owned()),
+        _ => ("process", "Stamp".to_owned()),
     }
 }
 

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use millrace::{
-    Data, LongSerde, ProcessResult, Processor, ProcessorContext, PunctuationType, Record, Schedule, StoreBuilder,
-    Stores,
+    Data, FixedKeyProcessor, FixedKeyProcessorContext, FixedKeyRecord, LongSerde, ProcessResult, Processor,
+    ProcessorContext, PunctuationType, Record, Schedule, StoreBuilder, Stores,
 };
 
 use super::serdes::{Cell, Typed};
@@ -20,6 +20,28 @@ impl<V: Cell> Processor<Value, V, Value, V> for Stamp {
             .record_metadata()
             .map_or_else(|| "nowhere".to_owned(), |it| format!("{}-{}@{}", it.topic, it.partition, it.offset));
         // Java says -1 where there is no stream time yet.
+        let stream_time = context.current_stream_time_ms().unwrap_or(-1);
+        let times = format!("{stream_time}/{}", context.current_system_time_ms());
+        let mut headers = record.headers.clone();
+        headers.add("from", from).add("times", times);
+        context.forward(record.clone().with_headers(headers));
+        if weight(record.value.as_ref().map(Cell::to_value).as_ref()) % 2 != 0 {
+            let timestamp = record.timestamp + 1000;
+            context.forward(record.with_timestamp(timestamp));
+        }
+        Ok(())
+    }
+}
+
+impl<V: Cell> FixedKeyProcessor<Value, V, V> for Stamp {
+    fn process(
+        &mut self,
+        context: &mut FixedKeyProcessorContext<'_, '_, Value, V>,
+        record: FixedKeyRecord<Value, V>,
+    ) -> ProcessResult {
+        let from = context
+            .record_metadata()
+            .map_or_else(|| "nowhere".to_owned(), |it| format!("{}-{}@{}", it.topic, it.partition, it.offset));
         let stream_time = context.current_stream_time_ms().unwrap_or(-1);
         let times = format!("{stream_time}/{}", context.current_system_time_ms());
         let mut headers = record.headers.clone();

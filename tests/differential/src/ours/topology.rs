@@ -5,8 +5,8 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use millrace::{
-    Branched, Consumed, GlobalKTable, Grouped, Joined, KGroupedStream, KGroupedTable, KStream, KTable, Materialized,
-    Produced, Repartitioned, StreamsBuilder, Topology,
+    Branched, Consumed, GlobalKTable, Grouped, Joined, KGroupedStream, KGroupedTable, KStream, KTable, LongSerde,
+    Materialized, ProcessResult, ProcessorContext, Produced, Repartitioned, Stores, StreamsBuilder, Topology,
 };
 
 use super::cogroups;
@@ -18,7 +18,7 @@ use super::windows::ms;
 use super::windows::{self, Aggregated, Cut, WindowTable};
 use crate::case::{Branch, Case, DefaultBranch, Operator, Step, Store, Topic};
 use crate::functions::{self, Nullable};
-use crate::value::{Type, Value, convert};
+use crate::value::{Type, Value, convert, text};
 
 /// What the SDK answered to a step.
 pub(super) enum Built {
@@ -124,8 +124,8 @@ fn build(builder: &mut StreamsBuilder, built: &[Built], step: &Step) -> Result<B
     match &built[from] {
         Built::Stream(stream) => on_stream(builder, stream, step, built),
         Built::Counts(stream) => on_stream(builder, stream, step, built),
-        Built::Table(table) => on_table(table, step, built),
-        Built::CountTable(table) => on_table(table, step, built),
+        Built::Table(table) => on_table(builder, table, step, built),
+        Built::CountTable(table) => on_table(builder, table, step, built),
         Built::Grouped(grouped) => match &step.operator {
             Operator::WindowedBy { windows, emit, retention, .. } => {
                 Ok(Built::Windowed(windows::cut(grouped, *windows, *emit, *retention)))
@@ -271,6 +271,7 @@ fn on_stream<V: Wrap>(
         }
         Operator::StreamJoin { other, .. } => return joins::streams(from, &built[*other], step),
         Operator::Stamp { .. } => V::stream(stream.process(|| Stamp, &[])),
+        Operator::StampValues { .. } => V::stream(stream.process_values(|| Stamp, &[])),
         operator @ (Operator::Tally { .. } | Operator::Minutes { .. } | Operator::Visits { .. }) => {
             return with_store(builder, stream, operator);
         }
@@ -413,7 +414,12 @@ fn aggregate<V: Wrap>(from: &KGroupedStream<Value, V>, step: &Step) -> Result<Bu
     }
 }
 
-fn on_table<V: Wrap>(from: &KTable<Value, V>, step: &Step, built: &[Built]) -> Result<Built, String> {
+fn on_table<V: Wrap>(
+    builder: &mut StreamsBuilder,
+    from: &KTable<Value, V>,
+    step: &Step,
+    built: &[Built],
+) -> Result<Built, String> {
     let table = match &step.name {
         Some(name) => &from.named(name),
         None => from,
@@ -434,6 +440,20 @@ fn on_table<V: Wrap>(from: &KTable<Value, V>, step: &Step, built: &[Built]) -> R
                 Some(store) => table.map_values_with_key_materialized(map, materialized(Some(&store), key, value)),
             })
         }
+        Operator::TableTransformValues { mapper, calls, key, value, store, .. } => {
+            if let Some(calls) = &calls {
+                builder.add_state_store(Stores::key_value_store(calls, Typed(key), LongSerde));
+            }
+            let stores: Vec<String> = calls.iter().cloned().collect();
+            let transformer = transformer(move |k, v| functions::mapper(&mapper, value, Some(k), v), calls);
+            let stores: Vec<&str> = stores.iter().map(String::as_str).collect();
+            Built::Table(match store {
+                None => table.transform_values(transformer, &stores),
+                Some(store) => {
+                    table.transform_values_materialized(transformer, materialized(Some(&store), key, value), &stores)
+                }
+            })
+        }
         Operator::TableJoin { other, kind, joiner, key, value, store, .. } => {
             let options = store.map(|store| materialized(Some(&store), key, value));
             return joins::tables(table, &built[other], kind, joiner, options);
@@ -451,6 +471,21 @@ fn on_table<V: Wrap>(from: &KTable<Value, V>, step: &Step, built: &[Built]) -> R
         }
         other => return Err(format!("{other:?} on a table")),
     })
+}
+
+/// Makes values with the function, and counts its calls for each key in a store, if that has a name.
+fn transformer<V: Cell>(
+    mapper: impl Fn(&Value, Option<&Value>) -> Nullable + Send + Sync + 'static,
+    calls: Option<String>,
+) -> impl Fn(&mut ProcessorContext<'_, (), ()>, &Value, Option<&V>) -> ProcessResult<Nullable> + Send + Sync + 'static {
+    move |context, key, value| {
+        let made = mapper(key, value_of(value).as_ref());
+        let Some(calls) = &calls else { return Ok(made) };
+        let mut calls = context.key_value_store::<Value, i64>(calls)?;
+        let count = calls.get(key)?.unwrap_or(0) + 1;
+        calls.put(key, count)?;
+        Ok(Some(Value::String(format!("{count} {}", text(made.as_ref())))))
+    }
 }
 
 fn on_windows<V: Wrap>(from: &WindowTable<V>, step: &Step) -> Result<Built, String> {

@@ -105,6 +105,7 @@ pub(crate) fn cases() -> Vec<Known> {
     all.extend(suppressions());
     all.extend(cogroups());
     all.extend(globals());
+    all.extend(transformed_values());
     all.into_iter().map(|sketch| sketch.0).collect()
 }
 
@@ -1008,4 +1009,60 @@ pub(crate) fn types_of(case: &Case, topic: &str) -> (Option<Type>, Option<Type>)
 /// Shows a changelog's bytes as a long where they can be one.
 pub(crate) fn long_if_eight_bytes(value: Option<&[u8]>) -> Option<Type> {
     value.filter(|value| value.len() == bytes::write(&Value::Long(0)).len()).map(|_| Long)
+}
+
+/// Called for each update, and for its old value where the table is not kept and those are wanted.
+fn transformed_values() -> Vec<Sketch> {
+    let transform = |store| Operator::TableTransformValues {
+        from: 0,
+        mapper: "same".to_owned(),
+        calls: Some("calls".to_owned()),
+        key: Text,
+        value: Text,
+        store,
+    };
+    let group = Operator::TableGroupBy {
+        from: 1,
+        selector: "ofKey".to_owned(),
+        key: Text,
+        mapper: "same".to_owned(),
+        value: Text,
+        topic: None,
+    };
+    vec![
+        sketch(
+            "a transformer of a table's values is called for what is deleted, too",
+            vec![table(None), transform(None), Operator::ToStream { from: 1 }, to(2, "out", Text)],
+        )
+        .pipe("a", "x", 1)
+        .pipe("a", "", 2)
+        .pipe("b", "y", 3)
+        .writes("out", &["\"a\" -> \"1 x\" @ 1", "\"a\" -> \"2 ~\" @ 2", "\"b\" -> \"1 y\" @ 3"])
+        .writes("app-calls-changelog", &["\"a\" -> 1L @ 1", "\"a\" -> 2L @ 2", "\"b\" -> 1L @ 3"]),
+        sketch(
+            "a transformer of values that are not kept is called for old values, too",
+            vec![
+                table(None),
+                transform(None),
+                group.clone(),
+                Operator::TableCount { from: 2, key: Text, store: store("counts") },
+            ],
+        )
+        .pipe("a", "x", 1)
+        .pipe("a", "y", 2)
+        .writes("app-calls-changelog", &["\"a\" -> 1L @ 1", "\"a\" -> 2L @ 1", "\"a\" -> 3L @ 2", "\"a\" -> 4L @ 2"]),
+        sketch(
+            "a transformer of values that are kept is called once",
+            vec![
+                table(None),
+                transform(store("kept")),
+                group,
+                Operator::TableCount { from: 2, key: Text, store: store("counts") },
+            ],
+        )
+        .pipe("a", "x", 1)
+        .pipe("a", "y", 2)
+        .writes("app-kept-changelog", &["\"a\" -> \"1 x\" @ 1", "\"a\" -> \"2 y\" @ 2"])
+        .writes("app-calls-changelog", &["\"a\" -> 1L @ 1", "\"a\" -> 2L @ 2"]),
+    ]
 }

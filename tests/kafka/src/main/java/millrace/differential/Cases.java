@@ -39,11 +39,13 @@ import org.apache.kafka.streams.kstream.Predicate;
 import org.apache.kafka.streams.kstream.Produced;
 import org.apache.kafka.streams.kstream.Reducer;
 import org.apache.kafka.streams.kstream.Repartitioned;
+import org.apache.kafka.streams.kstream.ValueTransformerWithKeySupplier;
 import org.apache.kafka.streams.processor.PunctuationType;
 import org.apache.kafka.streams.processor.RecordContext;
 import org.apache.kafka.streams.processor.TopicNameExtractor;
 import org.apache.kafka.streams.processor.api.ProcessorSupplier;
 import org.apache.kafka.streams.state.KeyValueStore;
+import org.apache.kafka.streams.state.Stores;
 
 /** Builds the topology of a case: {@code case.rs} says what the steps mean. */
 final class Cases {
@@ -77,6 +79,7 @@ final class Cases {
             case "tableGroupBy" -> groupTable(step);
             case "tableCount", "tableReduce", "tableAggregate" -> aggregateTable(step);
             case "tableFilter", "tableFilterNot", "tableMapValues", "toStream" -> onTable(step);
+            case "tableTransformValues" -> transformTable(step);
             case "tableJoin" -> Joins.tables(from(step), results.get(step.get("other").intValue()), step);
             case "foreignKeyJoin" ->
                 Joins.onForeignKey(from(step), results.get(step.get("other").intValue()), step);
@@ -89,6 +92,9 @@ final class Cases {
             case "split" -> split(step);
             case "branch" -> ((List<?>) results.get(step.get("from").intValue())).get(step.get("index").intValue());
             case "stamp", "tally" -> process(step);
+            case "stampValues" -> named(step) == null
+                ? stream(step, "from").processValues(Processors.StampValues::new)
+                : stream(step, "from").processValues(Processors.StampValues::new, named(step));
             case "minutes", "visits" -> processTimes(step);
             case "to", "forEach" -> end(step);
             case "windowedTo" -> {
@@ -339,6 +345,28 @@ final class Cases {
                 return named == null ? from.toStream() : from.toStream(named);
             }
         }
+    }
+
+    @SuppressWarnings("unchecked")
+    private Object transformTable(final JsonNode step) {
+        final KTable<Object, Object> from = (KTable<Object, Object>) results.get(step.get("from").intValue());
+        final Named named = named(step);
+        final Materialized<Object, Object, KeyValueStore<Bytes, byte[]>> store = materialized(step);
+        final String calls = textOrNull(step, "calls");
+        final String[] stores = calls == null ? new String[0] : new String[] {calls};
+        if (calls != null) {
+            builder.addStateStore(Stores.keyValueStoreBuilder(
+                Stores.persistentKeyValueStore(calls), key(step), Values.serde("long")));
+        }
+        final ValueTransformerWithKeySupplier<Object, Object, Object> transformer =
+            () -> new Processors.Transformer((k, v) -> map(step, k, v), calls);
+        return named == null
+            ? (store == null
+                ? from.transformValues(transformer, stores)
+                : from.transformValues(transformer, store, stores))
+            : (store == null
+                ? from.transformValues(transformer, named, stores)
+                : from.transformValues(transformer, store, named, stores));
     }
 
     private Object end(final JsonNode step) {

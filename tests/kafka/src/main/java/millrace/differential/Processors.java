@@ -7,14 +7,18 @@ import java.time.Duration;
 import java.util.ArrayList;
 import java.util.Collections;
 import java.util.List;
+import java.util.function.BiFunction;
 import java.util.function.Function;
 import org.apache.kafka.common.header.Headers;
 import org.apache.kafka.common.header.internals.RecordHeaders;
 import org.apache.kafka.streams.KeyValue;
+import org.apache.kafka.streams.kstream.ValueTransformerWithKey;
 import org.apache.kafka.streams.kstream.Windowed;
 import org.apache.kafka.streams.kstream.internals.SessionWindow;
 import org.apache.kafka.streams.processor.PunctuationType;
+import org.apache.kafka.streams.processor.api.ContextualFixedKeyProcessor;
 import org.apache.kafka.streams.processor.api.ContextualProcessor;
+import org.apache.kafka.streams.processor.api.FixedKeyRecord;
 import org.apache.kafka.streams.processor.api.ProcessorContext;
 import org.apache.kafka.streams.processor.api.Record;
 import org.apache.kafka.streams.state.KeyValueIterator;
@@ -43,6 +47,58 @@ final class Processors {
             if (weight(record.value()) % 2 != 0) {
                 context().forward(record.withTimestamp(record.timestamp() + 1000));
             }
+        }
+    }
+
+    /** The same, with the keys as they are. */
+    static final class StampValues extends ContextualFixedKeyProcessor<Object, Object, Object> {
+        @Override
+        public void process(final FixedKeyRecord<Object, Object> record) {
+            final String from = context().recordMetadata()
+                .filter(meta -> meta.topic() != null)
+                .map(meta -> meta.topic() + "-" + meta.partition() + "@" + meta.offset())
+                .orElse("nowhere");
+            final String times = context().currentStreamTimeMs() + "/" + context().currentSystemTimeMs();
+            final Headers headers = new RecordHeaders(record.headers());
+            headers.add("from", from.getBytes(StandardCharsets.UTF_8));
+            headers.add("times", times.getBytes(StandardCharsets.UTF_8));
+            context().forward(record.withHeaders(headers));
+            if (weight(record.value()) % 2 != 0) {
+                context().forward(record.withTimestamp(record.timestamp() + 1000));
+            }
+        }
+    }
+
+    /** Makes values with a function, and counts its calls for each key in a store, if that has a name. */
+    static final class Transformer implements ValueTransformerWithKey<Object, Object, Object> {
+        private final BiFunction<Object, Object, Object> mapper;
+        private final String storeName;
+        private KeyValueStore<Object, Long> calls;
+
+        Transformer(final BiFunction<Object, Object, Object> mapper, final String storeName) {
+            this.mapper = mapper;
+            this.storeName = storeName;
+        }
+
+        @Override
+        public void init(final org.apache.kafka.streams.processor.ProcessorContext context) {
+            calls = storeName == null ? null : context.getStateStore(storeName);
+        }
+
+        @Override
+        public Object transform(final Object key, final Object value) {
+            final Object made = mapper.apply(key, value);
+            if (calls == null) {
+                return made;
+            }
+            final Long old = calls.get(key);
+            final long count = (old == null ? 0 : old) + 1;
+            calls.put(key, count);
+            return count + " " + Values.text(made);
+        }
+
+        @Override
+        public void close() {
         }
     }
 
