@@ -44,6 +44,7 @@ lint() {
   need_lint
   in_project cargo fmt --all --check
   in_project cargo clippy --release --workspace --all-targets -- -D warnings
+  RUSTDOCFLAGS="-D warnings" in_project cargo doc --release --no-deps -p millrace
   ! have shellcheck || in_project shellcheck -x -a mill .ci/run
   say "no findings"
 }

@@ -46,7 +46,7 @@ attempt() { # command args...
   return 1
 }
 
-test_engine() { cargo_test -p millrace-engine -p millrace -p guest-wordcount -p example-clicks -p example-orders -p example-billing -p example-trades "$@"; }
+test_engine() { cargo_test -p millrace-engine -p millrace -p guest-wordcount -p example-clicks -p example-orders -p example-billing -p example-sensors -p example-support -p example-trades "$@"; }
 
 test_adapters() {
   need_native

@@ -56,6 +56,16 @@ fn a_versioned_table_is_asked_for_the_past() -> Result<()> {
 }
 
 #[test]
+fn examples_do_what_their_cases_say() -> Result<()> {
+    for name in ["sensors", "support"] {
+        let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../../examples/{name}/cases"));
+        let (code, out, err) = test(&format!("example-{name}"), &[&cases], &[])?;
+        ensure!(code == Some(0) && out.ends_with("1 passed, 0 failed\n"), "{code:?}\n{out}{err}");
+    }
+    Ok(())
+}
+
+#[test]
 fn what_differs_is_shown_with_its_file_and_step() -> Result<()> {
     let case = "\
 [[step]]
