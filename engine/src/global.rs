@@ -11,7 +11,7 @@
 use std::sync::Arc;
 
 use crate::commit::{Guarantee, commit};
-use crate::overlay::parse;
+use crate::overlay::{Entry, parse};
 use crate::ports::{Committed, CommittedState, Database, Error, Guest, Log, Partitions, Rejected, StoreIndex};
 use crate::quarantine::{Policies, Policy};
 use crate::record::{Batch, Column, Offset, TopicPartition};
@@ -80,6 +80,24 @@ impl GlobalStores {
             }
         })?;
         torn_key.map_or(Ok(()), Err)
+    }
+
+    /// The same of several ranges, see [`CommittedState::scan_each`].
+    pub(crate) fn scan_each(
+        &self,
+        store: StoreIndex,
+        ranges: &[(&[u8], &[u8])],
+        mut visit: impl FnMut(usize, Option<Entry<'_>>) -> bool,
+    ) -> Result<(), Error> {
+        for (index, &(from, to)) in ranges.iter().enumerate() {
+            self.scan(store, (Some(from), Some(to)), false, |key, timestamp, value| {
+                visit(index, Some((key, timestamp, value)))
+            })?;
+            if !visit(index, None) {
+                break;
+            }
+        }
+        Ok(())
     }
 }
 

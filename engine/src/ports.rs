@@ -168,6 +168,22 @@ pub trait CommittedState {
         reverse: bool,
         visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
     ) -> Result<(), Error>;
+    /// The same of several ranges, one after the other, each until `visit` says false. It is told by `None` that a range is
+    /// over, and says then whether to go on with the next one.
+    fn scan_each(
+        &self,
+        store: StoreIndex,
+        ranges: &[(&[u8], &[u8])],
+        visit: &mut dyn FnMut(usize, Option<(&[u8], &[u8])>) -> bool,
+    ) -> Result<(), Error> {
+        for (index, &(from, to)) in ranges.iter().enumerate() {
+            self.scan(store, (Some(from), Some(to)), false, &mut |key, value| visit(index, Some((key, value))))?;
+            if !visit(index, None) {
+                break;
+            }
+        }
+        Ok(())
+    }
 }
 
 /// The committed state of one task.

@@ -31,13 +31,13 @@ pub(crate) use bindings::{
             Windows,
         },
         records::{Batch, Column, Header},
-        state::{Entries, Versions},
+        state::{Entries, Found, Versions},
     },
 };
 
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) use millrace_engine::{
-    context::{Clock, Entries, Versions},
+    context::{Clock, Entries, Found, Versions},
     record::{Batch, Changes, Column, Header, Input, Output},
     topology::{
         Format, GlobalStore, Layout, OffsetReset, Processor, Repartition, Sink, Source, Store, Topology as Graph,

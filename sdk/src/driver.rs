@@ -191,6 +191,12 @@ impl TopologyTestDriver {
         self.inner.borrow_mut().pipe(topic, records)
     }
 
+    /// Writes records of bytes to topics that the topology reads, before any of them is processed. As where an application has
+    /// to catch up, of what is next in each topic the record with the lowest timestamp is processed first.
+    pub fn pipe_backlog(&self, records: Vec<(&str, RawRecord)>) -> Result<(), TestDriverError> {
+        self.inner.borrow_mut().pipe_backlog(&records)
+    }
+
     /// The stores of the topology, in its order.
     #[must_use]
     pub fn state_store_names(&self) -> Vec<String> {
@@ -300,17 +306,30 @@ impl Driver {
         if self.fill(topic, &records)? {
             return Ok(());
         }
-        let input = self.input(topic).ok_or_else(|| {
-            let globals = self.plan.global_stores().iter().map(|global| global.filled.topic.as_str());
-            let inputs = self.task.spec().inputs.iter().map(|input| &*input.topic);
-            let known: Vec<&str> = inputs.chain(globals).collect();
-            TestDriverError::new(format!("the topology does not read topic {topic}, only {}", known.join(", ")))
-        })?;
+        let input = self.input(topic).ok_or_else(|| self.unknown(topic))?;
         for some in records.chunks(self.batch_records) {
             some.iter().for_each(|record| self.enqueue(input, record));
             self.complete()?;
         }
         Ok(())
+    }
+
+    fn pipe_backlog(&mut self, records: &[(&str, RawRecord)]) -> Result<(), TestDriverError> {
+        for (topic, record) in records {
+            if self.fill(topic, std::slice::from_ref(record))? {
+                continue;
+            }
+            let input = self.input(topic).ok_or_else(|| self.unknown(topic))?;
+            self.enqueue(input, record);
+        }
+        self.complete()
+    }
+
+    fn unknown(&self, topic: &str) -> TestDriverError {
+        let globals = self.plan.global_stores().iter().map(|global| global.filled.topic.as_str());
+        let inputs = self.task.spec().inputs.iter().map(|input| &*input.topic);
+        let known: Vec<&str> = inputs.chain(globals).collect();
+        TestDriverError::new(format!("the topology does not read topic {topic}, only {}", known.join(", ")))
     }
 
     fn input(&self, topic: &str) -> Option<usize> {

@@ -1,7 +1,7 @@
 //! Owns what the SDK asks of whoever runs a module: the imports of the component, or the engine's
 //! context natively. Must not know which of them it is.
 
-use crate::contract::{Clock, Column, Entries, Failure, Header, Versions};
+use crate::contract::{Clock, Column, Entries, Failure, Found, Header, Versions};
 
 /// Until when the latest version of a key is valid.
 pub(crate) const LATEST: i64 = i64::MAX;
@@ -30,6 +30,8 @@ pub(crate) trait Host {
     fn get_as_of(&mut self, store: usize, keys: &Column, times: &[i64]) -> Result<Versions, Failure>;
     /// Puts versions in order, and says of each until when it is valid: [`LATEST`], or [`NOT_PUT`].
     fn put_versions(&mut self, store: usize, entries: &Entries) -> Result<Vec<i64>, Failure>;
+    /// At most `limit` entries of each range, of as many ranges as the answer has room for.
+    fn scan_each(&mut self, store: usize, from: &Column, to: &Column, limit: u32) -> Result<Found, Failure>;
     /// What each record with a value gets as headers in the store's changelog.
     fn set_changelog_headers(&mut self, store: usize, headers: &[Header]) -> Result<(), Failure>;
     fn schedule(&mut self, interval_ms: i64, clock: Clock, anchor: Option<i64>) -> Result<u32, Failure>;

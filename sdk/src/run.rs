@@ -21,6 +21,7 @@ use crate::processor::RecordMetadata;
 use crate::rows::{Cut, Meta, UNKNOWN};
 use crate::topology::{Kind, Node, Topology};
 
+use plan::Junction;
 pub(crate) use reader::{Chunk, Reader};
 
 /// A topology at work for one task.
@@ -33,6 +34,8 @@ pub(crate) struct Instance {
     topics: Vec<String>,
     /// Of each node, whether batches may start there.
     batched: Vec<bool>,
+    /// Where records of two sources meet at once.
+    junctions: Vec<Junction>,
     processors: Vec<Option<RefCell<Box<dyn ProcessorInstance>>>>,
     /// The node that made each schedule.
     schedules: RefCell<HashMap<u32, usize>>,
@@ -51,6 +54,7 @@ impl Instance {
         });
         let sources: Vec<usize> = sources.collect::<Result<_, _>>()?;
         let batched = plan::batched(&topology);
+        let junctions = plan::junctions(&topology);
         let mine = plan::reachable(&topology, &sources);
         let processors = topology
             .nodes
@@ -66,7 +70,19 @@ impl Instance {
         let topics = task.topics.iter().map(in_kafka).collect();
         let observed = topology.nodes.iter().map(|_| Cell::new(None)).collect();
         let (schedules, kept) = (RefCell::default(), RefCell::default());
-        Ok(Self { topology, task, sources, topics, batched, processors, schedules, stream_time, observed, kept })
+        Ok(Self {
+            topology,
+            task,
+            sources,
+            topics,
+            batched,
+            junctions,
+            processors,
+            schedules,
+            stream_time,
+            observed,
+            kept,
+        })
     }
 
     /// Initialises the processors in the order of the graph.
@@ -117,6 +133,17 @@ impl Instance {
         while reader.row() < input.records.timestamps.len() {
             let row = reader.row();
             let node = self.source(input.topics[row])?;
+            if let Some(junction) = self.junctions.iter().find(|junction| junction.sources.contains(&node)) {
+                let count = self.meeting(junction, input, row);
+                if count > 1 {
+                    self.meet(
+                        junction,
+                        reader.take_sides(count, |row| self.is_second(junction, input, row)),
+                        &mut run,
+                    )?;
+                    continue;
+                }
+            }
             let batched = self.batched[node];
             let mut count = 1;
             if batched {
@@ -132,6 +159,58 @@ impl Instance {
         }
         self.stream_time.set(self.stream_time.get().max(input.records.timestamps.iter().copied().max()));
         Ok(run.outputs)
+    }
+
+    fn is_second(&self, junction: &Junction, input: &Input, row: usize) -> bool {
+        self.sources.get(input.topics[row] as usize) == Some(&junction.sources[1])
+    }
+
+    /// How many records from a row on, of both sources of a junction, may meet at once; 0: only one source has any there.
+    fn meeting(&self, junction: &Junction, input: &Input, row: usize) -> usize {
+        let (mut first, mut last) = (i64::MAX, i64::MIN);
+        let is_near = |(topic, &time): (&u32, &i64)| {
+            (first, last) = (first.min(time), last.max(time));
+            let source = self.sources.get(*topic as usize);
+            source.is_some_and(|source| junction.sources.contains(source))
+                && last.saturating_sub(first) < junction.span_ms
+        };
+        let count =
+            input.topics[row..].iter().zip(&input.records.timestamps[row..]).map(is_near).take_while(|near| *near);
+        let count = count.count();
+        let second = self.is_second(junction, input, row);
+        let both = (row..row + count).any(|row| self.is_second(junction, input, row) != second);
+        if both { count } else { 0 }
+    }
+
+    /// Has records of both sides go as far as the join, and meet there.
+    fn meet(&self, junction: &Junction, sides: [Chunk; 2], run: &mut Run<'_>) -> Result<(), Failure> {
+        let nodes = &self.topology.nodes;
+        let inner = |node: usize| match &nodes[node].kind {
+            Kind::Inner { logic, .. } => logic,
+            _ => unreachable!("a join and what is before it are processors"),
+        };
+        let retaining = |node: usize| inner(node).as_retaining().expect("a junction has nodes that retain");
+        let meeting = |node: usize| inner(node).as_meeting().expect("a junction has nodes at which records meet");
+        let mut held = [Vec::new(), Vec::new()];
+        for (chunk, (&node, (&retain, held))) in
+            sides.into_iter().zip(junction.sources.iter().zip(junction.retains.iter().zip(&mut held)))
+        {
+            let Kind::Source { logic, .. } = &nodes[node].kind else { unreachable!("only sources read topics") };
+            (run.node, run.batched) = (node, self.batched[node]);
+            run.held = Some((retain, Vec::new()));
+            logic.read(chunk, run)?;
+            *held = run.held.take().map(|(_, rows)| rows).unwrap_or_default();
+        }
+        let [first, second] = &held;
+        run.node = junction.retains[0];
+        let first_kept = retaining(run.node).retain(first, run)?;
+        run.node = junction.retains[1];
+        let second_kept = retaining(run.node).retain(second, run)?;
+        run.node = junction.joins[1];
+        let second = meeting(run.node).meet(second, &first_kept, run)?;
+        run.node = junction.joins[0];
+        let first = meeting(run.node).meet(first, &second_kept, run)?;
+        meeting(run.node).forward([first, second], run)
     }
 
     pub(crate) fn punctuate(&self, schedule: u32, timestamp: i64, host: &mut dyn Host) -> Result<Vec<Output>, Failure> {
@@ -184,6 +263,7 @@ impl Instance {
             partition_counts: Vec::new(),
             node: 0,
             batched: false,
+            held: None,
             stream_time: Cell::new(stream_time),
         }
     }
@@ -202,6 +282,8 @@ pub(crate) struct Run<'a> {
     pub(crate) node: usize,
     /// Rows may go on many at a time.
     pub(crate) batched: bool,
+    /// What gets to this node is held back there.
+    held: Option<(usize, Vec<Box<dyn Any>>)>,
     /// How many records of the input were looked at for the stream time, and what it is.
     stream_time: Cell<(usize, Option<i64>)>,
 }
@@ -281,6 +363,14 @@ impl<'a> Run<'a> {
     /// Keeps something in the instance under a name.
     pub(crate) fn keep<T: Send + 'static>(&self, name: &str, kept: T) {
         self.instance.kept.borrow_mut().insert(name.to_owned(), Box::new(kept));
+    }
+
+    /// Whether rows were held back at the node at work, to be taken together with others.
+    pub(crate) fn hold<R: Clone + 'static>(&mut self, rows: &R) -> bool {
+        let node = self.node;
+        let Some((_, held)) = self.held.as_mut().filter(|(at, _)| *at == node) else { return false };
+        held.push(Box::new(rows.clone()));
+        true
     }
 
     /// Sends rows to all children of the node at work, one by one unless batches may go on.

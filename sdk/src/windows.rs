@@ -256,6 +256,12 @@ pub struct JoinWindows {
 }
 
 impl JoinWindows {
+    /// How far apart in time records may be that the join takes together: what any of them meets is kept for longer than
+    /// that after the last of them.
+    pub(crate) fn span_ms(&self) -> i64 {
+        self.before_ms.min(self.after_ms).saturating_add(self.grace_ms)
+    }
+
     /// Records join that are no further apart than `difference`; for `grace` see [`TimeWindows::of_size_and_grace`].
     #[must_use]
     pub fn of_time_difference_and_grace(difference: Duration, grace: Duration) -> Self {

@@ -36,15 +36,31 @@ fn records() -> Vec<RawRecord> {
     (0..400).map(|_| record()).collect()
 }
 
-fn run(build: Build, batch_records: usize, caching: bool) -> Outcome {
+fn driver(build: Build, batch_records: usize, caching: bool) -> TopologyTestDriver {
     let mut builder = StreamsBuilder::new();
     build(&mut builder);
     let config = TestDriverConfig { batch_records, caching, ..TestDriverConfig::default() };
-    let driver = TopologyTestDriver::with(builder.build().unwrap(), config).unwrap();
+    TopologyTestDriver::with(builder.build().unwrap(), config).unwrap()
+}
+
+fn run(build: Build, batch_records: usize, caching: bool) -> Outcome {
+    let driver = driver(build, batch_records, caching);
     let records = records();
     for some in records.chunks(batch_records) {
         driver.pipe_raw_records("in", some.to_vec()).unwrap();
     }
+    outcome(&driver)
+}
+
+/// Records of two topics, all of which are there before the first one is processed.
+fn run_both(build: Build, batch_records: usize) -> Outcome {
+    let driver = driver(build, batch_records, false);
+    let topic = |row: usize| if row % 7 % 2 == 0 { "in" } else { "other" };
+    driver.pipe_backlog(records().into_iter().enumerate().map(|(row, record)| (topic(row), record)).collect()).unwrap();
+    outcome(&driver)
+}
+
+fn outcome(driver: &TopologyTestDriver) -> Outcome {
     driver.advance_wall_clock_time(Duration::from_secs(10));
     let mut topics = BTreeMap::new();
     for topic in driver.produced_topic_names() {
@@ -58,6 +74,15 @@ fn run(build: Build, batch_records: usize, caching: bool) -> Outcome {
     let stores =
         driver.state_store_names().into_iter().map(|name| (name.clone(), driver.store_entries(&name))).collect();
     Outcome { topics, stores }
+}
+
+/// The same for records of two topics that take turns.
+fn check_both(build: Build) {
+    let one_by_one = run_both(build, 1);
+    assert!(one_by_one.topics["out"].len() > 20, "{one_by_one:?}");
+    for batch in [7, 100, 1_000] {
+        assert_eq!(run_both(build, batch), one_by_one, "in batches of {batch}");
+    }
 }
 
 fn check(build: Build) {
@@ -341,4 +366,52 @@ fn caches_send_the_last_update_of_each_commit() {
     let last: BTreeMap<_, _> = cached.topics["out"].iter().map(|record| (&record.key, &record.value)).collect();
     assert_eq!(last.len(), cached.topics["out"].len());
     assert!(at_once.topics["out"].len() > 10 * last.len());
+}
+
+fn both(builder: &mut StreamsBuilder) -> (KStream<String, String>, KStream<String, String>) {
+    (strings(builder), builder.stream("other", Consumed::with(StringSerde, StringSerde)))
+}
+
+fn joined() -> StreamJoined<String, String, String> {
+    StreamJoined::with(StringSerde, StringSerde, StringSerde)
+}
+
+fn windows(difference_ms: u64, grace_ms: u64) -> JoinWindows {
+    JoinWindows::of_time_difference_and_grace(Duration::from_millis(difference_ms), Duration::from_millis(grace_ms))
+}
+
+/// The records are up to 500 ms out of order: with the long windows all of a batch meet at once, with the short ones few do,
+/// and some find nothing any more.
+#[test]
+fn streams_that_are_joined_with_each_other() {
+    let builds: [Build; 4] = [
+        |builder| {
+            let (left, right) = both(builder);
+            let joined = left.join(&right, |left, right| format!("{left}|{right}"), windows(1_000, 2_000), joined());
+            joined.to("out", Produced::with(StringSerde, StringSerde));
+        },
+        |builder| {
+            let (left, right) = both(builder);
+            let left = left.filter(|_, words| words.is_some_and(|words| !words.is_empty()));
+            let right = right.flat_map_values(|words: &String| words.split(' ').map(str::to_owned).collect::<Vec<_>>());
+            left.join(&right, |left, right| format!("{left}|{right}"), windows(20, 30), joined())
+                .group_by_key(Grouped::with(StringSerde, StringSerde))
+                .count(Materialized::as_("counts"))
+                .to_stream()
+                .to("out", Produced::with(StringSerde, LongSerde));
+        },
+        |builder| {
+            let (left, right) = both(builder);
+            let windows = windows(200, 0).before(Duration::ZERO);
+            let joined = left.join(&right, |left, right| format!("{left}|{right}"), windows, joined());
+            joined.to("out", Produced::with(StringSerde, StringSerde));
+        },
+        |builder| {
+            let (left, right) = both(builder);
+            let joiner = |left: Option<&String>, right: Option<&String>| format!("{left:?}|{right:?}");
+            let joined = left.outer_join(&right, joiner, windows(5, 10), joined());
+            joined.to("out", Produced::with(StringSerde, StringSerde));
+        },
+    ];
+    builds.into_iter().for_each(check_both);
 }

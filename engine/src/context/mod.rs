@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::global::GlobalStores;
-use crate::overlay::{Overlay, StoreKind};
+use crate::overlay::{Entry, Overlay, StoreKind};
 use crate::ports::{Database, Error, StoreIndex};
 use crate::record::{Column, Header};
 use crate::versions::LATEST;
@@ -32,6 +32,14 @@ pub struct Entries {
     pub keys: Column,
     pub values: Column,
     pub timestamps: Vec<i64>,
+}
+
+/// Entries of several ranges, one range after the other.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Found {
+    /// Of each range, how many there are.
+    pub counts: Vec<u32>,
+    pub entries: Entries,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -228,14 +236,8 @@ impl Context {
         let bytes_max = self.limits.answer_bytes;
         let mut full = false;
         let visit = |key: &[u8], timestamp: i64, value: &[u8]| {
-            full = answer.keys.bytes.len() + answer.values.bytes.len() + key.len() + value.len() > bytes_max;
-            if full {
-                return false;
-            }
-            answer.keys.push(Some(key));
-            answer.values.push(Some(value));
-            answer.timestamps.push(timestamp);
-            answer.timestamps.len() < limit as usize
+            full = !append(&mut answer, (key, timestamp, value), bytes_max);
+            !full && answer.timestamps.len() < limit as usize
         };
         let read = match self.global(store) {
             None => self.overlay.scan(store, range, reverse, visit),
@@ -243,6 +245,40 @@ impl Context {
         };
         self.answered(read, full)?;
         Ok(answer)
+    }
+
+    /// At most `limit` entries of each range `from <= key < to`. Half full, the answer ends with a range.
+    pub fn scan_each(&mut self, store: StoreIndex, from: &Column, to: &Column, limit: u32) -> Result<Found, Misuse> {
+        self.check_readable(store)?;
+        check_keys(from)?;
+        check_keys(to)?;
+        if from.len() != to.len() {
+            return Err(Misuse(format!("{} ranges of a store begin and {} end", from.len(), to.len())));
+        }
+        if limit == 0 {
+            return Ok(Found { counts: vec![0; from.len()], entries: Entries::default() });
+        }
+        let ranges: Vec<_> = from.iter().flatten().zip(to.iter().flatten()).collect();
+        let mut found = Found { counts: Vec::with_capacity(ranges.len()), entries: Entries::default() };
+        let bytes_max = self.limits.answer_bytes;
+        let (mut full, mut count) = (false, 0);
+        let visit = |_, entry: Option<Entry<'_>>| match entry {
+            Some(entry) => {
+                count += 1;
+                full = !append(&mut found.entries, entry, bytes_max);
+                !full && count < limit
+            }
+            None => {
+                found.counts.push(std::mem::take(&mut count));
+                !full && size(&found.entries) <= bytes_max / 2
+            }
+        };
+        let read = match self.global(store) {
+            None => self.overlay.scan_each(store, &ranges, visit),
+            Some(global) => self.globals.scan_each(global, &ranges, visit),
+        };
+        self.answered(read, full)?;
+        Ok(found)
     }
 
     pub fn schedule(&mut self, interval_ms: i64, clock: Clock, anchor: Option<i64>) -> Result<u32, Misuse> {
@@ -404,6 +440,21 @@ impl Context {
         }
         Ok(())
     }
+}
+
+fn size(entries: &Entries) -> usize {
+    entries.keys.bytes.len() + entries.values.bytes.len()
+}
+
+/// Says whether there was room for the entry.
+fn append(entries: &mut Entries, (key, timestamp, value): Entry<'_>, bytes_max: usize) -> bool {
+    let room = size(entries) + key.len() + value.len() <= bytes_max;
+    if room {
+        entries.keys.push(Some(key));
+        entries.values.push(Some(value));
+        entries.timestamps.push(timestamp);
+    }
+    room
 }
 
 fn check_keys(keys: &Column) -> Result<(), Misuse> {

@@ -16,6 +16,7 @@ mod rows;
 mod versions;
 
 use std::collections::BTreeMap;
+use std::iter::Peekable;
 
 use crate::context::Entries;
 use crate::expiry::Expiry;
@@ -261,51 +262,43 @@ impl Overlay {
         reverse: bool,
         mut visit: impl FnMut(&[u8], i64, &[u8]) -> bool,
     ) -> Result<(), Error> {
-        if let (Some(from), Some(to)) = range
-            && from >= to
-        {
-            return Ok(());
-        }
         let Some(database) = &self.database else {
             return Err(Error::Fatal("the context of a task was used outside of it".to_owned()));
         };
         let known = &mut self.stores[store];
         known.sort();
-        let known = &*known;
-        let mut dirty = known.range(range, reverse).peekable();
-        let comes_first = |a: &[u8], b: &[u8]| if reverse { a > b } else { a < b };
-        let mut torn_key = None;
-        let mut going = true;
-        database.scan(store, range, reverse, &mut |key, value| {
-            while going && let Some((ours, row)) = dirty.peek().copied().filter(|(ours, _)| !comes_first(key, ours)) {
-                dirty.next();
-                if let Some((timestamp, value)) = known.live(row) {
-                    going = visit(ours, timestamp, value);
-                }
-                if ours == key {
-                    return going;
-                }
-            }
-            if going && !known.is_over(key, value) {
-                going = match parse(value) {
-                    Some((timestamp, value)) => visit(key, timestamp, value),
-                    None => {
-                        torn_key = Some(key.to_vec());
-                        false
-                    }
-                };
-            }
+        let mut merging = Merging::new(known, range, reverse);
+        database.scan(store, range, reverse, &mut |key, value| merging.next(key, value, &mut visit))?;
+        merging.finish(&mut visit)
+    }
+
+    /// Visits the entries of several ranges, one after the other, each until `visit` says false. It is told by `None` that a
+    /// range is over, and says then whether to go on with the next one.
+    pub(crate) fn scan_each(
+        &mut self,
+        store: StoreIndex,
+        ranges: &[(&[u8], &[u8])],
+        mut visit: impl FnMut(usize, Option<Entry<'_>>) -> bool,
+    ) -> Result<(), Error> {
+        let Some(database) = &self.database else {
+            return Err(Error::Fatal("the context of a task was used outside of it".to_owned()));
+        };
+        let known = &mut self.stores[store];
+        known.sort();
+        let (mut merging, mut finished) = (None, Ok(()));
+        database.scan_each(store, ranges, &mut |index, entry| {
+            let (from, to) = ranges[index];
+            let mut merge = merging.take().unwrap_or_else(|| Merging::new(known, (Some(from), Some(to)), false));
+            let mut each = |key: &[u8], timestamp, value: &[u8]| visit(index, Some((key, timestamp, value)));
+            let Some((key, value)) = entry else {
+                finished = merge.finish(&mut each);
+                return finished.is_ok() && visit(index, None);
+            };
+            let going = merge.next(key, value, &mut each);
+            merging = Some(merge);
             going
         })?;
-        if let Some(key) = torn_key {
-            return Err(torn(&key));
-        }
-        while going && let Some((key, row)) = dirty.next() {
-            if let Some((timestamp, value)) = known.live(row) {
-                going = visit(key, timestamp, value);
-            }
-        }
-        Ok(())
+        finished
     }
 
     /// What changed in a cached store since this was asked last, in the order of the last changes.
@@ -348,6 +341,68 @@ impl Overlay {
     fn evict(&mut self, store: StoreIndex) {
         let share = self.cache_bytes / self.stores.len();
         self.stores[store].evict(share);
+    }
+}
+
+/// Key, timestamp and value.
+pub(crate) type Entry<'a> = (&'a [u8], i64, &'a [u8]);
+
+/// The way through a range of what is committed and what is dirty over it.
+struct Merging<'s> {
+    store: &'s Store,
+    dirty: Peekable<Box<dyn Iterator<Item = (&'s [u8], u32)> + 's>>,
+    reverse: bool,
+    going: bool,
+    torn: Option<Vec<u8>>,
+}
+
+impl<'s> Merging<'s> {
+    /// The store is sorted.
+    fn new(store: &'s Store, range: (Option<&'s [u8]>, Option<&'s [u8]>), reverse: bool) -> Self {
+        let is_empty = matches!(range, (Some(from), Some(to)) if from >= to);
+        let dirty = if is_empty { Box::new(std::iter::empty()) } else { store.range(range, reverse) };
+        Self { store, dirty: dirty.peekable(), reverse, going: true, torn: None }
+    }
+
+    /// Visits an entry of the database, and what is dirty before it; says whether to go on.
+    fn next(&mut self, key: &[u8], value: &[u8], visit: &mut impl FnMut(&[u8], i64, &[u8]) -> bool) -> bool {
+        let comes_first = |a: &[u8], b: &[u8]| if self.reverse { a > b } else { a < b };
+        while self.going
+            && let Some((ours, row)) = self.dirty.peek().copied().filter(|(ours, _)| !comes_first(key, ours))
+        {
+            self.dirty.next();
+            if let Some((timestamp, value)) = self.store.live(row) {
+                self.going = visit(ours, timestamp, value);
+            }
+            if ours == key {
+                return self.going;
+            }
+        }
+        if self.going && !self.store.is_over(key, value) {
+            self.going = match parse(value) {
+                Some((timestamp, value)) => visit(key, timestamp, value),
+                None => {
+                    self.torn = Some(key.to_vec());
+                    false
+                }
+            };
+        }
+        self.going
+    }
+
+    /// Visits what is dirty behind the last entry of the database.
+    fn finish(mut self, visit: &mut impl FnMut(&[u8], i64, &[u8]) -> bool) -> Result<(), Error> {
+        if let Some(key) = self.torn {
+            return Err(torn(&key));
+        }
+        while self.going
+            && let Some((key, row)) = self.dirty.next()
+        {
+            if let Some((timestamp, value)) = self.store.live(row) {
+                self.going = visit(key, timestamp, value);
+            }
+        }
+        Ok(())
     }
 }
 

@@ -78,7 +78,8 @@ impl Pair {
         match self.random.below(10) {
             0..=3 => self.put(),
             4..=5 => self.get(),
-            6 => self.scan(),
+            6 if self.random.once_in(2) => self.scan(),
+            6 => self.scan_each(),
             7 => {
                 self.overlay.rollback();
                 self.model = self.saved.clone();
@@ -134,6 +135,27 @@ impl Pair {
         };
         self.overlay.scan(0, (from, to), reverse, visit).expect("memory does not fail");
         assert_eq!(found, self.model.scan(from, to, reverse, limit), "{from:?} {to:?} {reverse} {limit}");
+    }
+
+    fn scan_each(&mut self) {
+        let ranges: Vec<_> = (0..self.random.below(4)).map(|_| (self.key(), self.key())).collect();
+        let (limit, last) = (1 + self.random.below(4), self.random.below(4));
+        let (mut found, mut of_range) = (Vec::new(), Vec::new());
+        let visit = |index: usize, entry: Option<(&[u8], i64, &[u8])>| match entry {
+            Some((key, timestamp, value)) => {
+                of_range.push((key.to_vec(), timestamp, value.to_vec()));
+                of_range.len() < limit
+            }
+            None => {
+                found.push(std::mem::take(&mut of_range));
+                index != last
+            }
+        };
+        let asked: Vec<_> = ranges.iter().map(|(from, to)| (&from[..], &to[..])).collect();
+        self.overlay.scan_each(0, &asked, visit).expect("memory does not fail");
+        let each = asked.iter().take(last + 1);
+        let expected: Vec<_> = each.map(|(from, to)| self.model.scan(Some(from), Some(to), false, limit)).collect();
+        assert_eq!(found, expected, "{ranges:?} {limit}");
     }
 
     fn commit(&mut self) {

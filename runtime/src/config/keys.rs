@@ -210,7 +210,7 @@ pub(super) const KEYS: &[Key] = &[
     key(
         "statestore.uncommitted.max.bytes",
         Bytes { min: MIB, max: 64 * GIB },
-        Is("64MiB"),
+        Is("32MiB"),
         "Memory for state written since the last commit, over all threads. A commit is brought forward when it is used up.",
     ),
     key(

@@ -42,7 +42,7 @@ fn defaults() {
     assert_eq!(config.state_dir, PathBuf::from("dir/state"));
     assert_eq!((config.guarantee, config.commit_interval_ms), (Guarantee::AtLeastOnce, 1000));
     assert!(!config.commit_early);
-    assert_eq!((config.threads, config.store_cache_bytes, config.overlay_bytes), (1, 10 << 20, 64 << 20));
+    assert_eq!((config.threads, config.store_cache_bytes, config.overlay_bytes), (1, 10 << 20, 32 << 20));
     assert_eq!((config.max_task_idle_ms, config.replication_factor), (Some(0), -1));
     assert_eq!(config.standby_replicas, 0);
     assert_eq!(config.auto_offset_reset, OffsetReset::Earliest);

@@ -1,7 +1,7 @@
 //! Owns the way between the contract's types and the engine's: buffers are moved, never copied,
 //! and what came from the module is checked. Must not know wasmtime.
 
-use millrace_engine::context::{Entries, Versions};
+use millrace_engine::context::{Entries, Found, Versions};
 use millrace_engine::ports::FaultKind;
 use millrace_engine::record::{Batch, Changes, Column, Header, Input, Output};
 
@@ -63,6 +63,12 @@ impl From<Versions> for state::Versions {
 impl From<Entries> for state::Entries {
     fn from(Entries { keys, values, timestamps }: Entries) -> Self {
         Self { keys: keys.into(), values: values.into(), timestamps }
+    }
+}
+
+impl From<Found> for state::Found {
+    fn from(Found { counts, entries }: Found) -> Self {
+        Self { counts, entries: entries.into() }
     }
 }
 

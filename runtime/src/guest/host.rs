@@ -163,6 +163,17 @@ impl state::HostStore for Host {
         allowed(self.context.put_versions(index, &entries.into()))
     }
 
+    fn scan_each(
+        &mut self,
+        store: Resource<OpenStore>,
+        from: records::Column,
+        to: records::Column,
+        limit: u32,
+    ) -> Result<state::Found> {
+        let index = self.handles.get(&store)?.0;
+        allowed(self.context.scan_each(index, &from.into(), &to.into(), limit)).map(Into::into)
+    }
+
     fn set_changelog_headers(&mut self, store: Resource<OpenStore>, headers: Vec<records::Header>) -> Result<()> {
         let index = self.handles.get(&store)?.0;
         allowed(self.context.set_changelog_headers(index, &convert::all(headers)))

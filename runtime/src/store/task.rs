@@ -273,6 +273,18 @@ impl CommittedState for TaskDatabase {
     ) -> Result<(), Error> {
         self.0.with(|stores| stores.scan(stores.place(store)?.1, range, reverse, visit))
     }
+
+    fn scan_each(
+        &self,
+        store: StoreIndex,
+        ranges: &[(&[u8], &[u8])],
+        visit: &mut dyn FnMut(usize, Option<(&[u8], &[u8])>) -> bool,
+    ) -> Result<(), Error> {
+        self.0.with(|stores| match stores.place(store)?.1 {
+            Place::Disk(index) => stores.rocks()?.scan_each(index, ranges, visit),
+            Place::Memory(index) => read(&stores.memory).scan_each(index, ranges, visit),
+        })
+    }
 }
 
 impl Database for TaskDatabase {

@@ -9,7 +9,7 @@ use millrace_engine::task::TaskSpec;
 
 use super::module_task;
 use crate::Topology;
-use crate::contract::{Clock, Column, Entries, Failure, Fault, Header, Task, Versions};
+use crate::contract::{Clock, Column, Entries, Failure, Fault, Found, Header, Task, Versions};
 use crate::host::Host;
 use crate::run::Instance;
 
@@ -113,6 +113,10 @@ impl Host for Lent<'_> {
 
     fn put_versions(&mut self, store: usize, entries: &Entries) -> Result<Vec<i64>, Failure> {
         self.0.put_versions(store, entries).map_err(misuse)
+    }
+
+    fn scan_each(&mut self, store: usize, from: &Column, to: &Column, limit: u32) -> Result<Found, Failure> {
+        self.0.scan_each(store, from, to, limit).map_err(misuse)
     }
 
     fn set_changelog_headers(&mut self, store: usize, headers: &[Header]) -> Result<(), Failure> {

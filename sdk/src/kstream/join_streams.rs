@@ -268,7 +268,8 @@ impl<K: Data, V: Data> KStream<K, V> {
             Side { keys: keys.clone(), values, store: names.this_store.clone(), windows },
             Side { keys: keys.clone(), values: other_values, store: names.that_store.clone(), windows },
         );
-        let (left, right) = (sides.0.retain(&joined), sides.1.retain(&joined));
+        let meets = (join == Join::Inner).then(|| (names.merge.clone(), windows.span_ms()));
+        let (left, right) = (sides.0.retain(&joined, meets.clone()), sides.1.retain(&joined, meets));
         let logic = Sides::of(&names, join, windows, &sides, joiner);
         let waiting = names.waiting.as_ref().map(|store| waiting_store(store, &sides, &joined));
         let merge = names.merge.clone();
@@ -377,7 +378,7 @@ impl<K: Data, V: Data> Side<K, V> {
     }
 
     /// The node that fills the store.
-    fn retain<A, B>(&self, joined: &StreamJoined<K, A, B>) -> Retained<K, V> {
+    fn retain<A, B>(&self, joined: &StreamJoined<K, A, B>, meets: Option<(String, i64)>) -> Retained<K, V> {
         let size_ms = self.windows.size_ms();
         let retention_ms = size_ms.saturating_add(self.windows.grace_ms);
         let layout = Layout::Window(Windows { size_ms, retention_ms, retain_duplicates: true });
@@ -388,7 +389,7 @@ impl<K: Data, V: Data> Side<K, V> {
         changelog_config.push(("cleanup.policy".to_owned(), "delete".to_owned()));
         let definition = define(&self.store, layout, &keys, &values, joined, changelog_config);
         let (store, keys, values) = (self.store.clone(), self.keys.clone(), self.values.clone());
-        Retained { logic: RetainForJoin { store, keys, values }, definition }
+        Retained { logic: RetainForJoin { meets, store, keys, values }, definition }
     }
 }
 

@@ -37,7 +37,7 @@ pub(crate) use foreign_key::{ForeignTableJoin, ResponseJoin, SubscriptionJoin, S
 pub(crate) use join::{JoinStreamTable, JoinTables, MergeJoined, Side, TableJoiner};
 pub(crate) use join_global::JoinStreamGlobalTable;
 pub(crate) use join_grace::{Grace, JoinStreamTableInGrace};
-pub(crate) use join_streams::{JoinStreams, OuterStore, RetainForJoin, StreamJoiner};
+pub(crate) use join_streams::{JoinStreams, OuterStore, RetainForJoin, Retained, StreamJoiner};
 pub(crate) use keyed::TableStore;
 pub(crate) use process::Process;
 pub(crate) use regroup::{AggregateChanges, ChangeSource, ProduceChanges, Regroup};
@@ -72,6 +72,38 @@ pub(crate) trait Logic: Send + Sync {
     fn instantiate(&self) -> Option<Box<dyn ProcessorInstance>> {
         None
     }
+
+    /// What it does as the node before a join at which many records of both sides may meet at once.
+    fn as_retaining(&self) -> Option<&dyn Retaining> {
+        None
+    }
+
+    /// What it does as a side of such a join.
+    fn as_meeting(&self) -> Option<&dyn Meeting> {
+        None
+    }
+}
+
+/// Keeps the records of one side of a join, for the other side to find.
+pub(crate) trait Retaining {
+    /// What both sides of the join call it.
+    fn join(&self) -> &str;
+
+    /// How far apart the timestamps of records may be that meet at once. Then no record makes another one expire that
+    /// it would have met, had they come one by one.
+    fn span_ms(&self) -> i64;
+
+    /// Keeps rows that were held back.
+    fn retain(&self, rows: &[Box<dyn Any>], run: &mut Run<'_>) -> Result<Retained, Failure>;
+}
+
+/// A side of a join at which records of both sides meet at once, after all of them have been kept.
+pub(crate) trait Meeting {
+    /// Joins rows of this side with what the other side has had before each of them.
+    fn meet(&self, rows: &[Box<dyn Any>], theirs: &Retained, run: &mut Run<'_>) -> Result<Box<dyn Any>, Failure>;
+
+    /// Forwards what both sides have joined, as if records had come one by one.
+    fn forward(&self, joined: [Box<dyn Any>; 2], run: &mut Run<'_>) -> Result<(), Failure>;
 }
 
 /// A user's processor, made anew for each instance.

@@ -179,9 +179,9 @@ pub(crate) struct ChangeSource<K, V> {
 
 impl<K: Data, V: Data> SourceLogic for ChangeSource<K, V> {
     fn read(&self, chunk: Chunk, run: &mut Run<'_>) -> Result<(), Failure> {
-        let Chunk { start, keys, values, meta } = chunk;
+        let Chunk { keys, values, meta } = chunk;
         let name = &run.current().name;
-        let failed = |(row, error)| undecodable(name, start + row, error);
+        let failed = |(row, error): (usize, _)| undecodable(name, meta.origins[row], error);
         let (mut new, mut old) = (Vec::with_capacity(values.len()), Vec::with_capacity(values.len()));
         for (row, change) in values.iter().enumerate() {
             let change = change.and_then(split_change);

@@ -17,8 +17,8 @@ pub(crate) struct RecordSource<K, V> {
 
 impl<K: Data, V: Data> SourceLogic for RecordSource<K, V> {
     fn read(&self, chunk: Chunk, run: &mut Run<'_>) -> Result<(), Failure> {
-        let Chunk { start, keys, values, meta } = chunk;
-        let failed = |(row, error)| undecodable(&run.current().name, start + row, error);
+        let Chunk { keys, values, meta } = chunk;
+        let failed = |(row, error)| undecodable(&run.current().name, meta.origins[row], error);
         // Of two mistakes the one in the first record is told.
         let keys = Col::read(keys, &self.keys);
         let values = Col::read(values, &self.values);
@@ -49,7 +49,7 @@ impl<K: Data, V: Data> SourceLogic for RecordSource<K, V> {
         let mut headers = records.headers.iter().peekable();
         let mut timestamps = Vec::with_capacity(offsets.len());
         for (row, &offset) in offsets.iter().enumerate() {
-            let failed = |error| undecodable(node, row, error);
+            let failed = |error| undecodable(node, index(row), error);
             let key = next_key.next(&records.keys).map(|bytes| self.keys.deserialize(bytes));
             let key = key.transpose().map_err(failed)?;
             let value = next_value.next(&records.values).map(|bytes| self.values.deserialize(bytes));
@@ -75,10 +75,10 @@ impl<K: Data, V: Data> SourceLogic for RecordSource<K, V> {
     }
 }
 
-pub(super) fn undecodable(node: &str, row: usize, error: SerdeError) -> Failure {
+pub(super) fn undecodable(node: &str, origin: u32, error: SerdeError) -> Failure {
     Failure {
         fault: Fault::Deserialization,
-        index: Some(index(row)),
+        index: Some(origin),
         node: Some(node.to_owned()),
         message: error.to_string(),
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::contract::bindings::exports::millrace::streams::module as exported;
 use crate::contract::bindings::millrace::streams::{context, state};
 use crate::contract::{
-    self, Batch, Changes, Clock, Column, Entries, Failure, Fault, Graph, Header, Input, Output, Versions,
+    self, Batch, Changes, Clock, Column, Entries, Failure, Fault, Found, Graph, Header, Input, Output, Versions,
 };
 use crate::host::Host;
 use crate::run::Instance;
@@ -150,6 +150,10 @@ impl Host for Imports {
 
     fn put_versions(&mut self, store: usize, entries: &Entries) -> Result<Vec<i64>, Failure> {
         Ok(self.stores[store].1.put_versions(entries))
+    }
+
+    fn scan_each(&mut self, store: usize, from: &Column, to: &Column, limit: u32) -> Result<Found, Failure> {
+        Ok(self.stores[store].1.scan_each(from, to, limit))
     }
 
     fn set_changelog_headers(&mut self, store: usize, headers: &[Header]) -> Result<(), Failure> {

@@ -4,7 +4,7 @@
 use std::cell::OnceCell;
 use std::rc::Rc;
 
-use crate::contract::{Column, push, push_bytes};
+use crate::contract::{Column, empty_column, push, push_bytes};
 use crate::serdes::{SerdeError, SharedSerde};
 
 /// Nullable values of one type: some or all of a shared list.
@@ -53,6 +53,13 @@ impl Raw {
             offsets.push(end);
         }
         Self { column, first, offsets }
+    }
+
+    /// A copy of these strings.
+    pub(crate) fn select(&self, rows: &[u32]) -> Self {
+        let mut column = empty_column();
+        rows.iter().for_each(|&row| push_bytes(&mut column, self.get(row as usize)));
+        Self::new(Rc::new(column), 0, rows.len(), 0)
     }
 
     pub(crate) fn len(&self) -> usize {

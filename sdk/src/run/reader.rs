@@ -16,10 +16,8 @@ pub(crate) struct Reader<'a> {
     offsets: (usize, usize),
 }
 
-/// A run of records.
+/// Records of one source.
 pub(crate) struct Chunk {
-    /// The position of the first one in the input.
-    pub(crate) start: usize,
     pub(crate) keys: Raw,
     pub(crate) values: Raw,
     pub(crate) meta: Meta,
@@ -47,7 +45,18 @@ impl<'a> Reader<'a> {
             origins: Rc::new((start..self.row).map(index).collect()),
             headers: self.headers(start),
         };
-        Chunk { start, keys, values, meta }
+        Chunk { keys, values, meta }
+    }
+
+    /// The next `count` records, each on the side that its position in the input belongs to.
+    pub(crate) fn take_sides(&mut self, count: usize, is_second: impl Fn(usize) -> bool) -> [Chunk; 2] {
+        let all = self.take(count);
+        [false, true].map(|second| {
+            let rows = all.meta.origins.iter().enumerate().filter(|(_, origin)| is_second(**origin as usize) == second);
+            let rows: Rc<Vec<u32>> = Rc::new(rows.map(|(row, _)| index(row)).collect());
+            let (keys, values) = (all.keys.select(&rows), all.values.select(&rows));
+            Chunk { keys, values, meta: all.meta.select(&rows) }
+        })
     }
 
     fn headers(&mut self, start: usize) -> Option<Col<Rc<Headers>>> {

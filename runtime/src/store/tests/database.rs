@@ -101,6 +101,40 @@ fn scans_both_ways_between_bounds() {
 }
 
 #[test]
+fn scans_several_ranges_one_after_the_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let directory = directory(dir.path());
+    let mut database = open(&directory, &[store("a"), store("b")]);
+    for key in ["b", "d", "f", "h"] {
+        database.write(commit(0, key, Some(key), ("a", 1))).unwrap();
+        database.write(commit(1, "c", Some("other store"), ("b", 1))).unwrap();
+    }
+    let ranges: [(&[u8], &[u8]); 6] =
+        [(b"e", b"z"), (b"a", b"b"), (b"b", b"g"), (b"f", b"f"), (b"g", b"c"), (b"h", b"i")];
+    let scan = |limit: usize, last: usize| {
+        let (mut all, mut seen) = (String::new(), 0);
+        let mut visit = |index: usize, entry: Option<(&[u8], &[u8])>| match entry {
+            Some((key, value)) => {
+                assert_eq!(key, value);
+                all.push_str(std::str::from_utf8(key).unwrap());
+                seen += 1;
+                seen < limit
+            }
+            None => {
+                all.push('|');
+                seen = 0;
+                index < last
+            }
+        };
+        database.scan_each(0, &ranges, &mut visit).unwrap();
+        all
+    };
+    assert_eq!(scan(9, 9), "fh||bdf|||h|");
+    assert_eq!(scan(1, 9), "f||b|||h|");
+    assert_eq!(scan(9, 2), "fh||bdf|");
+}
+
+#[test]
 fn clears_one_store_with_its_position() {
     let dir = tempfile::tempdir().unwrap();
     let directory = directory(dir.path());
