@@ -155,6 +155,9 @@ pub struct Write<'a> {
     pub positions: Positions,
 }
 
+/// Key and value of an entry.
+pub type Row<'a> = (&'a [u8], &'a [u8]);
+
 /// Committed state that is read. Its stores are in the order of the task that writes them.
 pub trait CommittedState {
     /// Calls `found` with the index in `keys` and the value of every key that exists. The keys are
@@ -174,7 +177,7 @@ pub trait CommittedState {
         &self,
         store: StoreIndex,
         ranges: &[(&[u8], &[u8])],
-        visit: &mut dyn FnMut(usize, Option<(&[u8], &[u8])>) -> bool,
+        visit: &mut dyn FnMut(usize, Option<Row<'_>>) -> bool,
     ) -> Result<(), Error> {
         for (index, &(from, to)) in ranges.iter().enumerate() {
             self.scan(store, (Some(from), Some(to)), false, &mut |key, value| visit(index, Some((key, value))))?;

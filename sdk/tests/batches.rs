@@ -55,7 +55,7 @@ fn run(build: Build, batch_records: usize, caching: bool) -> Outcome {
 /// Records of two topics, all of which are there before the first one is processed.
 fn run_both(build: Build, batch_records: usize) -> Outcome {
     let driver = driver(build, batch_records, false);
-    let topic = |row: usize| if row % 7 % 2 == 0 { "in" } else { "other" };
+    let topic = |row: usize| if (row % 7).is_multiple_of(2) { "in" } else { "other" };
     driver.pipe_backlog(records().into_iter().enumerate().map(|(row, record)| (topic(row), record)).collect()).unwrap();
     outcome(&driver)
 }

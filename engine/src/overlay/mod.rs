@@ -22,7 +22,7 @@ use crate::context::Entries;
 use crate::expiry::Expiry;
 use crate::ports::{Database, Error, Positions, StoreIndex, Write};
 use crate::record::{Batch, Changes, Column, Header};
-use rows::{RowHeader, Store};
+use rows::{DirtyRows, RowHeader, Store};
 
 /// Bytes before the value in the stored form.
 pub const TIMESTAMP_BYTES: usize = 8;
@@ -350,7 +350,7 @@ pub(crate) type Entry<'a> = (&'a [u8], i64, &'a [u8]);
 /// The way through a range of what is committed and what is dirty over it.
 struct Merging<'s> {
     store: &'s Store,
-    dirty: Peekable<Box<dyn Iterator<Item = (&'s [u8], u32)> + 's>>,
+    dirty: Peekable<DirtyRows<'s>>,
     reverse: bool,
     going: bool,
     torn: Option<Vec<u8>>,

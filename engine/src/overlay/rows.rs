@@ -23,6 +23,9 @@ type Value = Option<Vec<u8>>;
 /// Key and value.
 pub(crate) type RowHeader = (String, Option<Vec<u8>>);
 
+/// Dirty rows with their keys, in order.
+pub(super) type DirtyRows<'a> = Box<dyn Iterator<Item = (&'a [u8], u32)> + 'a>;
+
 #[derive(Debug)]
 struct Row {
     key: Box<[u8]>,
@@ -406,7 +409,7 @@ impl Store {
         &'a self,
         (from, to): (Option<&'a [u8]>, Option<&'a [u8]>),
         reverse: bool,
-    ) -> Box<dyn Iterator<Item = (&'a [u8], u32)> + 'a> {
+    ) -> DirtyRows<'a> {
         static NONE: Order = BTreeMap::new();
         let bounds = (from.map_or(Bound::Unbounded, Bound::Included), to.map_or(Bound::Unbounded, Bound::Excluded));
         let rows = self.order.as_ref().unwrap_or(&NONE).range::<[u8], _>(bounds).map(|(key, &row)| (&**key, row));

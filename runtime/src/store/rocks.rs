@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use millrace_engine::ports::{Error, Positions, StoreIndex, Write};
+use millrace_engine::ports::{Error, Positions, Row, StoreIndex, Write};
 use millrace_engine::task::StoreSpec;
 use rocksdb::{
     ColumnFamily, ColumnFamilyDescriptor, DB, LogLevel, Options, ReadOptions, ReadTier, WriteBatch, WriteOptions,
@@ -315,7 +315,7 @@ impl Rocks {
         &self,
         store: StoreIndex,
         ranges: &[(&[u8], &[u8])],
-        visit: &mut dyn FnMut(usize, Option<(&[u8], &[u8])>) -> bool,
+        visit: &mut dyn FnMut(usize, Option<Row<'_>>) -> bool,
     ) -> Result<(), Error> {
         self.blocks.during(|| {
             let mut rows = self.db.raw_iterator_cf(self.family(store));

@@ -4,7 +4,7 @@
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use millrace_engine::memory::Memory;
-use millrace_engine::ports::{CommittedState, Database, Error, Positions, StoreIndex, Write};
+use millrace_engine::ports::{CommittedState, Database, Error, Positions, Row, StoreIndex, Write};
 use millrace_engine::task::StoreSpec;
 
 use super::blocks::Blocks;
@@ -278,7 +278,7 @@ impl CommittedState for TaskDatabase {
         &self,
         store: StoreIndex,
         ranges: &[(&[u8], &[u8])],
-        visit: &mut dyn FnMut(usize, Option<(&[u8], &[u8])>) -> bool,
+        visit: &mut dyn FnMut(usize, Option<Row<'_>>) -> bool,
     ) -> Result<(), Error> {
         self.0.with(|stores| match stores.place(store)?.1 {
             Place::Disk(index) => stores.rocks()?.scan_each(index, ranges, visit),

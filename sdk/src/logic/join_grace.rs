@@ -11,7 +11,7 @@ use std::rc::Rc;
 
 use super::buffered::{Buffered, Origin};
 use super::join::JoinStreamTable;
-use super::join_streams::Sequence;
+use super::retain::Sequence;
 use super::{Logic, typed};
 use crate::contract::{Cursor, Failure, Fault, empty_entries, index, push, push_bytes};
 use crate::rows::{Col, Data, Headers, Meta, Rows};

@@ -3,7 +3,8 @@
 //!
 //! Each side keeps its records in a store of windows, in which the other side looks. In a left or outer join a record that
 //! has met nobody waits in a store that both sides share, in the order of time, until its window is closed.
-//! When that is looked for, and in which order records go on, is as in Kafka Streams.
+//! When that is looked for, and in which order records go on, is as in Kafka Streams. The node before the join is in `retain`,
+//! the look into the other side's store in `partners`.
 
 use std::any::Any;
 use std::marker::PhantomData;
@@ -11,144 +12,20 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::keyed::TableStore;
-use super::{Logic, Meeting, Retaining, typed};
-use crate::contract::{Column, Cursor, Entries, Failure, Fault, empty_column, empty_entries, index, push, push_bytes};
+use super::partners::{Partner, Partners};
+use super::retain::Retained;
+use super::{Logic, Meeting, typed};
+use crate::contract::{Cursor, Entries, Failure, Fault, empty_column, empty_entries, index, push, push_bytes};
 use crate::rows::{Col, Cut, Data, Headers, Meta, Rows};
 use crate::run::Run;
 use crate::serdes::{SharedSerde, Sided, Waiting};
 use crate::windows::{JoinWindows, Windowed};
 
-/// What the stored form of a key has behind it: 8-byte time, 4-byte sequence number.
-const SUFFIX: usize = 12;
 /// How often records whose windows are closed are looked for, by the wall clock. As with Kafka Streams' driver, tests need
 /// not wait for it.
 const EMIT_INTERVAL_MS: i64 = if cfg!(target_arch = "wasm32") { 1_000 } else { 0 };
 /// How many waiting records the host is asked for at once.
 const CHUNK: u32 = 256;
-/// How many records of the other side the host is asked for at once for each record of this side: mostly all there are.
-const MET_CHUNK: u32 = 64;
-
-/// Puts each record into its side's store once the join has seen it.
-pub(crate) struct RetainForJoin<K, V> {
-    /// Names the join, if records of both sides may meet at once, and how far apart in time those may be.
-    pub(crate) meets: Option<(String, i64)>,
-    pub(crate) store: String,
-    pub(crate) keys: SharedSerde<K>,
-    pub(crate) values: SharedSerde<V>,
-}
-
-/// Which bits a sequence number has.
-const NUMBERS: u32 = u32::MAX >> 1;
-
-/// Tells records of one key and time apart.
-#[derive(Default)]
-pub(super) struct Sequence(Option<u32>);
-
-impl Sequence {
-    /// The first instance of a task begins where Kafka Streams does. Later ones begin elsewhere, so that they don't
-    /// take the place of what is there.
-    pub(super) fn next(&mut self, run: &Run<'_>) -> u32 {
-        let begin = || run.task().stream_time.map_or(0, |_| begin(run.host.wall_clock_ms()));
-        let next = self.0.unwrap_or_else(begin).wrapping_add(1) & NUMBERS;
-        *self.0.insert(next)
-    }
-}
-
-/// The part of a time that changes.
-fn begin(now_ms: i64) -> u32 {
-    let [.., a, b, c, d] = now_ms.to_be_bytes();
-    u32::from_be_bytes([a, b, c, d])
-}
-
-impl<K: Data, V: Data> Logic for RetainForJoin<K, V> {
-    fn process(&self, rows: &dyn Any, run: &mut Run<'_>) -> Result<(), Failure> {
-        let rows: &Rows<K, V> = typed(rows);
-        if run.hold(rows) {
-            return Ok(());
-        }
-        run.forward(rows)?;
-        self.put(rows, &mut Retained::default(), run)
-    }
-
-    fn as_retaining(&self) -> Option<&dyn Retaining> {
-        self.meets.is_some().then_some(self)
-    }
-}
-
-impl<K: Data, V: Data> Retaining for RetainForJoin<K, V> {
-    fn join(&self) -> &str {
-        self.meets.as_ref().map_or("", |(join, _)| join)
-    }
-
-    fn span_ms(&self) -> i64 {
-        self.meets.as_ref().map_or(0, |&(_, span_ms)| span_ms)
-    }
-
-    fn retain(&self, rows: &[Box<dyn Any>], run: &mut Run<'_>) -> Result<Retained, Failure> {
-        let mut retained = Retained::default();
-        rows.iter().try_for_each(|rows| self.put(typed(&**rows), &mut retained, run))?;
-        Ok(retained)
-    }
-}
-
-impl<K: Data, V: Data> RetainForJoin<K, V> {
-    fn put(&self, rows: &Rows<K, V>, retained: &mut Retained, run: &mut Run<'_>) -> Result<(), Failure> {
-        let mut sequence = run.take_kept::<Sequence>(&self.store);
-        let (mut entries, mut headers) = (empty_entries(), Vec::new());
-        for row in 0..rows.len() {
-            let Some(key) = rows.keys.get(row) else { continue };
-            let (time, number) = (rows.meta.timestamps[row], sequence.next(run));
-            let start = entries.keys.bytes.len();
-            let write = |out: &mut Vec<u8>| {
-                self.keys.serialize(key, out)?;
-                out.extend_from_slice(&time.to_be_bytes());
-                out.extend_from_slice(&number.to_be_bytes());
-                Ok(())
-            };
-            // Nobody joins a null, but as in Kafka Streams it is in the changelog, and uses up its number.
-            let value = rows.values.get(row).map(|value| |out: &mut Vec<u8>| self.values.serialize(value, out));
-            push(&mut entries.keys, Some(write))
-                .and_then(|()| push(&mut entries.values, value))
-                .map_err(|error| run.failure(Fault::Serialization, &rows.meta, row, error))?;
-            if let Some(its) = rows.meta.headers(row) {
-                headers.extend(its.of_record(index(entries.timestamps.len())));
-            }
-            entries.timestamps.push(time);
-            retained.push(number, &entries.keys.bytes[start..], rows.meta.origins[row]);
-        }
-        run.keep(&self.store, sequence);
-        let handle = run.host.open(&self.store)?;
-        run.host.put(handle, &entries, &headers)
-    }
-}
-
-/// What one side has kept of the records that are to meet, by the sequence numbers, which follow each other.
-#[derive(Default)]
-pub(crate) struct Retained {
-    first: u32,
-    keys: Vec<u8>,
-    /// Where the key of each ends, and which record of the input it is.
-    ends: Vec<(usize, u32)>,
-}
-
-impl Retained {
-    fn push(&mut self, number: u32, key: &[u8], origin: u32) {
-        if self.ends.is_empty() {
-            self.first = number;
-        }
-        self.keys.extend_from_slice(key);
-        self.ends.push((self.keys.len(), origin));
-    }
-
-    /// Which record of the input was kept under a key; `None`: none of these.
-    fn origin(&self, stored: &[u8]) -> Option<u32> {
-        let number = u32::from_be_bytes(*stored.last_chunk()?);
-        let position = (number.wrapping_sub(self.first) & NUMBERS) as usize;
-        let &(end, origin) = self.ends.get(position)?;
-        let start = position.checked_sub(1).map_or(0, |before| self.ends[before].0);
-        (self.keys[start..end] == *stored).then_some(origin)
-    }
-}
 
 /// Joins a key, a value of this and one of the other side, as far as they are there.
 pub(crate) type StreamJoiner<K, V, O, R> = Arc<dyn Fn(Option<&K>, Option<&V>, Option<&O>) -> R + Send + Sync>;
@@ -217,7 +94,7 @@ impl<K: Data, V: Data, O: Data, R: Data, L: Data, W: Data> Logic for JoinStreams
     fn process(&self, rows: &dyn Any, run: &mut Run<'_>) -> Result<(), Failure> {
         let rows: &Rows<K, V> = typed(rows);
         let mut times = run.take_kept::<Times>(&self.join);
-        let mut all_met = self.find(rows, |_, _| true, run)?.into_iter();
+        let mut all_met = self.partners().find(rows, |_, _| true, run)?.into_iter();
         let mut joined = Joined { keys: vec![], values: vec![], timestamps: vec![], rows: vec![] };
         let mut dropped = 0;
         for row in 0..rows.len() {
@@ -266,7 +143,7 @@ impl<K: Data, V: Data, O: Data, R: Data, L: Data, W: Data> Meeting for JoinStrea
             let origins = &rows.meta.origins;
             // What comes later is met by that one.
             let is_before = |row: usize, stored: &[u8]| theirs.origin(stored).is_none_or(|it| it < origins[row]);
-            for (row, met) in self.find(rows, is_before, run)?.into_iter().enumerate() {
+            for (row, met) in self.partners().find(rows, is_before, run)?.into_iter().enumerate() {
                 let (Some(key), Some(value)) = (rows.keys.get(row), rows.values.get(row)) else {
                     dropped += 1;
                     continue;
@@ -298,12 +175,6 @@ impl<K: Data, V: Data, O: Data, R: Data, L: Data, W: Data> Meeting for JoinStrea
     }
 }
 
-/// A record of the other side.
-struct Found<O> {
-    time: i64,
-    value: O,
-}
-
 impl<K: Data, V: Data, O: Data, R: Data, L: Data, W: Data> JoinStreams<K, V, O, R, L, W> {
     /// How much earlier and later than a record of this side those are that it joins.
     fn reach(&self) -> (i64, i64) {
@@ -311,94 +182,14 @@ impl<K: Data, V: Data, O: Data, R: Data, L: Data, W: Data> JoinStreams<K, V, O, 
         if self.left { (before_ms, after_ms) } else { (after_ms, before_ms) }
     }
 
-    /// Of each row, the records of the other side that it meets, in the order of their times; only those
-    /// that `keep` picks, by the row and the key under which they are stored.
-    fn find(
-        &self,
-        rows: &Rows<K, V>,
-        keep: impl Fn(usize, &[u8]) -> bool,
-        run: &mut Run<'_>,
-    ) -> Result<Vec<Vec<Found<O>>>, Failure> {
-        let mut found: Vec<Vec<Found<O>>> = (0..rows.len()).map(|_| Vec::new()).collect();
-        let (mut from, mut to) = (empty_column(), empty_column());
-        let mut asked = Vec::with_capacity(rows.len());
-        let (before, after) = self.reach();
-        for row in 0..rows.len() {
-            let (Some(key), false) = (rows.keys.get(row), rows.values.is_null(row)) else { continue };
-            let time = rows.meta.timestamps[row];
-            let (earliest, latest) = (time.saturating_sub(before).max(0), time.saturating_add(after).max(0));
-            if earliest > latest {
-                continue;
-            }
-            let start = from.bytes.len();
-            push(&mut from, Some(|out: &mut Vec<u8>| self.inner.serialize(key, out)))
-                .map_err(|error| run.failure(Fault::Serialization, &rows.meta, row, error))?;
-            // Behind the time there are no more than eight bytes, none of which begins with a 1.
-            let end = [&from.bytes[start..], &latest.to_be_bytes(), &[0xff; 8]].concat();
-            push_bytes(&mut to, Some(&end));
-            extend_last(&mut from, &earliest.to_be_bytes());
-            asked.push(row);
-        }
-        let handle = run.host.open(&self.other.name)?;
-        let mut read = |row: usize, stored: &[u8], value: &[u8], prefix: &[u8], run: &Run<'_>| {
-            // Longer keys that begin with this one may lie in between.
-            let Some(suffix) = stored.strip_prefix(prefix).filter(|suffix| suffix.len() == SUFFIX) else {
-                return Ok(());
-            };
-            if keep(row, stored) {
-                let unreadable = |error| {
-                    let message = format!("store {} has an entry that can't be read: {error}", self.other.name);
-                    run.failure(Fault::Processing, &rows.meta, row, message)
-                };
-                let time = suffix.first_chunk().map_or(0, |time| i64::from_be_bytes(*time));
-                found[row].push(Found { time, value: self.other.values.deserialize(value).map_err(unreadable)? });
-            }
-            Ok(())
-        };
-        let mut asked = asked.as_slice();
-        while !asked.is_empty() {
-            let answer = run.host.scan_each(handle, &from, &to, MET_CHUNK)?;
-            let (mut next_key, mut next_value) = (Cursor::default(), Cursor::default());
-            let (mut next_from, mut next_to) = (Cursor::default(), Cursor::default());
-            for (&row, &count) in asked.iter().zip(&answer.counts) {
-                let start = next_from.next(&from).unwrap_or_default();
-                let end = next_to.next(&to).unwrap_or_default();
-                let prefix = &start[..start.len() - size_of::<i64>()];
-                let mut last = Vec::new();
-                for at in 0..count {
-                    let stored = next_key.next(&answer.entries.keys).unwrap_or_default();
-                    let value = next_value.next(&answer.entries.values).unwrap_or_default();
-                    read(row, stored, value, prefix, run)?;
-                    if at + 1 == MET_CHUNK {
-                        last = stored.to_vec();
-                    }
-                }
-                // There may be more.
-                while !last.is_empty() {
-                    last.push(0);
-                    let more = run.host.scan(handle, (Some(&last), Some(end)), false, MET_CHUNK)?;
-                    let (mut next_key, mut next_value) = (Cursor::default(), Cursor::default());
-                    last.clear();
-                    for at in 1..=more.timestamps.len() {
-                        let stored = next_key.next(&more.keys).unwrap_or_default();
-                        read(row, stored, next_value.next(&more.values).unwrap_or_default(), prefix, run)?;
-                        if at == MET_CHUNK as usize {
-                            last = stored.to_vec();
-                        }
-                    }
-                }
-            }
-            let answered = answer.counts.len().clamp(1, asked.len());
-            asked = &asked[answered..];
-            (from, to) = (rest(&from, next_from), rest(&to, next_to));
-        }
-        Ok(found)
+    fn partners(&self) -> Partners<'_, K, O> {
+        Partners { store: &self.other, inner: &self.inner, reach: self.reach() }
     }
 
     /// Joins a record with what it meets; if that is nobody, it goes on alone or waits.
     fn join(
         &self,
-        met: Vec<Found<O>>,
+        met: Vec<Partner<O>>,
         (rows, row): (&Rows<K, V>, usize),
         (key, value): (&K, &V),
         times: &mut Times,
@@ -492,23 +283,6 @@ impl<K: Data, V: Data, O: Data, R: Data, L: Data, W: Data> JoinStreams<K, V, O, 
         }
         run.host.put(handle, &gone, &[])
     }
-}
-
-/// Appends to the last string of a column, which is not null.
-fn extend_last(column: &mut Column, bytes: &[u8]) {
-    column.bytes.extend_from_slice(bytes);
-    if let Some(length) = column.lengths.last_mut() {
-        *length += i32::try_from(bytes.len()).unwrap_or(0);
-    }
-}
-
-/// What is left of a column.
-fn rest(column: &Column, mut next: Cursor) -> Column {
-    let mut rest = empty_column();
-    while let Some(bytes) = next.next(column) {
-        push_bytes(&mut rest, Some(bytes));
-    }
-    rest
 }
 
 impl<K: Data, L: Data, W: Data> OuterStore<K, L, W> {

@@ -5,7 +5,7 @@ use std::any::Any;
 use std::marker::PhantomData;
 use std::rc::Rc;
 
-use super::join_streams::Sequence;
+use super::retain::Sequence;
 use super::stateless::Marker;
 use super::{Logic, ProcessorInstance, typed};
 use crate::contract::{Clock, Failure, Fault, Task};
