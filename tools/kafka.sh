@@ -5,13 +5,13 @@
 # MILL_KAFKA_DIR (data, log and pid), MILL_KAFKA_OPTS (for the JVM), MILL_KAFKA_HOST (127.0.0.1), MILL_KAFKA_PROPERTIES
 # (more lines of server.properties; of two for one setting the later counts).
 
-pom_version() { sed -n 's:.*<kafka.version>\(.*\)</kafka.version>.*:\1:p' "$1"; }
-KAFKA_VERSION=$(pom_version "$MILL_HOME/tests/kafka/pom.xml")
+KAFKA_VERSION=$(sed -n 's:.*<kafka.version>\(.*\)</kafka.version>.*:\1:p' "$MILL_HOME/tests/kafka/pom.xml")
 KAFKA_CACHE=$CACHE/kafka-$KAFKA_VERSION
 KAFKA_LIBS=$KAFKA_CACHE/lib
-JUDGES_POM=$MILL_HOME/tests/kafka/judges/pom.xml
-JUDGES_VERSION=$(pom_version "$JUDGES_POM")
-JUDGES_CACHE=$CACHE/kafka-judges-$JUDGES_VERSION
+# Kafka's own tests that judge us, in the test jars of Kafka Streams. They run on the jars above. StreamsEosTest is in none
+# later than this.
+JUDGES_VERSION=$KAFKA_VERSION
+EOS_JUDGE_VERSION=4.1.2
 KAFKA_NODES=${MILL_KAFKA_NODES:-1}
 KAFKA_HOST=${MILL_KAFKA_HOST:-127.0.0.1}
 KAFKA_PORT=${MILL_KAFKA_PORT:-9092}
@@ -20,30 +20,38 @@ KAFKA_CLUSTER=bWlsbHJhY2UtY2x1c3Rlcg
 JAVA_LOG=(-Dorg.slf4j.simpleLogger.defaultLogLevel=warn -Dorg.slf4j.simpleLogger.showDateTime=true
   -Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss.SSS -Dlog4j2.StatusLogger.level=OFF)
 
-# The jars that a pom names, once per version and user. "complete" is written last: without it the folder is a torso.
-copy_jars() { # pom directory what
-  local lib=$2/lib
-  [ -f "$lib/complete" ] && return
-  mkdir -p "$2"
+# The jars that the pom names, once per version and user. "complete" is written last: without it the folder is a torso.
+kafka_jars() {
+  [ -f "$KAFKA_LIBS/complete" ] && return
+  mkdir -p "$KAFKA_CACHE"
   (
     flock 9
-    [ -f "$lib/complete" ] && exit
-    have mvn || apt_install "to download $3" maven
-    say "downloading $3 to $lib (once)"
-    rm -rf "$lib"
-    mvn -q -B -f "$1" dependency:copy-dependencies -DoutputDirectory="$lib" </dev/null ||
-      die "could not download $3 from Maven Central"
-    touch "$lib/complete"
-  ) 9>"$2/.lock"
+    [ -f "$KAFKA_LIBS/complete" ] && exit
+    local what="Apache Kafka $KAFKA_VERSION and Kafka Streams"
+    have mvn || apt_install "to download $what" maven
+    say "downloading $what, 130 MB, to $KAFKA_LIBS (once)"
+    rm -rf "$KAFKA_LIBS"
+    mvn -q -B -f "$MILL_HOME/tests/kafka/pom.xml" dependency:copy-dependencies -DoutputDirectory="$KAFKA_LIBS" </dev/null ||
+      die "could not download $what from Maven Central"
+    touch "$KAFKA_LIBS/complete"
+  ) 9>"$KAFKA_CACHE/.lock"
 }
 
-kafka_jars() {
-  copy_jars "$MILL_HOME/tests/kafka/pom.xml" "$KAFKA_CACHE" "Apache Kafka $KAFKA_VERSION and Kafka Streams, 130 MB,"
-}
+judge_jar() { echo "$CACHE/kafka-judges/kafka-streams-$1-test.jar"; } # version
 
-# Kafka's own tests that judge us, which need older jars than the broker's.
 judge_jars() {
-  copy_jars "$JUDGES_POM" "$JUDGES_CACHE" "the tests of Apache Kafka $JUDGES_VERSION, 25 MB,"
+  local version jar what
+  for version in "$JUDGES_VERSION" "$EOS_JUDGE_VERSION"; do
+    jar=$(judge_jar "$version") what="the tests of Kafka Streams $version"
+    [ ! -f "$jar" ] || continue
+    have mvn || apt_install "to download $what" maven
+    say "downloading $what, 3 MB, to $jar (once)"
+    mvn -q -B org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy -DoutputDirectory="$CACHE/kafka-judges/.$$" \
+      -Dartifact="org.apache.kafka:kafka-streams:$version:jar:test" </dev/null || die "could not download $what from Maven Central"
+    mkdir -p "${jar%/*}"
+    mv "$CACHE/kafka-judges/.$$/${jar##*/}" "$jar"
+    rmdir "$CACHE/kafka-judges/.$$"
+  done
 }
 
 # Compiles tests/kafka/src with javac alone, in a second where Maven needs ten. The folder is named by what was

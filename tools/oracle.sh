@@ -8,13 +8,14 @@ oracle_help() {
                   Kafka's StreamsEosTest on a cluster of 3 brokers, or N: three instances are stopped, killed and frozen
                   and brokers killed in turn while its driver writes, then verify and verify-complex must say
                   ALL-RECORDS-DELIVERED
-./mill oracle smoke [--brokers N] [--guarantee exactly_once_v2|at_least_once] [--seconds N] [--set KEY=VALUE]...
-                  [--logs DIR]
-                  Kafka's StreamsSmokeTest: three instances are killed in turn while its driver writes; it must say
-                  SUCCESS, or under at-least-once that some of it came twice
+./mill oracle smoke [--brokers N] [--guarantee exactly_once_v2|at_least_once] [--stop] [--seconds N]
+                  [--set KEY=VALUE]... [--logs DIR]
+                  Kafka's StreamsSmokeTest: three instances are killed in turn, or stopped, while its driver writes; it must
+                  say SUCCESS, or, when they are killed under at-least-once, that all is there and some of it twice
 ./mill oracle relational [the same options]
                   Kafka's RelationalSmokeTest: articles and comments are joined on a foreign key and counted, while three
-                  instances are killed in turn, or under at-least-once stopped; it must say Smoke test complete: passed
+                  instances are killed in turn, or stopped, as always under at-least-once; it must say
+                  Smoke test complete: passed
 HELP
 }
 

@@ -259,6 +259,6 @@ impl Drop for Eos<'_> {
 }
 
 fn driver(command: &str, properties: &Path) -> Result<Process> {
-    let mut driver = java(&["-Xmx512m", "-XX:+UseSerialGC"], &setting::judges()?);
+    let mut driver = java(&["-Xmx512m", "-XX:+UseSerialGC"], &setting::eos_judge()?);
     Process::start(&format!("Kafka's driver {command}"), driver.arg(DRIVER).arg(properties).arg(command))
 }

@@ -19,6 +19,8 @@ pub struct Options<'a> {
     pub guarantee: &'a str,
     /// Keys of the config file.
     pub settings: &'a [(&'a str, &'a str)],
+    /// How instances are ended.
+    pub end: fn(&mut Process) -> Result<()>,
     /// How long instances are ended in turn, while the driver writes.
     pub end_for: Duration,
     /// Where the logs of all processes are kept.

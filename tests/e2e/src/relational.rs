@@ -27,8 +27,7 @@ const PARTITIONS: i32 = 5;
 /// The driver gives up after eleven minutes.
 const VERDICT: Duration = Duration::from_secs(900);
 
-/// Runs the whole test. Instances are killed under exactly-once, and stopped under at-least-once: there, comments that were on
-/// their way when an instance was killed may be counted twice, which the driver takes for a mistake.
+/// Runs the whole test.
 pub fn run(kafka: &Kafka, options: &Options<'_>) -> Result<Report> {
     for topic in TOPICS {
         topics::create(kafka, topic, PARTITIONS, &[])?;
@@ -46,10 +45,9 @@ pub fn run(kafka: &Kafka, options: &Options<'_>) -> Result<Report> {
     let mut driver =
         Process::start_logged("Kafka's driver", driver.arg(DRIVER).args(["driver", &kafka.bootstrap]), &log)?;
 
-    let how = if options.guarantee == "at_least_once" { Process::stop } else { Process::kill };
     let (group, begin) = (app.group()?, Instant::now());
     while begin.elapsed() < options.end_for {
-        instances.end_next(&group, how)?;
+        instances.end_next(&group, options.end)?;
     }
     driver.ended(VERDICT)?; // its exit code says nothing
     let ends = instances.stop()?;

@@ -37,9 +37,14 @@ pub fn class_path() -> Result<String> {
     variable("MILLRACE_TEST_CLASSPATH")
 }
 
-/// The jars of the Kafka whose own tests judge us.
+/// Kafka's own tests that judge us, with all they need.
 pub fn judges() -> Result<String> {
     variable("MILLRACE_TEST_JUDGES")
+}
+
+/// The one of them that Kafka has given up, out of an earlier version.
+pub fn eos_judge() -> Result<String> {
+    variable("MILLRACE_TEST_EOS_JUDGE")
 }
 
 /// The script that starts and stops brokers.
