@@ -35,8 +35,9 @@ use millrace_engine::commit::Guarantee;
 use millrace_engine::ports::Error;
 use millrace_engine::record::{TaskId, TopicPartition};
 use millrace_engine::topology::{OffsetReset, Partitioning};
+use rdkafka::TopicPartitionList;
 use rdkafka::consumer::Consumer;
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 
 use crate::kafka::{Clients, GroupConsumer, Membership, classify, is_incremental, member_id, resume, to_list};
 use crate::status::{State, Status};
@@ -287,13 +288,22 @@ impl Source {
         if self.consumer.client().fatal_error().is_some() {
             self.renew(reason)?;
         } else {
-            if !is_incremental(&self.consumer) {
-                // Also the answer to an assignment that could not be taken up, without which nothing goes on.
-                self.consumer.unassign().map_err(|error| classify("give up partitions", &error))?;
-            }
+            self.settle().map_err(|error| classify("give up partitions", &error))?;
             self.consumer.unsubscribe();
         }
         self.subscribe()
+    }
+
+    /// Answers what the group gave or took and was not answered, because it failed on the way. Until then the client puts
+    /// off whatever else it is told.
+    fn settle(&self) -> KafkaResult<()> {
+        self.consumer.context().take();
+        if is_incremental(&self.consumer) {
+            return self.consumer.incremental_unassign(&self.consumer.assignment()?);
+        }
+        // To an assignment the one is the answer, to a revocation the other.
+        self.consumer.assign(&TopicPartitionList::new())?;
+        self.consumer.unassign()
     }
 
     /// Replaces a consumer whose client is beyond repair. A static member can be fenced by what it sent itself, if the

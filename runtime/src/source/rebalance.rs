@@ -11,12 +11,13 @@ use millrace_engine::record::{Offset, TaskId, TopicPartition};
 use millrace_engine::topology::OffsetReset;
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::Consumer;
+use rdkafka::error::KafkaResult;
 
 use super::janitor::Holdings;
 use super::reach::Reaches;
 use super::restore::{Request, Restored};
 use super::{Placement, SUSPEND_TIMEOUT, Source};
-use crate::kafka::{Rebalance, classify, classify_question, is_incremental, number, resume, to_list};
+use crate::kafka::{Rebalance, classify, classify_question, from_list, is_incremental, number, resume, to_list};
 use crate::worker::{Handle, Order};
 
 /// What the group remembers of the partitions of a member.
@@ -79,7 +80,14 @@ impl Source {
         let all: Vec<TopicPartition> = self.partitions.iter().cloned().collect();
         self.route(&all);
         self.tell_holdings();
-        self.consumer.incremental_unassign(&to_list(partitions)).map_err(|error| classify("give up partitions", &error))
+        self.unassign_the_rest().map_err(|error| classify("give up partitions", &error))
+    }
+
+    /// The group may take what was never read, because taking it up has failed.
+    fn unassign_the_rest(&self) -> KafkaResult<()> {
+        let mut rest = from_list(&self.consumer.assignment()?);
+        rest.retain(|partition| !self.partitions.contains(partition));
+        self.consumer.incremental_unassign(&to_list(&rest))
     }
 
     /// All partitions are taken away. Tasks commit while the group waits for us, and stay open in

@@ -6,7 +6,10 @@ use millrace_e2e::app::App;
 use millrace_e2e::counts::{Expect, Load, verify};
 use millrace_e2e::kafka::Kafka;
 use millrace_e2e::process::Process;
+use millrace_e2e::records::Record;
 use millrace_e2e::wait;
+use rdkafka::mocking::MockCluster;
+use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 
 const LOAD: Load = Load { records: 50_000, keys: 2_000, value_size: 20, seed: 11 };
 
@@ -115,4 +118,37 @@ fn one_name_for_two() -> Result<()> {
     ensure!(other.is_running()?, "both ended");
     other.stop()?;
     verify(&app.kafka, &app.input, &app.output, Expect::EveryCount).map(drop)
+}
+
+/// An assignment can't be taken up: a partition has no leader for longer than that is asked again. It is given back, and
+/// the next one is taken up. A real broker can't be made to say so at the right moment.
+#[test]
+fn assigned_what_has_no_leader() -> Result<()> {
+    let leaderless = [RDKafkaRespErr::RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION; 1_000];
+    let mut started = Vec::new();
+    for protocol in ["classic", "consumer"] {
+        let broker = MockCluster::new(1)?;
+        let mut app = App::without_topics(&Kafka { bootstrap: broker.bootstrap_servers() }, protocol)?;
+        for topic in [&app.input, &app.output, &app.changelog()] {
+            broker.create_topic(topic, 4, 1)?;
+        }
+        app.set("group.protocol", protocol);
+        // A member that leaves is waited for by such a broker, as one that vanished.
+        app.leave_on_stop();
+        app.set("kafka.consumer.session.timeout.ms", "3000");
+        app.set("kafka.consumer.heartbeat.interval.ms", "500");
+        broker.request_errors(RDKafkaApiKey::ListOffsets, &leaderless);
+        let instance = app.start("a")?;
+        started.push((broker, app, instance));
+    }
+    for (broker, app, mut instance) in started {
+        // Once is not enough: what is given back has to come again, and fails again.
+        instance.nth_line(&["joining the group again"], 2, wait::LONG)?;
+        broker.clear_request_errors(RDKafkaApiKey::ListOffsets);
+        instance.line(&["state=RUNNING tasks=4"])?;
+        app.write(&[Record::new("foo", "bar")])?;
+        app.counts(&[("foo", 1)])?;
+        instance.stop()?;
+    }
+    Ok(())
 }
