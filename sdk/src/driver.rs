@@ -20,7 +20,7 @@ use millrace_engine::ports::Error;
 use millrace_engine::quarantine::Policies;
 use millrace_engine::record::{Batch, Header, Offset, TaskId};
 use millrace_engine::task::{Chunk, InputSpec, Processed, Settings, Start, Task, TaskSpec};
-use millrace_engine::topology::{Partitioning, Plan};
+use millrace_engine::topology::{InternalTopic, Partitioning, Plan};
 
 use crate::rows::Data;
 use crate::serdes::Serde;
@@ -135,6 +135,13 @@ impl TopologyTestDriver {
         self.inner.borrow().plan.describe()
     }
 
+    /// The topics of its own that the topology asks for, with their settings.
+    #[must_use]
+    pub fn internal_topics(&self) -> BTreeMap<String, BTreeMap<String, String>> {
+        let inner = self.inner.borrow();
+        inner.internal_topics.iter().map(|topic| (topic.name.clone(), topic.configs.clone())).collect()
+    }
+
     /// A topic to be written for the topology to read.
     pub fn create_input_topic<K: Data, V: Data>(
         &self,
@@ -246,6 +253,7 @@ impl TopologyTestDriver {
 struct Driver {
     topology: Arc<Topology>,
     plan: Plan,
+    internal_topics: Vec<InternalTopic>,
     task: Task,
     globals: Option<Filler>,
     log: Collected,
@@ -261,7 +269,8 @@ impl Driver {
     fn new(topology: Topology, config: TestDriverConfig) -> Result<Self, TestDriverError> {
         let topology = Arc::new(topology.checked().map_err(TestDriverError::new)?);
         let plan = Plan::new(&config.application_id, topology.graph()).map_err(TestDriverError::new)?;
-        let (spec, global_spec) = whole(&plan, &config)?;
+        let partitioning = one_of_each(&plan, &config)?;
+        let (spec, global_spec) = whole(&plan, &partitioning, &config)?;
         let spec = Arc::new(spec);
         let settings = Settings {
             batch_records: config.batch_records.max(1),
@@ -291,6 +300,7 @@ impl Driver {
         Ok(Self {
             topology,
             plan,
+            internal_topics: partitioning.internal_topics().to_vec(),
             task,
             globals,
             log: Collected::default(),
@@ -418,13 +428,21 @@ fn chunk(record: &RawRecord, next: &mut i64) -> Chunk {
     Chunk { offsets: vec![offset], records }
 }
 
-/// One task for the whole topology, with one partition of every topic, and the one that fills the global stores.
-fn whole(plan: &Plan, config: &TestDriverConfig) -> Result<(TaskSpec, Option<TaskSpec>), TestDriverError> {
+/// One partition of every topic.
+fn one_of_each(plan: &Plan, config: &TestDriverConfig) -> Result<Partitioning, TestDriverError> {
     let read = plan.external_topics().into_iter().map(str::to_owned).chain(config.pattern_topics.iter().cloned());
     let sinks = plan.subtopologies().iter().flat_map(|subtopology| &subtopology.sinks);
     let written = sinks.filter_map(|sink| sink.topic.clone()).filter(|topic| !plan.is_repartition(topic));
     let counts = read.chain(written).map(|topic| (topic, 1)).collect();
-    let partitioning = Partitioning::new(plan, &counts).map_err(TestDriverError::new)?;
+    Partitioning::new(plan, &counts).map_err(TestDriverError::new)
+}
+
+/// One task for the whole topology, and the one that fills the global stores.
+fn whole(
+    plan: &Plan,
+    partitioning: &Partitioning,
+    config: &TestDriverConfig,
+) -> Result<(TaskSpec, Option<TaskSpec>), TestDriverError> {
     let mut whole: Option<TaskSpec> = None;
     for partitioned in partitioning.subtopologies() {
         let id = TaskId { subtopology: partitioned.subtopology, partition: 0 };

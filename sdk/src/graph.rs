@@ -55,6 +55,8 @@ struct GraphNode {
     takes_null_keys: bool,
     /// A repartition topic leaves records without a key out, unless this is set.
     keeps_null_keys: Option<Arc<AtomicBool>>,
+    /// An aggregation in windows, which close so long after their end.
+    grace_ms: Option<i64>,
 }
 
 impl GraphNode {
@@ -68,6 +70,7 @@ impl GraphNode {
             write,
             takes_null_keys: false,
             keeps_null_keys: None,
+            grace_ms: None,
         }
     }
 }
@@ -176,6 +179,20 @@ impl Graph {
     /// Says where it is asked whether a repartition topic has records without a key.
     pub(crate) fn ask_for_null_keys(&mut self, node: usize, keeps: Arc<AtomicBool>) {
         self.nodes[node].keeps_null_keys = Some(keeps);
+    }
+
+    /// Says how long after their end the windows of an aggregation close.
+    pub(crate) fn close_after(&mut self, node: usize, grace_ms: Option<i64>) {
+        self.nodes[node].grace_ms = grace_ms;
+    }
+
+    /// How long after their end the windows close that the rows of a node are of; none: not all of them come of windows.
+    pub(crate) fn grace_ms(&self, node: usize) -> Option<i64> {
+        let node = &self.nodes[node];
+        node.grace_ms.or_else(|| {
+            let (first, others) = node.parents.split_first()?;
+            others.iter().try_fold(self.grace_ms(*first)?, |most, parent| Some(most.max(self.grace_ms(*parent)?)))
+        })
     }
 
     /// Has all repartition topics above such a join keep them.

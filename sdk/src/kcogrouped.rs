@@ -394,11 +394,12 @@ impl<K: Data, A: Data> CogroupedKStream<K, A> {
             others.iter().try_for_each(|other| topology.connect(other, &store))
         });
         let node = graph.add(&nodes, &name, write);
+        graph.close_after(node, grace_ms);
         let mut origins = parents.into_iter().map(|(_, origins)| origins);
         let first = origins.next().unwrap_or_default();
         let origins = origins.fold(first, |all, other| graph.copartition(&all, &other));
         drop(graph);
-        KTable::new(&self.graph, serdes, node, Lineage::aggregate(state, grace_ms), view, origins)
+        KTable::new(&self.graph, serdes, node, Lineage::aggregate(state), view, origins)
     }
 }
 

@@ -318,8 +318,11 @@ impl<K: Data, V: Data> KGroupedStream<K, V> {
             topology.insert_below(&own, Kind::Inner { logic }, takes, Some(gives), parents)?;
             topology.insert_owned(&own, definition)
         });
-        let node = self.graph.borrow_mut().add(&[parent], &name, write);
-        KTable::new(&self.graph, serdes, node, Lineage::aggregate(state, grace_ms), view, origins)
+        let mut graph = self.graph.borrow_mut();
+        let node = graph.add(&[parent], &name, write);
+        graph.close_after(node, grace_ms);
+        drop(graph);
+        KTable::new(&self.graph, serdes, node, Lineage::aggregate(state), view, origins)
     }
 
     /// The node that aggregations hang on: this group's, or the source of a repartition topic.

@@ -278,7 +278,7 @@ impl<K: Data, V: Data> KGroupedTable<K, V> {
             topology.insert_owned(&own, definition)
         });
         let node = self.graph.borrow_mut().add(&[parent], &name, write);
-        KTable::new(&self.graph, serdes, node, Lineage::aggregate(state, None), view, origins)
+        KTable::new(&self.graph, serdes, node, Lineage::aggregate(state), view, origins)
     }
 
     /// The source of the repartition topic.

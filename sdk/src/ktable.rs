@@ -28,8 +28,8 @@ pub(crate) struct Lineage {
 enum Origin {
     /// A topic: it needs its store for that.
     Topic,
-    /// An aggregation: it always has its store. If it is one in windows, they close so long after their end.
-    Aggregate { grace_ms: Option<i64> },
+    /// An aggregation: it always has its store.
+    Aggregate,
     /// Another table, whose old values it needs unless it has a store of its own.
     Table { parent: Rc<Lineage>, stored: bool },
     /// Two tables. The states are those of the nodes that join.
@@ -37,18 +37,8 @@ enum Origin {
 }
 
 impl Lineage {
-    pub(crate) fn aggregate(state: Arc<TableState>, grace_ms: Option<i64>) -> Rc<Self> {
-        Rc::new(Self { state, origin: Origin::Aggregate { grace_ms } })
-    }
-
-    /// How long after their end its windows close; none: it does not come of windows.
-    fn grace_ms(&self) -> Option<i64> {
-        match &self.origin {
-            Origin::Topic => None,
-            Origin::Aggregate { grace_ms } => *grace_ms,
-            Origin::Table { parent, .. } => parent.grace_ms(),
-            Origin::Join { parents: [left, right], .. } => Some(left.grace_ms()?.max(right.grace_ms()?)),
-        }
+    pub(crate) fn aggregate(state: Arc<TableState>) -> Rc<Self> {
+        Rc::new(Self { state, origin: Origin::Aggregate })
     }
 
     /// Has the table send old values, with a store made for it if that is `forced`. Says whether
@@ -57,7 +47,7 @@ impl Lineage {
         let can = self.state.sends_old()
             || match &self.origin {
                 Origin::Topic => forced || self.state.materialized(),
-                Origin::Aggregate { .. } => true,
+                Origin::Aggregate => true,
                 Origin::Table { parent, stored } => *stored || parent.send_old(forced),
                 Origin::Join { parents, sides, .. } => {
                     for (parent, side) in parents.iter().zip(sides) {
@@ -80,7 +70,7 @@ impl Lineage {
     pub(crate) fn materialize(&self) {
         match &self.origin {
             Origin::Topic => self.state.materialize(),
-            Origin::Aggregate { .. } => {}
+            Origin::Aggregate => {}
             Origin::Table { parent, stored } if !stored => parent.materialize(),
             Origin::Join { parents, stored, .. } if !stored => parents.iter().for_each(|parent| parent.materialize()),
             Origin::Table { .. } | Origin::Join { .. } => {}

@@ -44,7 +44,11 @@ impl InternalTopic {
     pub(super) fn changelog(name: String, partitions: u32, store: &Store) -> Self {
         let (policy, ageing) = match &store.layout {
             Layout::KeyValue => ("compact", None),
-            Layout::Window(windows) => ("compact,delete", Some(("retention.ms", windows.retention_ms))),
+            Layout::Window(windows) => {
+                // No two records of duplicates have one key, so there is nothing to compact.
+                let policy = if windows.retain_duplicates { "delete" } else { "compact,delete" };
+                (policy, Some(("retention.ms", windows.retention_ms)))
+            }
             Layout::Session(retention_ms) => ("compact,delete", Some(("retention.ms", *retention_ms))),
             Layout::Versioned(history_ms) => ("compact", Some(("min.compaction.lag.ms", *history_ms))),
         };
@@ -90,6 +94,8 @@ mod tests {
         check(Layout::KeyValue, &[], &format!("cleanup.policy=compact {time}"));
         check(windows(60_000), &[], &format!("cleanup.policy=compact,delete {time} retention.ms=86460000"));
         check(windows(i64::MAX), &[], &format!("cleanup.policy=compact,delete {time} retention.ms={}", i64::MAX));
+        let duplicates = Layout::Window(Windows { size_ms: 1, retention_ms: 5, retain_duplicates: true });
+        check(duplicates, &[], &format!("cleanup.policy=delete {time} retention.ms=86400005"));
         check(Layout::Session(1), &[], &format!("cleanup.policy=compact,delete {time} retention.ms=86400001"));
         check(Layout::Versioned(5), &[], &format!("cleanup.policy=compact {time} min.compaction.lag.ms=86400005"));
     }

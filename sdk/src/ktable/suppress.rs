@@ -55,7 +55,7 @@ impl<K: Data, V: Data> KTable<K, V> {
             }
         };
         let closes = wait_ms.is_none();
-        let grace = if closes { self.lineage.grace_ms() } else { None };
+        let grace = if closes { self.graph.borrow().grace_ms(self.node) } else { None };
         if closes && grace.is_none() {
             let message = format!("node {node} waits for windows to close, but its table does not come of windows");
             self.graph.borrow_mut().fail(message);

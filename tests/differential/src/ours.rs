@@ -54,6 +54,7 @@ fn run(case: &Case) -> Result<Outcome, String> {
     Ok(Outcome {
         name: case.name.clone(),
         describe: driver.describe(),
+        internal_topics: driver.internal_topics(),
         stores: stores.map(|store| (store.clone(), shown(case, &driver, &store, &topics))).collect(),
         topics,
         histories: histories(case).collect(),

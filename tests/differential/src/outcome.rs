@@ -12,6 +12,9 @@ pub struct Outcome {
     /// What `Topology#describe` prints.
     #[serde(default)]
     pub describe: String,
+    /// Of each topic of the application's own, its settings.
+    #[serde(default, rename = "internalTopics")]
+    pub internal_topics: BTreeMap<String, BTreeMap<String, String>>,
     /// Of each topic that was written, by its full name, the records in order.
     #[serde(default)]
     pub topics: BTreeMap<String, Vec<Written>>,

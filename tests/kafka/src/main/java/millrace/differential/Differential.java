@@ -7,6 +7,7 @@ import com.fasterxml.jackson.databind.node.ObjectNode;
 import java.io.BufferedReader;
 import java.io.BufferedWriter;
 import java.io.IOException;
+import java.lang.reflect.Field;
 import java.nio.ByteBuffer;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -35,6 +36,8 @@ import org.apache.kafka.streams.Topology;
 import org.apache.kafka.streams.TopologyTestDriver;
 import org.apache.kafka.streams.kstream.Windowed;
 import org.apache.kafka.streams.processor.StateStore;
+import org.apache.kafka.streams.processor.internals.InternalTopologyBuilder;
+import org.apache.kafka.streams.processor.internals.InternalTopologyBuilder.TopicsInfo;
 import org.apache.kafka.streams.state.KeyValueIterator;
 import org.apache.kafka.streams.state.KeyValueStore;
 import org.apache.kafka.streams.state.SessionStore;
@@ -58,6 +61,8 @@ import org.apache.kafka.streams.test.TestRecord;
 public final class Differential {
     private static final ObjectMapper JSON = new ObjectMapper();
     private static final HexFormat HEX = HexFormat.of();
+    /** The default of windowstore.changelog.additional.retention.ms. */
+    private static final long ADDITIONAL_RETENTION_MS = Duration.ofDays(1).toMillis();
     /** Instead of no timestamp, which a producer would put in. */
     private static final long UNSTAMPED = -1;
     /** No headers and no timestamp, which the stores of joins have before each value on disk, not in their changelogs. */
@@ -97,6 +102,7 @@ public final class Differential {
                 for (final JsonNode event : testCase.get("events")) {
                     feed(driver, event);
                 }
+                result.set("internalTopics", internalTopics(topology));
                 final ObjectNode topics = topics(driver);
                 result.set("topics", topics);
                 result.set("stores", stores(driver, topics));
@@ -129,6 +135,25 @@ public final class Differential {
         driver.createInputTopic(event.get("topic").textValue(), new ByteArraySerializer(), new ByteArraySerializer())
             .pipeInput(new TestRecord<>(
                 bytes(event.get("key")), bytes(event.get("value")), headers, event.get("timestamp").longValue()));
+    }
+
+    /** Of each topic of the application's own, the settings it is created with. Which they are is nobody's to ask. */
+    private static ObjectNode internalTopics(final Topology topology) {
+        final ObjectNode topics = JSON.createObjectNode();
+        final InternalTopologyBuilder builder;
+        try {
+            final Field field = Topology.class.getDeclaredField("internalTopologyBuilder");
+            field.setAccessible(true);
+            builder = (InternalTopologyBuilder) field.get(topology);
+        } catch (final ReflectiveOperationException e) {
+            throw new IllegalStateException(e);
+        }
+        for (final TopicsInfo info : builder.subtopologyToTopicsInfo().values()) {
+            Stream.of(info.repartitionSourceTopics, info.stateChangelogTopics).flatMap(found -> found.values().stream())
+                .forEach(topic -> topic.properties(Map.of(), ADDITIONAL_RETENTION_MS)
+                    .forEach(topics.withObjectProperty(topic.name())::put));
+        }
+        return topics;
     }
 
     /** Of each topic that was written, changelogs too, the records in order. */
