@@ -6,6 +6,7 @@ mod versions;
 mod changes;
 mod registry;
 mod follower;
+mod patterns;
 mod queries;
 mod tasks;
 mod globals;
@@ -38,6 +39,7 @@ use crate::traces::Traces;
 use crate::worker::{Budget, Handle, Meter, Pace, Report, Worker};
 use follower::Follower;
 use globals::Fillers;
+use patterns::Patterns;
 use queries::{Group, OpenStores};
 use registry::Registry;
 use tasks::Tasks;
@@ -163,6 +165,10 @@ impl Application {
             (Arc::clone(&status), Arc::clone(&catalogs)),
         );
         let shared = (membership, status, (reports, received));
+        if patterns::are_in(&versions.current().plan) {
+            let (clients, versions, status) = (clients.clone(), Arc::clone(&versions), Arc::clone(&shared.1));
+            Patterns { clients, versions, status, ends: ends.clone() }.watch()?;
+        }
         let source = Self::wire(config, &clients, tasks, &versions, other_inputs, ends.clone(), shared)?;
         if let Some(activation) = activation {
             let follower = Follower {
@@ -235,6 +241,7 @@ impl Application {
                 .context("start a worker thread")?;
             workers.push(handle);
         }
+        let patterns = patterns::are_in(&versions.current().plan);
         let settings = SourceSettings {
             clients: clients.clone(),
             guarantee,
@@ -247,8 +254,9 @@ impl Application {
             standby_replicas: config.standby_replicas,
             farewell: farewell(config),
             anew: ends.again,
+            patterns,
             status,
-            other_inputs: config.instance_id.is_some() && other_inputs,
+            other_inputs: config.instance_id.is_some() && (other_inputs || patterns),
         };
         Source::new(settings, membership, workers, Arc::new(tasks), (reports, received), ends.stop)
             .context("start the threads of the source")
@@ -292,6 +300,13 @@ struct Ends {
     abandon: Arc<AtomicBool>,
     /// Set with `stop` when the application is to start anew.
     again: Arc<AtomicBool>,
+}
+
+impl Ends {
+    fn start_anew(&self) {
+        self.again.store(true, Ordering::Relaxed);
+        self.stop.store(true, Ordering::Relaxed);
+    }
 }
 
 /// An application that is processing.

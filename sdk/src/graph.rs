@@ -446,7 +446,8 @@ impl StreamsBuilder {
         self.source(distinct, None, consumed)
     }
 
-    /// The records of all topics whose whole name matches a regular expression.
+    /// The records of all topics whose whole name matches a regular expression, also of those that come while the
+    /// application runs.
     ///
     /// ```
     /// # use millrace::{TopologyTestDriver, prelude::*};

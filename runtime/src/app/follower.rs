@@ -177,8 +177,7 @@ impl Follower {
         self.activation = next.clone();
         if !alike {
             tracing::warn!(version = next.version, ms, "it reads other topics: the application starts anew with it");
-            self.ends.again.store(true, Ordering::Relaxed);
-            self.ends.stop.store(true, Ordering::Relaxed);
+            self.ends.start_anew();
             return Ok(());
         }
         let digest = application.module.digest();

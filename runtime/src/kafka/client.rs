@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use millrace_engine::ports::Error;
 use millrace_engine::topology::OffsetReset;
@@ -47,6 +48,9 @@ const TRANSACTIONAL: &[(&str, &str)] = &[
 const BATCH_OVERHEAD: usize = 1024;
 /// The client's default.
 const BATCH_BYTES: usize = 1_000_000;
+
+/// The client's default, and that of Java's.
+const TOPIC_REFRESH: Duration = Duration::from_secs(300);
 
 /// The settings every client starts from: where, and quietly.
 const COMMON: &[(&str, &str)] = &[
@@ -121,6 +125,13 @@ impl Clients {
             batch_bytes: None,
             objections: Arc::default(),
         }
+    }
+
+    /// How often it is looked for topics that have come or gone; none: never.
+    #[must_use]
+    pub fn topic_refresh(&self) -> Option<Duration> {
+        let set = self.consumer().get("topic.metadata.refresh.interval.ms").and_then(|text| text.parse::<i64>().ok());
+        set.map_or(Some(TOPIC_REFRESH), |ms| u64::try_from(ms).ok().map(Duration::from_millis))
     }
 
     /// Learns how large a batch topics take. Producers make no larger ones, as long as a single record is smaller: a

@@ -95,6 +95,8 @@ pub struct Settings {
     pub status: Arc<Status>,
     /// It comes back with other inputs than those that the group knows it with.
     pub other_inputs: bool,
+    /// Topics come and go below patterns, and others than those it began with may be assigned.
+    pub patterns: bool,
 }
 
 /// What a stopping member tells the group.
@@ -306,6 +308,17 @@ impl Source {
         self.consumer.unassign()
     }
 
+    /// Of what is fatal elsewhere: below patterns topics may come and go, and a new start finds out which there are.
+    pub(super) fn unless_of_patterns(&self, reason: String) -> Error {
+        if !self.settings.patterns {
+            return Error::Fatal(reason);
+        }
+        tracing::warn!(reason, "the topics of patterns may have changed: the application starts anew");
+        self.settings.anew.store(true, Ordering::Relaxed);
+        self.stop.store(true, Ordering::Relaxed);
+        Error::Retry(reason)
+    }
+
     /// Replaces a consumer whose client is beyond repair. A static member can be fenced by what it sent itself, if the
     /// coordinator moves while it joins. But the second process with its name fences it again and again.
     fn renew(&mut self, reason: &str) -> Result<(), Error> {
@@ -331,7 +344,7 @@ impl Source {
                     Some(full) => self.hand_over(full),
                     None => {}
                 },
-                Some(Err(error)) => consumer_error(&error)?,
+                Some(Err(error)) => self.consumer_error(&error)?,
                 None => break,
             }
             wait = Duration::ZERO;
@@ -519,21 +532,23 @@ impl Source {
             Err(Error::Fatal(message.to_owned()))
         }
     }
-}
 
-/// What an error of the consumer means. Most pass by themselves, and librdkafka keeps trying.
-fn consumer_error(error: &KafkaError) -> Result<(), Error> {
-    match error {
-        KafkaError::MessageConsumptionFatal(_) => Err(Error::Fenced(format!("read the input topics: {error}"))),
-        KafkaError::MessageConsumption(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {
-            Err(Error::Fatal(format!("a source topic is gone: {error}; create it again, then restart")))
-        }
-        _ => match classify("read the input topics", error) {
-            Error::Fatal(message) => Err(Error::Fatal(message)),
-            passing => {
-                tracing::warn!(%passing, "will try again");
-                Ok(())
+    /// What an error of the consumer means. Most pass by themselves, and librdkafka keeps trying.
+    fn consumer_error(&self, error: &KafkaError) -> Result<(), Error> {
+        match error {
+            KafkaError::MessageConsumptionFatal(_) => Err(Error::Fenced(format!("read the input topics: {error}"))),
+            KafkaError::MessageConsumption(
+                RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic,
+            ) => {
+                Err(self.unless_of_patterns(format!("a source topic is gone: {error}; create it again, then restart")))
             }
-        },
+            _ => match classify("read the input topics", error) {
+                Error::Fatal(message) => Err(Error::Fatal(message)),
+                passing => {
+                    tracing::warn!(%passing, "will try again");
+                    Ok(())
+                }
+            },
+        }
     }
 }

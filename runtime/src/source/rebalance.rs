@@ -145,16 +145,22 @@ impl Source {
         self.tell_placements();
         self.tell_if_running();
         self.tell_holdings();
-        if std::mem::take(&mut self.settings.other_inputs) {
-            // A static member that comes back gets what it had, whatever it asks for. Once it is there it is listened to.
+        // A static member that comes back gets what it had, whatever it asks for. Once it is there it is listened to.
+        if std::mem::take(&mut self.settings.other_inputs) && !(self.settings.patterns && self.has_of_all(&all)) {
             self.subscribe()?;
         }
         Ok(())
     }
 
+    /// Whether each topic that is asked for is among the partitions.
+    fn has_of_all(&self, partitions: &[TopicPartition]) -> bool {
+        let topics: BTreeSet<&str> = partitions.iter().map(|partition| &*partition.topic).collect();
+        self.settings.partitioning.subscription().all(|input| topics.contains(&*input.full_name))
+    }
+
     fn assignment(&self, all: &[TopicPartition]) -> Result<Assignment, Error> {
         let partitioning = &self.settings.partitioning;
-        let fatal = |error: AssignmentError| Error::Fatal(error.to_string());
+        let fatal = |error: AssignmentError| self.unless_of_patterns(error.to_string());
         if !is_incremental(&self.consumer) {
             return Assignment::of(partitioning, all).map_err(fatal);
         }

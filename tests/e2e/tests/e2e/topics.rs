@@ -4,7 +4,8 @@ use anyhow::{Result, ensure};
 use millrace_e2e::app::App;
 use millrace_e2e::counts::{Expect, verify};
 use millrace_e2e::kafka::Kafka;
-use millrace_e2e::records::Record;
+use millrace_e2e::process::Process;
+use millrace_e2e::records::{self, Record};
 use millrace_e2e::{topics, wait};
 
 #[test]
@@ -99,4 +100,35 @@ fn sink_topic_refuses_large_records() -> Result<()> {
 #[test]
 fn sink_topic_refuses_old_records() -> Result<()> {
     sink_refuses("refuses-age", "write a record", "message.timestamp.before.max.ms", "1", "9223372036854775807")
+}
+
+/// A topic below a pattern that comes while instances run is read by all of them together, also one that was there before
+/// an instance comes back, and the others are read on when it goes.
+#[test]
+fn topics_of_a_pattern() -> Result<()> {
+    let mut app = App::new(&Kafka::shared()?, "pattern")?;
+    app.environment("COUNTS_MODE", "pattern");
+    app.environment("COUNTS_INPUT", &format!("{}.*", app.input));
+    app.set("kafka.consumer.topic.metadata.refresh.interval.ms", "1000");
+    let mut instances = [app.run("a")?, app.run("b")?];
+    let words = ["foo", "bar", "baz"];
+    let records = words.map(|word| Record::new(word, ""));
+    let all = |count| words.map(|word| (word, count));
+    app.write(&records)?;
+    app.counts(&all(1))?;
+    let second = format!("{}-2", app.input);
+    topics::create(&app.kafka, &second, 4, &[])?;
+    records::write(&app.kafka, &second, &records)?;
+    app.counts(&all(2))?;
+    instances.iter_mut().try_for_each(Process::stop)?;
+    let third = format!("{}-3", app.input);
+    topics::create(&app.kafka, &third, 4, &[])?;
+    records::write(&app.kafka, &third, &records)?;
+    let mut instance = app.start("a")?;
+    app.counts(&all(3))?;
+    topics::delete(&app.kafka, &[&second])?;
+    instance.line(&["topics of patterns", "start"])?;
+    app.write(&records)?;
+    app.counts(&all(4))?;
+    instance.stop()
 }

@@ -38,7 +38,11 @@ fn topology(builder: &mut StreamsBuilder) {
         "memory" => Materialized::as_(name).in_memory(),
         _ => Materialized::as_(name),
     };
-    let input = builder.stream(variable("COUNTS_INPUT", "input-topic"), Consumed::with(StringSerde, StringSerde));
+    let (topic, consumed) = texts("");
+    let input = match variable("COUNTS_MODE", "").as_str() {
+        "pattern" => builder.stream_matching(topic, consumed),
+        _ => builder.stream(topic, consumed),
+    };
     if matches!(version(), "added" | "stocked") {
         input.group_by_key(Grouped::with(StringSerde, StringSerde)).count(Materialized::as_("second-store"));
     }
