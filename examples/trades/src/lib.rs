@@ -1,4 +1,4 @@
-//! A versioned table: what trades are worth at the prices of their time. The topics `prices` and `trades` have the symbol as
+//! A versioned table: what trades are worth at the prices of their time. The topics `share-prices` and `trades` have the symbol as
 //! their key, numbers as their values, and as many partitions. A price holds from its record's timestamp on. Trades are
 //! quoted at once, by what is known of their time; they are settled thirty seconds later, also by prices that came late.
 
@@ -8,8 +8,11 @@ use millrace::prelude::*;
 
 pub(crate) fn topology(builder: &mut StreamsBuilder) {
     let history = Duration::from_secs(60 * 60);
-    let prices =
-        builder.table("prices", Consumed::with(StringSerde, LongSerde), Materialized::versioned("prices", history));
+    let prices = builder.table(
+        "share-prices",
+        Consumed::with(StringSerde, LongSerde),
+        Materialized::versioned("prices", history),
+    );
     let trades = builder.stream("trades", Consumed::with(StringSerde, LongSerde));
 
     trades
@@ -41,7 +44,7 @@ mod tests {
         let mut builder = StreamsBuilder::new();
         topology(&mut builder);
         let driver = TopologyTestDriver::new(builder.build().unwrap()).unwrap();
-        let prices = driver.create_input_topic("prices", StringSerde, LongSerde);
+        let prices = driver.create_input_topic("share-prices", StringSerde, LongSerde);
         let trades = driver.create_input_topic("trades", StringSerde, LongSerde);
         let quoted = driver.create_output_topic("quoted", StringSerde, LongSerde);
         let settled = driver.create_output_topic("settled", StringSerde, LongSerde);

@@ -64,8 +64,8 @@ impl Market {
             written.push(record(&symbol, time, price));
             self.prices.insert((symbol, time), price);
         }
-        records::write(&self.kafka, "prices", &written)?;
-        Group::new(&self.kafka, &app.id, "prices")?.caught_up()
+        records::write(&self.kafka, "share-prices", &written)?;
+        Group::new(&self.kafka, &app.id, "share-prices")?.caught_up()
     }
 
     /// Writes trades of a round, and waits until they are quoted.
@@ -125,7 +125,7 @@ fn application(kafka: &Kafka) -> Result<App> {
     // Who stops hands over at once, and who was killed is not waited for long.
     app.leave_on_stop();
     app.set("kafka.consumer.session.timeout.ms", "6000");
-    app.input = "prices".into();
+    app.input = "share-prices".into();
     app.output = "quoted".into();
     Ok(app)
 }
@@ -133,7 +133,7 @@ fn application(kafka: &Kafka) -> Result<App> {
 #[test]
 fn versioned_tables_change_hands_and_survive_kills_and_lost_disks() -> Result<()> {
     let kafka = Kafka::shared()?;
-    for topic in ["prices", "trades", "quoted", "settled"] {
+    for topic in ["share-prices", "trades", "quoted", "settled"] {
         topics::create(&kafka, topic, PARTITIONS, &[])?;
     }
     let app = application(&kafka)?;

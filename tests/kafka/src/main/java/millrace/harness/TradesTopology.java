@@ -19,7 +19,7 @@ final class TradesTopology {
 
     static Topology topology() {
         StreamsBuilder builder = new StreamsBuilder();
-        KTable<String, Long> prices = builder.table("prices", Consumed.with(Serdes.String(), Serdes.Long()),
+        KTable<String, Long> prices = builder.table("share-prices", Consumed.with(Serdes.String(), Serdes.Long()),
             Materialized.<String, Long>as(Stores.persistentVersionedKeyValueStore("prices", Duration.ofHours(1)))
                 .withKeySerde(Serdes.String()).withValueSerde(Serdes.Long()));
         KStream<String, Long> trades = builder.stream("trades", Consumed.with(Serdes.String(), Serdes.Long()));
