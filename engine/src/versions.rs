@@ -19,6 +19,8 @@ pub const TIME_BYTES: usize = 8;
 
 const VALUE: u8 = 1;
 const DELETION: u8 = 0;
+/// A deletion that was the latest version until a value followed.
+const FOLLOWED: u8 = 2;
 
 /// What a key had for a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,6 +66,16 @@ pub(crate) fn marked(value: Option<&[u8]>) -> Vec<u8> {
     bytes.push(if value.is_some() { VALUE } else { DELETION });
     bytes.extend_from_slice(value.unwrap_or_default());
     bytes
+}
+
+/// What rows have of the latest version once `value` follows it.
+pub(crate) fn followed(latest: Option<&[u8]>, value: Option<&[u8]>) -> Vec<u8> {
+    if latest.is_none() && value.is_some() { vec![FOLLOWED] } else { marked(latest) }
+}
+
+/// Whether what a row has is a deletion that was the latest version until a value followed.
+pub(crate) fn is_followed(bytes: &[u8]) -> bool {
+    bytes == [FOLLOWED]
 }
 
 /// Whether nobody can ask for the version in a row any more, once the history begins at `begin`. The latest value is never

@@ -374,6 +374,8 @@ mod versions {
     #[derive(Clone, Default)]
     struct Model {
         versions: Versions,
+        /// Deletions that were latest until a value followed.
+        followed: std::collections::BTreeSet<(Vec<u8>, i64)>,
         observed: Option<i64>,
         log: Vec<(Vec<u8>, i64, Option<Vec<u8>>)>,
     }
@@ -402,10 +404,16 @@ mod versions {
             self.log.push((key.to_vec(), time, value.map(<[u8]>::to_vec)));
             let next = self.of(key).find(|(from, _)| *from > time).map_or(LATEST, |(from, _)| from);
             let was = self.versions.insert((key.to_vec(), time), value.map(<[u8]>::to_vec));
-            // Kafka Streams forgets a deletion that ends what began at the same time, unless it ends something before it.
-            let ends = self.of(key).rfind(|(from, _)| *from < time).is_some_and(|(_, value)| value.is_some());
-            if next == LATEST && value.is_none() && was.flatten().is_some() && !ends {
+            self.followed.remove(&(key.to_vec(), time));
+            let before = self.of(key).rfind(|(from, _)| *from < time).map(|(from, value)| (from, value.is_some()));
+            if let (LATEST, Some(_), None, Some((from, false))) = (next, value, &was, before) {
+                self.followed.insert((key.to_vec(), from));
+            }
+            // Kafka Streams forgets a deletion that ends what began at the same time, unless there is something before it.
+            let forgotten = before.is_none_or(|(from, _)| self.followed.contains(&(key.to_vec(), from)));
+            if next == LATEST && value.is_none() && was.flatten().is_some() && forgotten {
                 self.versions.remove(&(key.to_vec(), time));
+                self.followed.retain(|(known, from)| (known.as_slice(), Some(*from)) != (key, before.map(|it| it.0)));
             }
             next
         }

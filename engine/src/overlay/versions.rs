@@ -8,18 +8,20 @@ use super::{Overlay, stored};
 use crate::context::Entries;
 use crate::ports::{Error, StoreIndex};
 use crate::record::{Batch, Column};
-use crate::versions::{LATEST, NOT_PUT, Version, marked, read, row_key};
+use crate::versions::{LATEST, NOT_PUT, Version, followed, is_followed, marked, read, row_key};
 
 /// A version that was found, by itself.
 struct Found {
     value: Option<Vec<u8>>,
     valid_from: i64,
     valid_to: i64,
+    /// A deletion that was the latest version until a value followed.
+    followed: bool,
 }
 
 impl From<Version<'_>> for Found {
     fn from(Version { value, valid_from, valid_to }: Version<'_>) -> Self {
-        Self { value: value.map(<[u8]>::to_vec), valid_from, valid_to }
+        Self { value: value.map(<[u8]>::to_vec), valid_from, valid_to, followed: false }
     }
 }
 
@@ -91,7 +93,7 @@ impl Overlay {
             Some(known) if time < known.valid_from => return self.put_past(store, key, known.valid_from, value, time),
             Some(known) if known.valid_from < time => {
                 let past = self.stores[store].find_or_insert_unknown(&row_key(key, known.valid_from));
-                self.stores[store].change(past, time, Some(&marked(known.value.as_deref())), &[]);
+                self.stores[store].change(past, time, Some(&followed(known.value.as_deref(), value)), &[]);
             }
             Some(known) if value.is_none() && known.value.is_some() => {
                 return self.delete_at_once(store, (key, latest), time);
@@ -125,13 +127,13 @@ impl Overlay {
         Ok(valid_to)
     }
 
-    /// Deletes the latest version at the very time it began. As in Kafka Streams a deletion stays that ended a value
-    /// before it, and else the key is as it was before.
+    /// Deletes the latest version at the very time it began. As in Kafka Streams the key is as it was before if it had
+    /// nothing then, or had been deleted; the deletion stays if there was a value, or a deletion that was put late.
     fn delete_at_once(&mut self, store: StoreIndex, (key, latest): (&[u8], u32), time: i64) -> Result<i64, Error> {
         let before = self.before(store, key, time)?;
         match before {
-            Some(Found { value: Some(_), .. }) => self.stores[store].change(latest, time, Some(&marked(None)), &[]),
-            Some(Found { value: None, valid_from, .. }) => {
+            Some(Found { followed: false, .. }) => self.stores[store].change(latest, time, Some(&marked(None)), &[]),
+            Some(Found { valid_from, .. }) => {
                 let past = self.stores[store].find_or_insert_unknown(&row_key(key, valid_from));
                 self.stores[store].change(past, time, None, &[]);
                 self.stores[store].change(latest, valid_from, Some(&marked(None)), &[]);
@@ -225,7 +227,8 @@ impl Overlay {
             // Rows of longer keys that begin alike lie in between.
             if row.len() == from.len() {
                 let stored = stored(time, bytes);
-                found = read(row, &stored).map(|(_, version)| version.into());
+                let followed = is_followed(bytes);
+                found = read(row, &stored).map(|(_, version)| Found { followed, ..version.into() });
             }
             found.is_none()
         })?;

@@ -76,7 +76,7 @@ impl Tables {
         self.write_table(derived, value);
         for _ in 0..1 + self.random.below(2) {
             match self.random.below(4) {
-                0 => self.join_tables(derived),
+                0 if self.other_is_free() => self.join_tables(derived),
                 1 => self.regroup(derived),
                 2 => self.fold(stream),
                 _ => {}
@@ -126,6 +126,11 @@ impl Tables {
         let (key, value) = (KEY, self.value);
         let from = self.push(Operator::StreamTableJoin { from, other, kind, joiner, key, value, grace });
         self.write(from, Type::String);
+    }
+
+    /// A topic makes one table.
+    fn other_is_free(&self) -> bool {
+        sources(&self.steps).iter().all(|topic| *topic != OTHER)
     }
 
     fn join_tables(&mut self, from: StepId) {
