@@ -128,7 +128,7 @@ impl Shown {
         self.layout.expiry().is_some_and(|expiry| expiry.is_over(key, stored, observed))
     }
 
-    fn is_versioned(&self) -> bool {
+    pub(super) fn is_versioned(&self) -> bool {
         matches!(self.layout, Layout::Versioned(_))
     }
 

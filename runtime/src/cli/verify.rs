@@ -62,6 +62,11 @@ pub(super) fn run(log: &LogArgs, args: &VerifyArgs) -> anyhow::Result<()> {
     let state = State::of(&config)?;
     if let Some(store) = &args.store {
         state.of_store(store)?;
+        if state.shown(store).is_versioned() {
+            anyhow::bail!(
+                "store {store} keeps versions, which are not compared with a changelog: look at them with `state scan`"
+            );
+        }
     }
     let clients = Clients::new(&config, String::new());
     let mut verdicts = Vec::new();
@@ -70,7 +75,7 @@ pub(super) fn run(log: &LogArgs, args: &VerifyArgs) -> anyhow::Result<()> {
         // The changelogs of global stores are others' topics, and their processors make of those what they like.
         let DatabaseId::Task(task) = database else { continue };
         let Some(subtopology) = application.plan().subtopology(task.subtopology) else { continue };
-        // What a put to a versioned store changed is not in its changelog but as the sum of all of them.
+        // What a versioned store holds is not what one record says, but what comes of all that were put.
         let compared = |store: &&Store| !matches!(store.layout, Layout::Versioned(_));
         let wanted = |store: &&Store| args.store.as_ref().is_none_or(|only| *only == store.name) && compared(store);
         for store in subtopology.stores.iter().filter(wanted) {

@@ -174,6 +174,7 @@ fn versioned_tables_change_hands_and_survive_kills_and_lost_disks() -> Result<()
     let shown = app.ask("a", &["state", "scan", "prices", "--json"])?;
     let (all, now) = (shown.lines().count(), shown.matches("\"valid_to_ms\":null").count());
     ensure!(all == market.prices.len() && now == SYMBOLS, "{all} versions, {now} of them valid:\n{shown}");
+    app.denied("a", &["state", "verify", "prices"], &["store prices keeps versions"])?;
     millrace.stop()?;
 
     // Handed back. Nothing is late any more: Kafka Streams misreads the keys of a buffer that it restores, and takes the time
