@@ -92,12 +92,16 @@ impl Tables {
     fn derive(&mut self, from: StepId) -> StepId {
         let (key, value, store) = (KEY, self.value, self.store());
         let predicate = (*self.random.pick(&["evenValue", "largeValue", "always"])).to_owned();
-        let operator = match self.random.below(4) {
+        let operator = match self.random.below(5) {
             0 => Operator::TableFilter { from, predicate, key, value, store },
             1 => Operator::TableFilterNot { from, predicate, key, value, store },
             2 => {
                 let mapper = (*self.random.pick(&["same", "dropOdd"])).to_owned();
                 Operator::TableMapValues { from, mapper, key, value, store }
+            }
+            3 => {
+                let mapper = (*self.random.pick(&["same", "dropOdd"])).to_owned();
+                Operator::TableTransformValues { from, mapper, calls: None, key, value, store }
             }
             _ => {
                 let from = self.push(Operator::ToStream { from });
@@ -112,7 +116,8 @@ impl Tables {
         match &self.steps[table].operator {
             Operator::TableFilter { from, store: None, .. }
             | Operator::TableFilterNot { from, store: None, .. }
-            | Operator::TableMapValues { from, store: None, .. } => self.history(*from),
+            | Operator::TableMapValues { from, store: None, .. }
+            | Operator::TableTransformValues { from, store: None, .. } => self.history(*from),
             operator => operator.store()?.history,
         }
     }
