@@ -133,10 +133,12 @@ fn assigned_what_has_no_leader() -> Result<()> {
             broker.create_topic(topic, 4, 1)?;
         }
         app.set("group.protocol", protocol);
-        // A member that leaves is waited for by such a broker, as one that vanished.
         app.leave_on_stop();
-        app.set("kafka.consumer.session.timeout.ms", "3000");
-        app.set("kafka.consumer.heartbeat.interval.ms", "500");
+        if protocol == "classic" {
+            // A member that leaves is waited for by such a broker, as one that vanished.
+            app.set("kafka.consumer.session.timeout.ms", "3000");
+            app.set("kafka.consumer.heartbeat.interval.ms", "500");
+        }
         broker.request_errors(RDKafkaApiKey::ListOffsets, &leaderless);
         let instance = app.start("a")?;
         started.push((broker, app, instance));
