@@ -246,7 +246,7 @@ pub(super) const KEYS: &[Key] = &[
     key(
         "buffered.records.per.partition",
         count(1_000_000),
-        Is("10000"),
+        Is("30000"),
         "Records held ready per partition of a task with several inputs; beyond it the partition is paused.",
     ),
     key(
