@@ -89,15 +89,18 @@ impl GlobalStores {
         ranges: &[(&[u8], &[u8])],
         mut visit: impl FnMut(usize, Option<Entry<'_>>) -> bool,
     ) -> Result<(), Error> {
-        for (index, &(from, to)) in ranges.iter().enumerate() {
-            self.scan(store, (Some(from), Some(to)), false, |key, timestamp, value| {
-                visit(index, Some((key, timestamp, value)))
-            })?;
-            if !visit(index, None) {
-                break;
+        let mut torn_key = None;
+        self.state()?.scan_each(store, ranges, &mut |index, entry| match entry
+            .map(|(key, stored)| (key, parse(stored)))
+        {
+            Some((key, Some((timestamp, value)))) => visit(index, Some((key, timestamp, value))),
+            Some((key, None)) => {
+                torn_key = Some(torn(key));
+                false
             }
-        }
-        Ok(())
+            None => torn_key.is_none() && visit(index, None),
+        })?;
+        torn_key.map_or(Ok(()), Err)
     }
 }
 

@@ -53,11 +53,22 @@ fn turned(time: i64) -> i64 {
 /// The key and the version in a row; `None` if it is none.
 #[must_use]
 pub fn read<'a>(row: &'a [u8], stored: &'a [u8]) -> Option<(&'a [u8], Version<'a>)> {
-    let (key, time) = split(row)?;
     let (end, bytes) = parse(stored)?;
+    read_parsed(row, end, bytes)
+}
+
+/// The same of a stored form that was parsed.
+pub(crate) fn read_parsed<'a>(row: &'a [u8], end: i64, bytes: &'a [u8]) -> Option<(&'a [u8], Version<'a>)> {
+    let (key, time) = split(row)?;
     let (valid_from, valid_to) = if time == LATEST { (end, LATEST) } else { (time, end) };
+    let value = unmarked(bytes)?;
+    Some((key, Version { value, valid_from, valid_to }))
+}
+
+/// What is marked as a value or a deletion; `None` if it is neither.
+pub(crate) fn unmarked(bytes: &[u8]) -> Option<Option<&[u8]>> {
     let (&kind, value) = bytes.split_first()?;
-    Some((key, Version { value: (kind == VALUE).then_some(value), valid_from, valid_to }))
+    Some((kind == VALUE).then_some(value))
 }
 
 /// A value or a deletion as rows have it.

@@ -225,10 +225,7 @@ impl Context {
         reverse: bool,
         limit: u32,
     ) -> Result<Entries, Misuse> {
-        self.check_readable(store)?;
-        if self.is_versioned(store) {
-            return Err(Misuse(format!("{} keeps versions, which are read by their keys", self.stores[store])));
-        }
+        self.check_scannable(store)?;
         let mut answer = Entries::default();
         if limit == 0 {
             return Ok(answer);
@@ -249,7 +246,7 @@ impl Context {
 
     /// At most `limit` entries of each range `from <= key < to`. Half full, the answer ends with a range.
     pub fn scan_each(&mut self, store: StoreIndex, from: &Column, to: &Column, limit: u32) -> Result<Found, Misuse> {
-        self.check_readable(store)?;
+        self.check_scannable(store)?;
         check_keys(from)?;
         check_keys(to)?;
         if from.len() != to.len() {
@@ -279,6 +276,14 @@ impl Context {
         };
         self.answered(read, full)?;
         Ok(found)
+    }
+
+    fn check_scannable(&self, store: StoreIndex) -> Result<(), Misuse> {
+        self.check_readable(store)?;
+        if self.is_versioned(store) {
+            return Err(Misuse(format!("{} keeps versions, which are read by their keys", self.stores[store])));
+        }
+        Ok(())
     }
 
     pub fn schedule(&mut self, interval_ms: i64, clock: Clock, anchor: Option<i64>) -> Result<u32, Misuse> {

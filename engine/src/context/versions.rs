@@ -68,3 +68,30 @@ impl Context {
         if self.is_versioned(store) { Ok(()) } else { Err(Misuse("the store keeps no versions".to_owned())) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::context::CallLimits;
+    use crate::expiry::{Expiry, TimedKeys};
+    use crate::memory::Memory;
+    use crate::overlay::StoreKind;
+
+    #[test]
+    fn rows_of_versions_are_shown_to_no_module() {
+        let expiry = Some(Expiry { keys: TimedKeys::Versions, retention_ms: 10 });
+        let stores = [("prices".to_owned(), StoreKind { cached: false, expiry })];
+        let limits = CallLimits { state_bytes: 1_000, answer_bytes: 1_000 };
+        let database = Box::new(Memory::new(["prices".to_owned()]));
+        let mut context = Context::new(database, &stores, Arc::new(BTreeMap::new()), 0, limits);
+        let keys: Column = [Some(&b"k"[..])].into_iter().collect();
+        let refused =
+            [context.scan(0, (None, None), false, 9).unwrap_err(), context.scan_each(0, &keys, &keys, 9).unwrap_err()];
+        for Misuse(message) in refused {
+            assert_eq!(message, "prices keeps versions, which are read by their keys");
+        }
+    }
+}

@@ -4,11 +4,11 @@
 //! The versions of a key follow each other without a gap from the first one on: each is valid until the next begins. What is
 //! put between two of them ends the one before it.
 
-use super::{Overlay, stored};
+use super::Overlay;
 use crate::context::Entries;
 use crate::ports::{Error, StoreIndex};
 use crate::record::{Batch, Column};
-use crate::versions::{LATEST, NOT_PUT, Version, followed, is_followed, marked, read, row_key};
+use crate::versions::{LATEST, NOT_PUT, Version, followed, is_followed, marked, read_parsed, row_key, unmarked};
 
 /// A version that was found, by itself.
 struct Found {
@@ -190,7 +190,7 @@ impl Overlay {
         mut visit: impl FnMut(&[u8], Version<'_>),
     ) -> Result<(), Error> {
         self.scan(store, (None, None), false, |row, time, bytes| {
-            if let Some((key, version)) = read(row, &stored(time, bytes)) {
+            if let Some((key, version)) = read_parsed(row, time, bytes) {
                 visit(key, version);
             }
             true
@@ -199,8 +199,7 @@ impl Overlay {
 
     fn latest(&self, store: StoreIndex, row: u32) -> Option<Version<'_>> {
         let (valid_from, bytes) = self.stores[store].live(row)?;
-        let (kind, value) = bytes.split_first()?;
-        Some(Version { value: (*kind != 0).then_some(value), valid_from, valid_to: LATEST })
+        Some(Version { value: unmarked(bytes)?, valid_from, valid_to: LATEST })
     }
 
     /// The last version in the past that began no later than `time`.
@@ -226,9 +225,8 @@ impl Overlay {
         self.scan(store, (Some(&from), Some(&to)), reverse, |row, time, bytes| {
             // Rows of longer keys that begin alike lie in between.
             if row.len() == from.len() {
-                let stored = stored(time, bytes);
                 let followed = is_followed(bytes);
-                found = read(row, &stored).map(|(_, version)| Found { followed, ..version.into() });
+                found = read_parsed(row, time, bytes).map(|(_, version)| Found { followed, ..version.into() });
             }
             found.is_none()
         })?;
