@@ -98,6 +98,11 @@ pub(crate) struct Meta {
     pub(crate) headers: Option<Col<Rc<Headers>>>,
 }
 
+/// The headers of rows; none if no row has any.
+pub(crate) fn headers_of(rows: Vec<Option<Rc<Headers>>>) -> Option<Col<Rc<Headers>>> {
+    rows.iter().any(Option::is_some).then(|| Col::new(rows))
+}
+
 /// The origin of a record that stems from no input.
 pub(crate) const UNKNOWN: u32 = u32::MAX;
 

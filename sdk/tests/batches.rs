@@ -53,10 +53,10 @@ fn run(build: Build, batch_records: usize, caching: bool) -> Outcome {
 }
 
 /// Records of two topics, all of which are there before the first one is processed.
-fn run_both(build: Build, batch_records: usize) -> Outcome {
+fn run_both(build: Build, records: Vec<RawRecord>, batch_records: usize) -> Outcome {
     let driver = driver(build, batch_records, false);
     let topic = |row: usize| if (row % 7).is_multiple_of(2) { "in" } else { "other" };
-    driver.pipe_backlog(records().into_iter().enumerate().map(|(row, record)| (topic(row), record)).collect()).unwrap();
+    driver.pipe_backlog(records.into_iter().enumerate().map(|(row, record)| (topic(row), record)).collect()).unwrap();
     outcome(&driver)
 }
 
@@ -77,11 +77,11 @@ fn outcome(driver: &TopologyTestDriver) -> Outcome {
 }
 
 /// The same for records of two topics that take turns.
-fn check_both(build: Build) {
-    let one_by_one = run_both(build, 1);
+fn check_both(build: Build, records: fn() -> Vec<RawRecord>) {
+    let one_by_one = run_both(build, records(), 1);
     assert!(one_by_one.topics["out"].len() > 20, "{one_by_one:?}");
     for batch in [7, 100, 1_000] {
-        assert_eq!(run_both(build, batch), one_by_one, "in batches of {batch}");
+        assert_eq!(run_both(build, records(), batch), one_by_one, "in batches of {batch}");
     }
 }
 
@@ -413,5 +413,22 @@ fn streams_that_are_joined_with_each_other() {
             joined.to("out", Produced::with(StringSerde, StringSerde));
         },
     ];
-    builds.into_iter().for_each(check_both);
+    builds.into_iter().for_each(|build| check_both(build, records));
+}
+
+/// A record meets more than the host is asked for at once.
+#[test]
+fn streams_of_one_key_that_are_joined_with_each_other() {
+    let of_one_key = || {
+        let one_key = |record| RawRecord { key: Some(b"k".to_vec()), ..record };
+        records().into_iter().map(one_key).collect::<Vec<_>>()
+    };
+    check_both(
+        |builder| {
+            let (left, right) = both(builder);
+            let joined = left.join(&right, |left, right| format!("{left}|{right}"), windows(1_000, 2_000), joined());
+            joined.to("out", Produced::with(StringSerde, StringSerde));
+        },
+        of_one_key,
+    );
 }

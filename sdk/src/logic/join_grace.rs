@@ -14,7 +14,7 @@ use super::join::JoinStreamTable;
 use super::retain::Sequence;
 use super::{Logic, typed};
 use crate::contract::{Cursor, Failure, Fault, empty_entries, index, push, push_bytes};
-use crate::rows::{Col, Data, Headers, Meta, Rows};
+use crate::rows::{Col, Data, Headers, Meta, Rows, headers_of};
 use crate::run::Run;
 use crate::serdes::{SerdeError, SharedSerde};
 
@@ -71,7 +71,7 @@ impl<K: Data, V: Data> Due<K, V> {
         let places: Rc<Vec<u32>> = Rc::new(self.order.iter().map(|&(.., place)| index(place)).collect());
         let from: Rc<Vec<u32>> = Rc::new(self.order.iter().map(|&(row, ..)| index(row)).collect());
         let timestamps = places.iter().map(|&place| self.timestamps[place as usize]).collect();
-        let headers = self.headers.iter().any(Option::is_some).then(|| Col::new(self.headers).select(&places));
+        let headers = headers_of(self.headers).map(|headers| headers.select(&places));
         let meta = Meta { headers, ..meta.select(&from).with_timestamps(timestamps) };
         Rows { keys: Col::new(self.keys).select(&places), values: Col::new(self.values).select(&places), meta }
     }

@@ -16,7 +16,7 @@ use super::partners::{Partner, Partners};
 use super::retain::Retained;
 use super::{Logic, Meeting, typed};
 use crate::contract::{Cursor, Entries, Failure, Fault, empty_column, empty_entries, index, push, push_bytes};
-use crate::rows::{Col, Cut, Data, Headers, Meta, Rows};
+use crate::rows::{Col, Cut, Data, Headers, Meta, Rows, headers_of};
 use crate::run::Run;
 use crate::serdes::{SharedSerde, Sided, Waiting};
 use crate::windows::{JoinWindows, Windowed};
@@ -165,10 +165,9 @@ impl<K: Data, V: Data, O: Data, R: Data, L: Data, W: Data> Meeting for JoinStrea
         let joined = joined.map(|side| *side.downcast::<Vec<Met<K, R>>>().expect("both sides join the same"));
         let mut all: Vec<Met<K, R>> = joined.into_iter().flatten().collect();
         all.sort_by_key(|met| met.origin);
-        let has_headers = all.iter().any(|met| met.headers.is_some());
         let timestamps = Rc::new(all.iter().map(|met| met.timestamp).collect());
         let origins = Rc::new(all.iter().map(|met| met.origin).collect());
-        let headers = has_headers.then(|| Col::new(all.iter_mut().map(|met| met.headers.take()).collect()));
+        let headers = headers_of(all.iter_mut().map(|met| met.headers.take()).collect());
         let (keys, values) = all.into_iter().map(|met| (Some(met.key), Some(met.value))).unzip();
         let meta = Meta { timestamps, origins, headers };
         run.forward(&Rows { keys: Col::new(keys), values: Col::new(values), meta })

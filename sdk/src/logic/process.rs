@@ -13,7 +13,7 @@ use crate::host::Host;
 use crate::processor::{
     Calls, Cause, ProcessError, ProcessResult, Processor, ProcessorContext, Record, RecordMetadata, Schedule, Services,
 };
-use crate::rows::{Col, Cut, Data, Headers, Meta, Rows, UNKNOWN};
+use crate::rows::{Col, Cut, Data, Headers, Meta, Rows, UNKNOWN, headers_of};
 use crate::run::Run;
 use crate::topology::StoreDefinition;
 
@@ -191,7 +191,7 @@ impl<'r, 'a, K: Data, V: Data> Session<'r, 'a, K, V> {
             origins.push(origin);
             headers.push((!record.headers.is_empty()).then(|| Rc::new(record.headers)));
         }
-        let headers = headers.iter().any(Option::is_some).then(|| Col::new(headers));
+        let headers = headers_of(headers);
         let meta = Meta { timestamps: Rc::new(timestamps), origins: Rc::new(origins), headers };
         let rows = Rows { keys: Col::new(keys), values: Col::new(values), meta };
         match child {

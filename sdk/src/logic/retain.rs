@@ -48,7 +48,7 @@ impl<K: Data, V: Data> Logic for RetainForJoin<K, V> {
             return Ok(());
         }
         run.forward(rows)?;
-        self.put(rows, &mut Retained::default(), run)
+        self.put(rows, None, run)
     }
 
     fn as_retaining(&self) -> Option<&dyn Retaining> {
@@ -67,13 +67,14 @@ impl<K: Data, V: Data> Retaining for RetainForJoin<K, V> {
 
     fn retain(&self, rows: &[Box<dyn Any>], run: &mut Run<'_>) -> Result<Retained, Failure> {
         let mut retained = Retained::default();
-        rows.iter().try_for_each(|rows| self.put(typed(&**rows), &mut retained, run))?;
+        rows.iter().try_for_each(|rows| self.put(typed(&**rows), Some(&mut retained), run))?;
         Ok(retained)
     }
 }
 
 impl<K: Data, V: Data> RetainForJoin<K, V> {
-    fn put(&self, rows: &Rows<K, V>, retained: &mut Retained, run: &mut Run<'_>) -> Result<(), Failure> {
+    /// Puts rows into the store, and says to `retained` what that was.
+    fn put(&self, rows: &Rows<K, V>, mut retained: Option<&mut Retained>, run: &mut Run<'_>) -> Result<(), Failure> {
         let mut sequence = run.take_kept::<Sequence>(&self.store);
         let (mut entries, mut headers) = (empty_entries(), Vec::new());
         for row in 0..rows.len() {
@@ -95,7 +96,9 @@ impl<K: Data, V: Data> RetainForJoin<K, V> {
                 headers.extend(its.of_record(index(entries.timestamps.len())));
             }
             entries.timestamps.push(time);
-            retained.push(number, &entries.keys.bytes[start..], rows.meta.origins[row]);
+            if let Some(retained) = &mut retained {
+                retained.push(number, &entries.keys.bytes[start..], rows.meta.origins[row]);
+            }
         }
         run.keep(&self.store, sequence);
         let handle = run.host.open(&self.store)?;

@@ -14,7 +14,7 @@ use super::buffered::{Buffered, Origin};
 use super::view::{AsOf, Seen, View};
 use super::{Logic, ProcessorInstance, typed};
 use crate::contract::{Column, Cursor, Failure, Fault, Header, empty_column, empty_entries, index, push, push_bytes};
-use crate::rows::{Col, Cut, Data, Headers, Meta, Updates};
+use crate::rows::{Col, Cut, Data, Headers, Meta, Updates, headers_of};
 use crate::run::Run;
 use crate::serdes::{SerdeError, SharedSerde};
 use crate::suppressed::{BufferConfig, WhenFull};
@@ -285,7 +285,7 @@ impl<K: Data, V: Data> Suppress<K, V> {
     ) -> Result<(), Failure> {
         let Emitted { keys, new, old, timestamps, headers, rows } = std::mem::take(emitted);
         let from = meta.select(&Rc::new(rows)).with_timestamps(timestamps);
-        let own = Meta { headers: headers.iter().any(Option::is_some).then(|| Col::new(headers)), ..from };
+        let own = Meta { headers: headers_of(headers), ..from };
         run.forward(&Updates {
             keys: Col::new(keys),
             new: Col::new(new),

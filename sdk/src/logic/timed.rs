@@ -13,6 +13,20 @@ use crate::windows::Windowed;
 /// How many entries the host is asked for at once: mostly all there are of a key.
 const CHUNK: u32 = 64;
 
+/// What is behind the time in the key that no entry of a span reaches: behind its own time an entry has no more than eight
+/// bytes, none of which begins with a 1.
+const BEHIND: [u8; 8] = [0xff; 8];
+
+/// Where the entries of a key begin, from a time up to another one (both included), and where they end.
+pub(super) fn span(prefix: &[u8], (from, to): (i64, i64)) -> [Vec<u8>; 2] {
+    [[prefix, &from.to_be_bytes()].concat(), [prefix, &to.to_be_bytes(), &BEHIND].concat()]
+}
+
+/// The key whose span ends there.
+pub(super) fn prefix_of(end: &[u8]) -> &[u8] {
+    &end[..end.len() - size_of::<i64>() - BEHIND.len()]
+}
+
 /// An aggregate in its window, as it is stored.
 pub(super) struct Found<K, A> {
     pub(super) key: Windowed<K>,
@@ -53,9 +67,7 @@ impl<'s, K: Data, A: Data> Timed<'s, K, A> {
         let mut prefix = Vec::new();
         let written = self.inner.serialize(key, &mut prefix);
         written.map_err(|error| run.failure(Fault::Serialization, meta, row, error))?;
-        let mut next = [prefix.as_slice(), &from.max(0).to_be_bytes()].concat();
-        // Behind the time there are no more than eight bytes, none of which begins with a 1.
-        let end = [prefix.as_slice(), &to.to_be_bytes(), &[0xff; 8]].concat();
+        let [mut next, end] = span(&prefix, (from.max(0), to));
         let mut found = Vec::new();
         if from > to {
             return Ok(found);

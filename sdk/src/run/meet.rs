@@ -19,9 +19,8 @@ impl Instance {
             source.is_some_and(|source| junction.sources.contains(source))
                 && last.saturating_sub(first) < junction.span_ms
         };
-        let count =
-            input.topics[row..].iter().zip(&input.records.timestamps[row..]).map(is_near).take_while(|near| *near);
-        let count = count.count();
+        let records = input.topics[row..].iter().zip(&input.records.timestamps[row..]);
+        let count = records.map(is_near).take_while(|near| *near).count();
         let second = self.is_second(junction, input, row);
         let both = (row..row + count).any(|row| self.is_second(junction, input, row) != second);
         if both { count } else { 0 }
@@ -36,25 +35,23 @@ impl Instance {
         };
         let retaining = |node: usize| inner(node).as_retaining().expect("a junction has nodes that retain");
         let meeting = |node: usize| inner(node).as_meeting().expect("a junction has nodes at which records meet");
-        let mut held = [Vec::new(), Vec::new()];
-        for (chunk, (&node, (&retain, held))) in
-            sides.into_iter().zip(junction.sources.iter().zip(junction.retains.iter().zip(&mut held)))
-        {
-            let Kind::Source { logic, .. } = &nodes[node].kind else { unreachable!("only sources read topics") };
-            (run.node, run.batched) = (node, self.batched[node]);
-            run.held = Some((retain, Vec::new()));
+        let (mut held, mut kept) = (Vec::new(), Vec::new());
+        for (side, chunk) in sides.into_iter().enumerate() {
+            let source = junction.sources[side];
+            let Kind::Source { logic, .. } = &nodes[source].kind else { unreachable!("only sources read topics") };
+            (run.node, run.batched) = (source, self.batched[source]);
+            run.held = Some((junction.retains[side], Vec::new()));
             logic.read(chunk, run)?;
-            *held = run.held.take().map(|(_, rows)| rows).unwrap_or_default();
+            held.push(run.held.take().map(|(_, rows)| rows).unwrap_or_default());
         }
-        let [first, second] = &held;
-        run.node = junction.retains[0];
-        let first_kept = retaining(run.node).retain(first, run)?;
-        run.node = junction.retains[1];
-        let second_kept = retaining(run.node).retain(second, run)?;
+        for (&node, rows) in junction.retains.iter().zip(&held) {
+            run.node = node;
+            kept.push(retaining(node).retain(rows, run)?);
+        }
         run.node = junction.joins[1];
-        let second = meeting(run.node).meet(second, &first_kept, run)?;
+        let second = meeting(run.node).meet(&held[1], &kept[0], run)?;
         run.node = junction.joins[0];
-        let first = meeting(run.node).meet(first, &second_kept, run)?;
+        let first = meeting(run.node).meet(&held[0], &kept[1], run)?;
         meeting(run.node).forward([first, second], run)
     }
 }
