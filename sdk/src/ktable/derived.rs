@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use super::{KTable, Lineage, Origin};
 use crate::graph::{resolve, store_definition};
-use crate::logic::{Derive, DerivedView, StoreView, TableState, TableStore, View};
+use crate::logic::{Derive, DerivedView, Logic, StoreView, TableState, TableStore, View};
 use crate::options::{Materialized, Serdes};
 use crate::rows::{Data, Updates};
-use crate::topology::{Kind, Shape, Topology};
+use crate::topology::{Kind, Shape, StoreDefinition, Topology};
 
 const FILTER: &str = "KTABLE-FILTER-";
 const MAP_VALUES: &str = "KTABLE-MAPVALUES-";
@@ -246,14 +246,7 @@ impl<K: Data, V: Data> KTable<K, V> {
         };
         let state = Arc::new(TableState::default());
         prepare(self, &state);
-        let (mut store, mut definition) = (None, None);
-        if let Some((materialized, store_name)) = materialized.and_then(|it| it.name.clone().map(|name| (it, name))) {
-            let (keys, values) = resolve(&self.graph, &name, &serdes);
-            state.materialize();
-            definition = Some(store_definition(&store_name, &keys, &values, &materialized));
-            store = Some(TableStore::of(store_name, keys, values, &materialized));
-        }
-        let stored = store.is_some();
+        let (store, definition) = self.own_store(&name, &serdes, materialized, &state).unzip();
         let mapper = Arc::new(mapper);
         let view: Arc<dyn View<K, R>> = match &store {
             Some(TableStore { name, keys, values, history_ms, .. }) => StoreView::of(name, keys, values, *history_ms),
@@ -262,11 +255,40 @@ impl<K: Data, V: Data> KTable<K, V> {
         // As in Kafka Streams: what comes late may end what is not the latest.
         let skips_absent = skips_absent && !self.view.is_versioned();
         let logic = Arc::new(Derive { mapper, skips_absent, store, state: Arc::clone(&state), types: PhantomData });
-        let own = name.clone();
+        self.followed_by((name, logic), (definition, Vec::new()), serdes, state, view)
+    }
+
+    /// The store of a table that follows this one, if it is to have one.
+    pub(super) fn own_store<R: Data>(
+        &self,
+        name: &str,
+        serdes: &Serdes<K, R>,
+        materialized: Option<Materialized<K, R>>,
+        state: &TableState,
+    ) -> Option<(TableStore<K, R>, StoreDefinition)> {
+        let materialized = materialized?;
+        let store_name = materialized.name.clone()?;
+        let (keys, values) = resolve(&self.graph, name, serdes);
+        state.materialize();
+        let definition = store_definition(&store_name, &keys, &values, &materialized);
+        Some((TableStore::of(store_name, keys, values, &materialized), definition))
+    }
+
+    /// The table that a node makes of this one, with the store it owns and those it is connected to.
+    pub(super) fn followed_by<R: Data>(
+        &self,
+        (name, logic): (String, Arc<dyn Logic>),
+        (definition, stores): (Option<StoreDefinition>, Vec<String>),
+        serdes: Serdes<K, R>,
+        state: Arc<TableState>,
+        view: Arc<dyn View<K, R>>,
+    ) -> KTable<K, R> {
+        let (own, stored) = (name.clone(), definition.is_some());
         let write = Box::new(move |topology: &mut Topology, parents: &[String]| {
             let (takes, gives) = (Shape::of::<Updates<K, V>>(), Shape::of::<Updates<K, R>>());
             topology.insert_below(&own, Kind::Inner { logic }, takes, Some(gives), parents)?;
-            definition.map_or(Ok(()), |definition| topology.insert_owned(&own, definition))
+            definition.map_or(Ok(()), |definition| topology.insert_owned(&own, definition))?;
+            stores.iter().try_for_each(|store| topology.connect(&own, store))
         });
         let node = self.graph.borrow_mut().add(&[self.node], &name, write);
         let origin = Origin::Table { parent: Rc::clone(&self.lineage), stored };

@@ -1,16 +1,13 @@
 //! Owns `transform_values` of a table, and the names it takes. Must not know how the function is called.
 
 use std::marker::PhantomData;
-use std::rc::Rc;
 use std::sync::Arc;
 
-use super::{KTable, Lineage, Origin};
-use crate::graph::{resolve, store_definition};
+use super::KTable;
 use crate::logic::{StoreView, TableState, TableStore, Transform, TransformedView, View};
 use crate::options::{Materialized, Serdes};
 use crate::processor::{ProcessResult, ProcessorContext};
-use crate::rows::{Data, Updates};
-use crate::topology::{Kind, Shape, Topology};
+use crate::rows::Data;
 
 const TRANSFORM_VALUES: &str = "KTABLE-TRANSFORMVALUES-";
 
@@ -109,14 +106,7 @@ impl<K: Data, V: Data> KTable<K, V> {
         let inherited = Serdes { keys: self.serdes.keys.clone(), values: None };
         let serdes = materialized.as_ref().map(|it| it.serdes.clone()).unwrap_or_default().or(inherited);
         let state = Arc::new(TableState::default());
-        let (mut store, mut definition) = (None, None);
-        if let Some((materialized, store_name)) = materialized.and_then(|it| it.name.clone().map(|name| (it, name))) {
-            let (keys, values) = resolve(&self.graph, &name, &serdes);
-            state.materialize();
-            definition = Some(store_definition(&store_name, &keys, &values, &materialized));
-            store = Some(TableStore::of(store_name, keys, values, &materialized));
-        }
-        let stored = store.is_some();
+        let (store, definition) = self.own_store(&name, &serdes, materialized, &state).unzip();
         let transformer = Arc::new(transformer);
         let stores: Vec<String> = stores.iter().map(|store| (*store).to_owned()).collect();
         let view: Arc<dyn View<K, R>> = match &store {
@@ -128,15 +118,6 @@ impl<K: Data, V: Data> KTable<K, V> {
             }),
         };
         let logic = Arc::new(Transform { transformer, store, state: Arc::clone(&state), types: PhantomData });
-        let own = name.clone();
-        let write = Box::new(move |topology: &mut Topology, parents: &[String]| {
-            let (takes, gives) = (Shape::of::<Updates<K, V>>(), Shape::of::<Updates<K, R>>());
-            topology.insert_below(&own, Kind::Inner { logic }, takes, Some(gives), parents)?;
-            definition.map_or(Ok(()), |definition| topology.insert_owned(&own, definition))?;
-            stores.iter().try_for_each(|store| topology.connect(&own, store))
-        });
-        let node = self.graph.borrow_mut().add(&[self.node], &name, write);
-        let origin = Origin::Table { parent: Rc::clone(&self.lineage), stored };
-        KTable::new(&self.graph, serdes, node, Rc::new(Lineage { state, origin }), view, Rc::clone(&self.origins))
+        self.followed_by((name, logic), (definition, stores), serdes, state, view)
     }
 }

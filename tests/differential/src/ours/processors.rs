@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use millrace::{
-    Data, FixedKeyProcessor, FixedKeyProcessorContext, FixedKeyRecord, LongSerde, ProcessResult, Processor,
-    ProcessorContext, PunctuationType, Record, Schedule, StoreBuilder, Stores,
+    Data, FixedKeyProcessor, FixedKeyProcessorContext, FixedKeyRecord, Headers, LongSerde, ProcessResult, Processor,
+    ProcessorContext, PunctuationType, Record, RecordMetadata, Schedule, StoreBuilder, Stores,
 };
 
 use super::serdes::{Cell, Typed};
@@ -16,14 +16,8 @@ pub(super) struct Stamp;
 
 impl<V: Cell> Processor<Value, V, Value, V> for Stamp {
     fn process(&mut self, context: &mut ProcessorContext<'_, Value, V>, record: Record<Value, V>) -> ProcessResult {
-        let from = context
-            .record_metadata()
-            .map_or_else(|| "nowhere".to_owned(), |it| format!("{}-{}@{}", it.topic, it.partition, it.offset));
-        // Java says -1 where there is no stream time yet.
-        let stream_time = context.current_stream_time_ms().unwrap_or(-1);
-        let times = format!("{stream_time}/{}", context.current_system_time_ms());
-        let mut headers = record.headers.clone();
-        headers.add("from", from).add("times", times);
+        let times = (context.current_stream_time_ms(), context.current_system_time_ms());
+        let headers = stamped(&record.headers, context.record_metadata(), times);
         context.forward(record.clone().with_headers(headers));
         if weight(record.value.as_ref().map(Cell::to_value).as_ref()) % 2 != 0 {
             let timestamp = record.timestamp + 1000;
@@ -39,13 +33,8 @@ impl<V: Cell> FixedKeyProcessor<Value, V, V> for Stamp {
         context: &mut FixedKeyProcessorContext<'_, '_, Value, V>,
         record: FixedKeyRecord<Value, V>,
     ) -> ProcessResult {
-        let from = context
-            .record_metadata()
-            .map_or_else(|| "nowhere".to_owned(), |it| format!("{}-{}@{}", it.topic, it.partition, it.offset));
-        let stream_time = context.current_stream_time_ms().unwrap_or(-1);
-        let times = format!("{stream_time}/{}", context.current_system_time_ms());
-        let mut headers = record.headers.clone();
-        headers.add("from", from).add("times", times);
+        let times = (context.current_stream_time_ms(), context.current_system_time_ms());
+        let headers = stamped(&record.headers, context.record_metadata(), times);
         context.forward(record.clone().with_headers(headers));
         if weight(record.value.as_ref().map(Cell::to_value).as_ref()) % 2 != 0 {
             let timestamp = record.timestamp + 1000;
@@ -53,6 +42,14 @@ impl<V: Cell> FixedKeyProcessor<Value, V, V> for Stamp {
         }
         Ok(())
     }
+}
+
+fn stamped(headers: &Headers, read: Option<RecordMetadata<'_>>, (stream, system): (Option<i64>, i64)) -> Headers {
+    let from = read.map_or_else(|| "nowhere".to_owned(), |it| format!("{}-{}@{}", it.topic, it.partition, it.offset));
+    let mut headers = headers.clone();
+    // Java says -1 where there is no stream time yet.
+    headers.add("from", from).add("times", format!("{}/{system}", stream.unwrap_or(-1)));
+    headers
 }
 
 /// Sums the weights of each key in a store, and forwards the sums at every punctuation.

@@ -19,6 +19,7 @@ import org.apache.kafka.streams.processor.PunctuationType;
 import org.apache.kafka.streams.processor.api.ContextualFixedKeyProcessor;
 import org.apache.kafka.streams.processor.api.ContextualProcessor;
 import org.apache.kafka.streams.processor.api.FixedKeyRecord;
+import org.apache.kafka.streams.processor.api.ProcessingContext;
 import org.apache.kafka.streams.processor.api.ProcessorContext;
 import org.apache.kafka.streams.processor.api.Record;
 import org.apache.kafka.streams.state.KeyValueIterator;
@@ -34,16 +35,7 @@ final class Processors {
     static final class Stamp extends ContextualProcessor<Object, Object, Object, Object> {
         @Override
         public void process(final Record<Object, Object> record) {
-            // Within a punctuation there is metadata, but of no topic.
-            final String from = context().recordMetadata()
-                .filter(meta -> meta.topic() != null)
-                .map(meta -> meta.topic() + "-" + meta.partition() + "@" + meta.offset())
-                .orElse("nowhere");
-            final String times = context().currentStreamTimeMs() + "/" + context().currentSystemTimeMs();
-            final Headers headers = new RecordHeaders(record.headers());
-            headers.add("from", from.getBytes(StandardCharsets.UTF_8));
-            headers.add("times", times.getBytes(StandardCharsets.UTF_8));
-            context().forward(record.withHeaders(headers));
+            context().forward(record.withHeaders(stamped(record.headers(), context())));
             if (weight(record.value()) % 2 != 0) {
                 context().forward(record.withTimestamp(record.timestamp() + 1000));
             }
@@ -54,19 +46,24 @@ final class Processors {
     static final class StampValues extends ContextualFixedKeyProcessor<Object, Object, Object> {
         @Override
         public void process(final FixedKeyRecord<Object, Object> record) {
-            final String from = context().recordMetadata()
-                .filter(meta -> meta.topic() != null)
-                .map(meta -> meta.topic() + "-" + meta.partition() + "@" + meta.offset())
-                .orElse("nowhere");
-            final String times = context().currentStreamTimeMs() + "/" + context().currentSystemTimeMs();
-            final Headers headers = new RecordHeaders(record.headers());
-            headers.add("from", from.getBytes(StandardCharsets.UTF_8));
-            headers.add("times", times.getBytes(StandardCharsets.UTF_8));
-            context().forward(record.withHeaders(headers));
+            context().forward(record.withHeaders(stamped(record.headers(), context())));
             if (weight(record.value()) % 2 != 0) {
                 context().forward(record.withTimestamp(record.timestamp() + 1000));
             }
         }
+    }
+
+    private static Headers stamped(final Headers headers, final ProcessingContext context) {
+        // Within a punctuation there is metadata, but of no topic.
+        final String from = context.recordMetadata()
+            .filter(meta -> meta.topic() != null)
+            .map(meta -> meta.topic() + "-" + meta.partition() + "@" + meta.offset())
+            .orElse("nowhere");
+        final String times = context.currentStreamTimeMs() + "/" + context.currentSystemTimeMs();
+        final Headers stamped = new RecordHeaders(headers);
+        stamped.add("from", from.getBytes(StandardCharsets.UTF_8));
+        stamped.add("times", times.getBytes(StandardCharsets.UTF_8));
+        return stamped;
     }
 
     /** Makes values with a function, and counts its calls for each key in a store, if that has a name. */
