@@ -525,10 +525,14 @@ impl Source {
         self.janitor.stop();
         self.restorer.stop();
         tracing::info!("left the record path");
+        let message = "stopped without a last commit; what was not committed is processed again at the next start";
         if committed {
             Ok(())
+        } else if anew {
+            // That is now: a topic below a pattern that is gone, for one, takes no offsets any more.
+            tracing::warn!("{message}");
+            Ok(())
         } else {
-            let message = "stopped without a last commit; what was not committed is processed again at the next start";
             Err(Error::Fatal(message.to_owned()))
         }
     }
