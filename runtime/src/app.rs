@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, anyhow, bail};
 use millrace_engine::global::GlobalStores;
 use millrace_engine::ports::Error;
+use millrace_engine::record::TaskId;
 use millrace_engine::task::BufferLimits;
 use millrace_engine::topology::{Layout, PartitionCounts, Partitioning, Plan, Topology, TopologyError};
 
@@ -125,20 +126,21 @@ impl Application {
 
     fn start_on(self, base: Base, config: &Config) -> anyhow::Result<Running> {
         self.check_offered()?;
-        let Base { state, process_id, status, catalogs, registry, server } = base;
-        let state = Arc::new(state);
+        let Base { mut state, process_id, status, catalogs, registry, server, mut clients, membership, topics } = base;
         let other_inputs = self.check_state(state.path(), config)?;
+        let resources = Arc::new(Resources::new(store_budget(config)));
+        let stores = |task: TaskId| self.plan.store_specs(task.subtopology, tasks::is_caching(config));
+        state.open_ahead(stores, &resources)?;
+        let state = Arc::new(state);
         status.runs(self.module.digest());
         tracing::info!(
             application = config.application_id, module = self.module.digest(),
             version = self.activation.as_ref().map(|active| active.version),
             state = %state.path().display(), threads = config.threads, "starting"
         );
-        let mut clients = Clients::new(config, process_id.clone());
-        let (topics, partitioning) = prepare_topics(&self.plan, config, &clients)?;
+        let partitioning = prepare_topics(&self.plan, config, &clients, &topics)?;
         clients.hold_limits(&self.record_limits(&topics, &partitioning, config));
         let partitioning = Arc::new(partitioning);
-        let membership = Arc::new(Membership::new(&clients)?);
         catalogs.set(Catalog {
             plan: self.plan.clone(),
             partitioning: Arc::clone(&partitioning),
@@ -152,7 +154,6 @@ impl Application {
         let versions = Arc::new(Versions::new(version, activation.is_some().then_some(told)));
         let ends = Ends::default();
         let traces = status.traces.clone();
-        let resources = Arc::new(Resources::new(store_budget(config)));
         let settings = tasks::settings(config, &versions);
         let (reports, received) = channel();
         let fillers = Fillers::new(&versions, &state, &resources, &settings, &status);
@@ -263,8 +264,8 @@ impl Application {
     }
 }
 
-/// What there is before the module: the state directory, locked, and HTTP, so that probes are answered, and a first version
-/// can be pushed, while it is waited for.
+/// What there is before the module: the state directory, locked, HTTP, so that probes are answered, and a first version
+/// can be pushed, while it is waited for, and the clients, which find their brokers meanwhile.
 struct Base {
     state: StateDirectory,
     process_id: String,
@@ -272,6 +273,9 @@ struct Base {
     catalogs: Arc<Catalogs>,
     registry: Arc<Registry>,
     server: Option<Server>,
+    clients: Clients,
+    membership: Arc<Membership>,
+    topics: Topics,
 }
 
 impl Base {
@@ -288,7 +292,10 @@ impl Base {
         let catalogs = Arc::new(Catalogs::default());
         let registry = Arc::new(Registry::new(config.clone()));
         let server = serve(config, &status, &registry, &catalogs)?;
-        Ok(Self { state, process_id, status, catalogs, registry, server })
+        let clients = Clients::new(config, process_id.clone());
+        let membership = Arc::new(Membership::new(&clients)?);
+        let topics = Topics::connect(&clients)?;
+        Ok(Self { state, process_id, status, catalogs, registry, server, clients, membership, topics })
     }
 }
 
@@ -489,8 +496,7 @@ fn fill_globals(
 
 /// Finds the source topics, and sees that the internal ones exist. Brokers and topics that are not
 /// there yet are waited for until the start-up deadline.
-fn prepare_topics(plan: &Plan, config: &Config, clients: &Clients) -> anyhow::Result<(Topics, Partitioning)> {
-    let topics = Topics::connect(clients)?;
+fn prepare_topics(plan: &Plan, config: &Config, clients: &Clients, topics: &Topics) -> anyhow::Result<Partitioning> {
     let deadline = Instant::now() + Duration::from_millis(config.startup_deadline_ms);
     let dead_letters = config.faults.dead_letter_topic();
     let (partitioning, counts) = loop {
@@ -508,8 +514,8 @@ fn prepare_topics(plan: &Plan, config: &Config, clients: &Clients) -> anyhow::Re
             Err(absent) => absent.wait(clients, deadline)?,
         }
     };
-    create_internal(clients, &topics, &partitioning, &counts, config, deadline)?;
-    Ok((topics, partitioning))
+    create_internal(clients, topics, &partitioning, &counts, config, deadline)?;
+    Ok(partitioning)
 }
 
 fn create_internal(

@@ -23,7 +23,7 @@ impl Partitioning {
             id,
             application_id: plan.application_id().to_owned(),
             inputs: input_specs(partitioned, id, inputs)?,
-            stores: subtopology.stores.iter().map(|store| store_spec(plan, store, caching)).collect(),
+            stores: plan.store_specs(id.subtopology, caching)?,
             outputs: outputs(plan, subtopology),
             dynamic_sinks: subtopology.sinks.iter().any(|sink| sink.topic.is_none()),
             partition_counts: self.partition_counts().clone(),
@@ -66,6 +66,21 @@ impl Partitioning {
     }
 }
 
+impl Plan {
+    /// The stores of each task of a subtopology. `None` if there is no such subtopology.
+    #[must_use]
+    pub fn store_specs(&self, subtopology: u32, caching: bool) -> Option<Vec<StoreSpec>> {
+        let spec = |store: &Store| StoreSpec {
+            name: store.name.clone(),
+            cached: store.cached && caching,
+            persistent: store.persistent,
+            changelog: self.changelog(store).map(Arc::from),
+            expiry: store.layout.expiry(),
+        };
+        Some(self.subtopology(subtopology)?.stores.iter().map(spec).collect())
+    }
+}
+
 fn input_specs(partitioned: &Partitioned, id: TaskId, inputs: &[usize]) -> Option<Vec<InputSpec>> {
     let spec = |&input: &usize| {
         let topic = partitioned.inputs.get(input).filter(|topic| id.partition < topic.partitions)?;
@@ -77,16 +92,6 @@ fn input_specs(partitioned: &Partitioned, id: TaskId, inputs: &[usize]) -> Optio
         })
     };
     inputs.iter().map(spec).collect()
-}
-
-fn store_spec(plan: &Plan, store: &Store, caching: bool) -> StoreSpec {
-    StoreSpec {
-        name: store.name.clone(),
-        cached: store.cached && caching,
-        persistent: store.persistent,
-        changelog: plan.changelog(store).map(Arc::from),
-        expiry: store.layout.expiry(),
-    }
 }
 
 fn outputs(plan: &Plan, subtopology: &Subtopology) -> BTreeMap<String, Arc<str>> {

@@ -31,7 +31,6 @@ pub(super) struct Tasks {
     /// What all tasks may read.
     globals: GlobalStores,
     settings: Arc<Settings>,
-    /// Cached stores are flushed at commits; else every update is forwarded.
     caching: bool,
     cleanup_delay: Duration,
     status: Arc<Status>,
@@ -47,7 +46,7 @@ impl Tasks {
         config: &Config,
         (status, catalogs): (Arc<Status>, Arc<Catalogs>),
     ) -> Self {
-        let caching = config.store_cache_bytes > 0;
+        let caching = is_caching(config);
         let cleanup_delay = Duration::from_millis(config.state_cleanup_delay_ms);
         let settings = Arc::new(settings);
         Self { versions, state, resources, globals, settings, caching, cleanup_delay, status, catalogs }
@@ -124,6 +123,11 @@ impl TaskFactory for Tasks {
     fn condemn(&self, task: TaskId, fault: &Fault) -> bool {
         self.versions.condemn(task, fault)
     }
+}
+
+/// Cached stores are flushed at commits; else every update is forwarded.
+pub(super) fn is_caching(config: &Config) -> bool {
+    config.store_cache_bytes > 0
 }
 
 /// What tasks are told of limits and policies.

@@ -74,6 +74,9 @@ const CONSUMER: &[(&str, &str)] = &[
     ("fetch.queue.backoff.ms", "5"),
     // Idle brokers answer after this long: what an idle fetch costs against how late it notices.
     ("fetch.wait.max.ms", "100"),
+    // The first time; then twice as long each time. Committed offsets are asked for again until the transaction of a process
+    // that was killed is over, which takes some 100 to 300 ms.
+    ("retry.backoff.ms", "20"),
 ];
 
 const RESTORE: &[(&str, &str)] = &[

@@ -1,22 +1,23 @@
 //! The application's member of its consumer group: one consumer per process, polled by one
 //! thread, asked by others only for what librdkafka allows from any thread (commit, pause, resume).
 
+use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, RwLock};
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use millrace_engine::ports::Error;
 use millrace_engine::record::TopicPartition;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, RebalanceProtocol};
-use rdkafka::error::KafkaResult;
 use rdkafka::types::RDKafkaRespErr;
-use rdkafka::{ClientConfig, ClientContext, TopicPartitionList};
+use rdkafka::{ClientConfig, ClientContext, Offset, TopicPartitionList};
 
 use super::{ClientLog, Clients, create_with};
 
-/// The request that wakes a broker's thread has left long before. Its answer need not be waited for by a thread that
-/// has to poll, for each of perhaps hundreds of partitions.
+/// The request that wakes a broker's thread has left long before.
 const WAKE_TIMEOUT: Duration = Duration::from_millis(10);
 
 pub type GroupConsumer = BaseConsumer<GroupContext>;
@@ -52,15 +53,48 @@ impl Membership {
     }
 }
 
-/// Reads on in partitions that were paused, at once. The client's thread for a broker that there was nothing to fetch
-/// from looks only once a second whether there is by now, unless it has a request to send. So it gets one, whose
-/// answer is of no interest.
-pub fn resume(consumer: &GroupConsumer, partitions: &[TopicPartition]) -> KafkaResult<()> {
-    consumer.resume(&to_list(partitions))?;
-    for partition in partitions {
-        let _ = consumer.fetch_watermarks(&partition.topic, number(partition), WAKE_TIMEOUT);
+/// Has the client fetch at once from partitions that were resumed. Its thread for a broker that there was nothing to fetch
+/// from looks only once a second whether there is by now, unless it has a request to send. So it gets one, whose answer is of
+/// no interest; and may have to wait until the broker has answered a fetch that waits for records, so that nobody who polls
+/// sends it.
+pub struct Waker {
+    resumed: Sender<(Arc<GroupConsumer>, Vec<TopicPartition>)>,
+    thread: JoinHandle<()>,
+}
+
+impl Waker {
+    pub fn start() -> io::Result<Self> {
+        let (resumed, receiver) = channel::<(Arc<GroupConsumer>, Vec<TopicPartition>)>();
+        let work = move || {
+            while let Ok((mut consumer, mut partitions)) = receiver.recv() {
+                for (latest, more) in receiver.try_iter() {
+                    consumer = latest;
+                    partitions.extend(more);
+                }
+                let mut ends = to_list(&partitions);
+                // Where each ends: one request for all that a broker leads.
+                let _ = ends.set_all_offsets(Offset::End);
+                let _ = consumer.offsets_for_times(ends, WAKE_TIMEOUT);
+            }
+        };
+        let thread = thread::Builder::new().name("wake".to_owned()).spawn(work)?;
+        Ok(Self { resumed, thread })
     }
-    Ok(())
+
+    /// These were resumed.
+    pub fn wake(&self, consumer: &Arc<GroupConsumer>, partitions: Vec<TopicPartition>) {
+        if self.resumed.send((Arc::clone(consumer), partitions)).is_err() {
+            tracing::error!("the thread that wakes the client ended unasked");
+        }
+    }
+
+    /// From here on it has no consumer any more.
+    pub fn stop(self) {
+        drop(self.resumed);
+        if self.thread.join().is_err() {
+            tracing::error!("the thread that wakes the client panicked; its message is above");
+        }
+    }
 }
 
 /// What the group decided, to be acted on by the thread that polls.

@@ -19,7 +19,7 @@ pub(crate) use client::create_with;
 pub use client::{ClientLog, Clients};
 pub use embedded::{EmbeddedBroker, Feeder, Seen, Tail};
 pub use error::{classify, classify_question, is_record_error};
-pub use group::{GroupConsumer, Membership, Rebalance, from_list, is_incremental, number, resume, to_list};
+pub use group::{GroupConsumer, Membership, Rebalance, Waker, from_list, is_incremental, number, to_list};
 pub use linger::send_now;
 pub use members::{GroupMember, member_id, members, present};
 pub use message::push;

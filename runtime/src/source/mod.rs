@@ -39,7 +39,7 @@ use rdkafka::TopicPartitionList;
 use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 
-use crate::kafka::{Clients, GroupConsumer, Membership, classify, is_incremental, member_id, resume, to_list};
+use crate::kafka::{Clients, GroupConsumer, Membership, Waker, classify, is_incremental, member_id, to_list};
 use crate::status::{State, Status};
 use crate::worker::{Handle, Order, Report};
 use janitor::Janitor;
@@ -122,6 +122,7 @@ pub struct Source {
     factory: Arc<dyn TaskFactory>,
     restorer: Restorer,
     janitor: Janitor,
+    waker: Waker,
     /// If there are to be standbys.
     members: Option<Members>,
     reports: Receiver<Report>,
@@ -180,6 +181,7 @@ impl Source {
             factory,
             restorer,
             janitor,
+            waker: Waker::start()?,
             members,
             reports: received,
             partitions: BTreeSet::new(),
@@ -279,7 +281,14 @@ impl Source {
         let runs = |task: &TaskId| matches!(self.placements.get(task), Some(Placement::At(_)));
         let running = self.placements.keys().filter(|task| runs(task)).flat_map(|task| self.routes.of_task(*task));
         let wanted: Vec<TopicPartition> = running.filter(|partition| !self.full.contains(partition)).cloned().collect();
-        resume(&self.consumer, &wanted).map_err(|error| classify("read on after a pause", &error))
+        self.resume(wanted).map_err(|error| classify("read on after a pause", &error))
+    }
+
+    /// Reads on in partitions that were paused, at once.
+    pub(super) fn resume(&self, partitions: Vec<TopicPartition>) -> KafkaResult<()> {
+        self.consumer.resume(&to_list(&partitions))?;
+        self.waker.wake(&self.consumer, partitions);
+        Ok(())
     }
 
     /// Something that concerns all tasks could not be brought to its end: they are dropped, and the group decides anew
@@ -518,6 +527,7 @@ impl Source {
             // Closing the client would say good-bye.
             Farewell::Silent => std::mem::forget(Arc::clone(&self.consumer)),
         }
+        self.waker.stop();
         if let Some(members) = self.members {
             members.stop();
         }

@@ -17,7 +17,7 @@ use super::janitor::Holdings;
 use super::reach::Reaches;
 use super::restore::{Request, Restored};
 use super::{Placement, SUSPEND_TIMEOUT, Source};
-use crate::kafka::{Rebalance, classify, classify_question, from_list, is_incremental, number, resume, to_list};
+use crate::kafka::{Rebalance, classify, classify_question, from_list, is_incremental, number, to_list};
 use crate::worker::{Handle, Order};
 
 /// What the group remembers of the partitions of a member.
@@ -338,7 +338,7 @@ impl Source {
         self.reaches.forget_told(id);
         self.swap_if_stale(id, worker)?;
         if !self.held {
-            resume(&self.consumer, &partitions).map_err(|error| classify("read on after a restore", &error))?;
+            self.resume(partitions).map_err(|error| classify("read on after a restore", &error))?;
         }
         tracing::info!(task = %id, worker, running = self.running(), of = self.placements.len(), "task running");
         self.tell_placements();

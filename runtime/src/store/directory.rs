@@ -14,6 +14,7 @@ use millrace_engine::record::TaskId;
 use millrace_engine::task::StoreSpec;
 use tracing::{info, warn};
 
+use super::ahead::Ahead;
 use super::aside;
 use super::error::from_io;
 use super::lock::Lock;
@@ -71,6 +72,8 @@ pub struct StateDirectory {
     /// Tasks may be opened side by side, but not while others are deleted.
     deleting: RwLock<()>,
     views: Views,
+    /// Before the lock, which is held until they are closed.
+    ahead: Ahead<TaskDatabase>,
     _lock: Lock,
 }
 
@@ -94,6 +97,7 @@ impl StateDirectory {
             unowned: Mutex::default(),
             deleting: RwLock::default(),
             views: Views::default(),
+            ahead: Ahead::none(),
             _lock: lock,
         })
     }
@@ -131,27 +135,38 @@ impl StateDirectory {
     /// Opens or creates the database of a task with the stores of its subtopology. One that can't
     /// be trusted is set aside and made anew, empty, if changelogs can fill it again.
     pub fn open_task(&self, task: TaskId, stores: &[StoreSpec], resources: &Resources) -> Result<TaskDatabase, Error> {
-        let persistent: Vec<&StoreSpec> = stores.iter().filter(|s| s.persistent).collect();
-        if persistent.is_empty() {
+        if !stores.iter().any(|store| store.persistent) {
             return Ok(self.opened(task, TaskDatabase::new(None, stores, resources)));
         }
         // Held until it is open: what is being deleted is waited for.
         let _deleting = self.deleting.read().unwrap_or_else(PoisonError::into_inner);
         self.unowned.lock().unwrap_or_else(PoisonError::into_inner).remove(&task);
-        let path = self.database_path(task);
-        fs::create_dir_all(&path).map_err(|e| from_io("create the task's directory", &path, &e))?;
-        greet_kafka_streams(&path, stores)?;
-        let identity = Identity { application_id: self.application_id(), database: DatabaseId::Task(task) };
-        let unlogged = stores.iter().any(is_irreplaceable);
-        let open = || Rocks::open(&path, &identity, &persistent, unlogged, resources);
-        let rocks = match open() {
+        if let Some(database) = self.ahead.take(task, stores) {
+            return Ok(self.opened(task, database));
+        }
+        let open = || open_database(&self.path, &self.application_id, task, stores, resources);
+        let database = match open() {
             Err(Error::Corrupt(why)) => {
                 self.set_aside(task, stores, &why)?;
                 open()?
             }
             opened => opened?,
         };
-        Ok(self.opened(task, TaskDatabase::new(Some(rocks), stores, resources)))
+        Ok(self.opened(task, database))
+    }
+
+    /// Begins to open the databases that lie here, of tasks that have stores, for [`Self::open_task`] to find them open. What
+    /// nobody has asked for by the first [`Self::clean`] is closed.
+    pub fn open_ahead(
+        &mut self,
+        stores: impl Fn(TaskId) -> Option<Vec<StoreSpec>>,
+        resources: &Resources,
+    ) -> Result<(), Error> {
+        let known = self.tasks()?.into_iter().filter_map(|task| Some((task, stores(task)?)));
+        let persistent = known.filter(|(_, stores)| stores.iter().any(|store| store.persistent)).collect();
+        let (path, application_id, resources) = (self.path.clone(), self.application_id.clone(), resources.clone());
+        let open = move |task, stores: &[StoreSpec]| open_database(&path, &application_id, task, stores, &resources);
+        self.ahead.begin(persistent, open).map_err(|e| from_io("start threads that open databases", &self.path, &e))
     }
 
     fn opened(&self, task: TaskId, database: TaskDatabase) -> TaskDatabase {
@@ -190,6 +205,7 @@ impl StateDirectory {
     /// irreplaceable belongs in `keep` too. Foreign files are left, and so is their directory.
     pub fn clean(&self, keep: &BTreeSet<TaskId>, delay: Duration, now: Instant) -> Result<Vec<TaskId>, Error> {
         let _deleting = self.deleting.write().unwrap_or_else(PoisonError::into_inner);
+        self.ahead.keep(|task| keep.contains(task));
         let mut unowned = self.unowned.lock().unwrap_or_else(PoisonError::into_inner);
         unowned.retain(|task, _| !keep.contains(task));
         let mut deleted = Vec::new();
@@ -232,6 +248,24 @@ impl StateDirectory {
     fn database_path(&self, task: TaskId) -> PathBuf {
         database_path(&self.path, DatabaseId::Task(task))
     }
+}
+
+/// Opens or creates the database of a task, which has a persistent store.
+fn open_database(
+    application: &Path,
+    application_id: &str,
+    task: TaskId,
+    stores: &[StoreSpec],
+    resources: &Resources,
+) -> Result<TaskDatabase, Error> {
+    let path = database_path(application, DatabaseId::Task(task));
+    fs::create_dir_all(&path).map_err(|e| from_io("create the task's directory", &path, &e))?;
+    greet_kafka_streams(&path, stores)?;
+    let persistent: Vec<&StoreSpec> = stores.iter().filter(|store| store.persistent).collect();
+    let identity = Identity { application_id, database: DatabaseId::Task(task) };
+    let unlogged = stores.iter().any(is_irreplaceable);
+    let rocks = Rocks::open(&path, &identity, &persistent, unlogged, resources)?;
+    Ok(TaskDatabase::new(Some(rocks), stores, resources))
 }
 
 pub(super) fn database_path(application: &Path, database: DatabaseId) -> PathBuf {

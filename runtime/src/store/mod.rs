@@ -18,6 +18,7 @@ mod error;
 mod resources;
 mod lock;
 mod directory;
+mod ahead;
 mod aside;
 mod positions;
 mod ageing;

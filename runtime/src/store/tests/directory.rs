@@ -92,3 +92,26 @@ fn lists_and_cleans_tasks_that_are_not_owned_after_the_delay() {
     assert_eq!(directory.tasks().unwrap(), [task(0)]);
     assert!(directory.path().join("0_9").exists() && directory.path().join("global").exists());
 }
+
+#[test]
+fn what_was_opened_ahead_is_used_and_what_is_not_asked_for_is_closed() {
+    let state_dir = tempfile::tempdir().unwrap();
+    let stores = [store("counts")];
+    let other = TaskId { partition: 2, ..TASK };
+    {
+        let directory = directory(state_dir.path());
+        open(&directory, &stores).write(commit(0, "foo", Some("1"), ("counts", 1))).unwrap();
+        directory.open_task(other, &stores, &resources()).unwrap();
+    }
+    let mut directory = directory(state_dir.path());
+    directory.open_ahead(|_| Some(stores.to_vec()), &resources()).unwrap();
+    let database = open(&directory, &stores);
+    assert_eq!(get(&database, 0, "foo").as_deref(), Some("1"));
+    assert!(directory.views().of(TASK).is_some());
+    assert!(directory.views().of(other).is_none());
+
+    directory.clean(&[TASK].into(), Duration::MAX, Instant::now()).unwrap();
+    // RocksDB lets nobody open it twice.
+    directory.open_task(other, &stores, &resources()).unwrap();
+    assert_eq!(get(&database, 0, "foo").as_deref(), Some("1"));
+}
